@@ -1,0 +1,1 @@
+"""Configuration: the schema of a recipe and how one is read."""

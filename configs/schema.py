@@ -1,0 +1,270 @@
+"""The schema of a GRPO recipe. One field, one docstring; derived values are properties.
+
+Every value is named once. Numbers from the paper are cited where they are defaults.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import model_validator
+
+from configs.rewards import RewardConfig
+from configs.strict import Strict
+
+Part = Literal["vision", "projector", "language"]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class PolicyConfig(Strict):
+    """The model that learns."""
+
+    path: str = ""
+    """Folder or hub name of a transformers checkpoint; empty: the warm start makes one."""
+    train: tuple[Part, ...] = ("vision", "projector", "language")
+    """Parts that learn; the others stay frozen."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Precision of learner, reference and engine."""
+    trust_remote_code: bool = False
+    """Run Python code that the checkpoint's folder brings."""
+
+
+class DataConfig(Strict):
+    """Where problems come from, and what its columns are called."""
+
+    source: str
+    """Hub name, or a path to a parquet, JSONL or Arrow file, a saved data set, or an image folder;
+    `digits` and `digits-text` name the built-in handwriting sums, with and without pictures."""
+    split: str = "train"
+    """Split to read."""
+    question_column: str = "question"
+    """Column with the question's text."""
+    answer_column: str = "answer"
+    """Column with the right answer: a text, a number, or a list of accepted forms."""
+    image_column: str | None = "image"
+    """Column with an image or a list of images (PIL, bytes, path); null: text only."""
+    id_column: str | None = None
+    """Column with a unique name for each row; null: the row's number."""
+    reward_columns: tuple[str, ...] = ()
+    """Further columns handed to the rewards."""
+    max_image_pixels: PositiveInt = 50_000_000
+    """Images with more pixels than this are refused as bombs."""
+    max_rejected_share: Fraction = 0.05
+    """The run stops when a larger share of the rows than this cannot be used."""
+    limit: PositiveInt | None = None
+    """Use only the first so many rows; null: all."""
+
+
+class PromptConfig(Strict):
+    """How a problem becomes a prompt."""
+
+    system: str | None = None
+    """System message; null: none."""
+    suffix: str = ""
+    """Text put after each question, on a line of its own."""
+    max_tokens: PositiveInt = 4096
+    """Prompts longer than this, image tokens included, are rejected, never truncated."""
+
+
+class RolloutConfig(Strict):
+    """The engines that answer."""
+
+    workers: PositiveInt = 1
+    """Rollout actors, each with one vLLM engine."""
+    tensor_parallel: PositiveInt = 1
+    """Devices of one engine."""
+    group_size: Annotated[int, Field(ge=2)] = 8
+    """Answers to each problem (paper, section 2.2: 8)."""
+    temperature: PositiveFloat = 1.0
+    """Sampling temperature (paper, section 2.2: 1.0); the learner divides its logits by it too."""
+    max_new_tokens: PositiveInt = 8192
+    """Longest answer (paper, section 2.2: 8k)."""
+    max_running: PositiveInt = 64
+    """Sequences an engine decodes at a time."""
+    memory_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.85
+    """Share of a GPU's memory that an engine may take."""
+    cpu_cache_gib: PositiveFloat = 1.0
+    """Memory of an engine's key-value cache on CPU, GiB."""
+    eager: bool = False
+    """Skip compilation and CUDA graphs: faster start, slower steps."""
+    restarts: NonNegativeInt = 3
+    """Times a dead rollout actor is started again before the run ends."""
+
+
+class KLConfig(Strict):
+    """Divergence from the frozen start policy."""
+
+    coef: NonNegativeFloat = 0.0
+    """Weight of the KL term; 0: no reference policy is started (R1V3: none)."""
+    estimator: Literal["k1", "k2", "k3"] = "k3"
+    """k1 = log r, k2 = (log r)^2 / 2, k3 = 1/r - 1 + log r, with r = policy / reference."""
+
+
+class LossConfig(Strict):
+    """The clipped policy-gradient loss."""
+
+    clip_low: PositiveFloat = 0.2
+    """The probability ratio is clipped from below at 1 - clip_low (R1V3: 0.2)."""
+    clip_high: PositiveFloat = 0.2
+    """The probability ratio is clipped from above at 1 + clip_high (R1V3: 0.2)."""
+    advantage: Literal["group_norm", "group_mean"] = "group_norm"
+    """group_norm: (r - mean) / std (GRPO); group_mean: r - mean (Dr. GRPO)."""
+    kl: KLConfig = KLConfig()
+
+
+class OptimizerConfig(Strict):
+    """AdamW and its schedule."""
+
+    lr: PositiveFloat = 1e-6
+    """Peak learning rate (paper, section 2.2: 1e-6)."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """What the learning rate does after the warm-up."""
+    warmup_share: Fraction = 0.03
+    """Share of the steps over which the learning rate rises (paper, section 2.1: 0.03)."""
+    weight_decay: NonNegativeFloat = 0.05
+    """AdamW's weight decay (paper, section 2.1: 0.05)."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
+    """AdamW's betas."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradients are scaled down to this global norm."""
+
+
+class LearnerConfig(Strict):
+    """The DeepSpeed ranks that train."""
+
+    ranks: PositiveInt = 1
+    """Learner actors, one device each."""
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 2
+    """ZeRO stage: 1 shards optimizer state, 2 gradients too, 3 weights too."""
+    offload: bool = False
+    """Keep optimizer state in host memory (ZeRO 2 and 3)."""
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass."""
+    max_tokens_per_microbatch: PositiveInt = 16_384
+    """Padded tokens of one forward pass on one rank."""
+    logprob_chunk: PositiveInt = 1024
+    """Positions whose logits over the vocabulary exist at a time."""
+    max_skipped_in_a_row: PositiveInt = 3
+    """The run ends after this many updates in a row with a loss or gradient that is not finite."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+    @model_validator(mode="after")
+    def _offload_needs_shards(self) -> Self:
+        if self.offload and self.zero_stage < 2:
+            raise ValueError(
+                f"offload=true with zero_stage={self.zero_stage}: DeepSpeed offloads sharded "
+                "optimizer state only; set zero_stage to 2 or 3, or offload to false"
+            )
+        return self
+
+
+class SyncConfig(Strict):
+    """How new weights reach the engines."""
+
+    transport: Literal["auto", "nccl", "ipc", "gloo"] = "auto"
+    """auto: gloo on CPU, ipc where learner and engine share a GPU, nccl otherwise."""
+    shared_gpu: bool = False
+    """Learner ranks and engines sit on the same GPUs."""
+    tolerance: PositiveFloat = 1e-6
+    """Largest relative gap of a fingerprint read back from an engine."""
+
+
+class PreflightConfig(Strict):
+    """Checks before step 1."""
+
+    problems: PositiveInt = 4
+    """Problems whose prompts and logprobs are compared between engine and learner."""
+    max_logprob_gap: PositiveFloat = 0.05
+    """Largest mean absolute gap of sampler and learner logprobs, nats."""
+
+
+class EvaluationConfig(Strict):
+    """Held-out problems, before, during and after."""
+
+    data: DataConfig | None = None
+    """Held-out problems; null: no evaluation."""
+    every: PositiveInt = 20
+    """Steps between evaluations."""
+    samples: PositiveInt = 4
+    """k of avg@k: answers sampled to each problem at the rollout temperature."""
+    problems: PositiveInt | None = None
+    """Use only the first so many; null: all."""
+
+
+class CheckpointConfig(Strict):
+    """What is kept on disk."""
+
+    every: PositiveInt = 20
+    """Steps between checkpoints."""
+    keep: PositiveInt = 2
+    """Newest checkpoints kept."""
+
+
+class WarmStartConfig(Strict):
+    """The supervised start of the laptop policy, made when `policy.path` is empty."""
+
+    steps: PositiveInt = 600
+    """Updates."""
+    batch: PositiveInt = 64
+    """Problems an update."""
+    lr: PositiveFloat = 2e-3
+    """Peak learning rate of a one-cycle schedule."""
+    think_share: Fraction = 0.5
+    """Share of the target answers that think before they box."""
+
+
+class LogConfig(Strict):
+    """Where a run leaves its traces."""
+
+    folder: Path = Path("runs")
+    """Runs lie in folders of their names below this one."""
+    wandb: bool = True
+    """Log to Weights & Biases; offline where no key is set."""
+    samples_per_step: PositiveInt | None = None
+    """Answers written to samples.jsonl each step; null: all."""
+
+
+class GRPORecipe(Strict):
+    """One run of GRPO."""
+
+    name: str
+    """The run's name, and its folder's."""
+    seed: NonNegativeInt = 0
+    """Orders problems and draws samples."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda where the cluster has GPUs."""
+    steps: PositiveInt = 200
+    """Updates of the policy."""
+    problems_per_step: PositiveInt = 32
+    """Problems asked for each update."""
+    max_staleness: NonNegativeInt = 0
+    """Versions that an answer's policy may lag behind the learner; 0: exactly on-policy."""
+    data: DataConfig
+    """Problems to learn from."""
+    policy: PolicyConfig = PolicyConfig()
+    prompt: PromptConfig = PromptConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    reward: RewardConfig = RewardConfig()
+    loss: LossConfig = LossConfig()
+    learner: LearnerConfig = LearnerConfig()
+    sync: SyncConfig = SyncConfig()
+    preflight: PreflightConfig = PreflightConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    warm_start: WarmStartConfig | None = None
+    """How to make a start policy when `policy.path` is empty; null: it must be set."""
+    log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _policy_has_a_source(self) -> Self:
+        if not self.policy.path and self.warm_start is None:
+            raise ValueError(
+                "policy.path is empty and there is no warm_start section: name a checkpoint "
+                "folder or hub name in policy.path"
+            )
+        return self
+
+    @property
+    def run_folder(self) -> Path:
+        """Where this run's log, samples and checkpoints lie."""
+        return self.log.folder / self.name

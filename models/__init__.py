@@ -1,0 +1,1 @@
+"""Policies: inputs, logprobs, checkpoints and the laptop model."""

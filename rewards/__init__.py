@@ -1,0 +1,1 @@
+"""Rule-based rewards: pure functions of a problem and an answer text."""

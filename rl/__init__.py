@@ -1,0 +1,1 @@
+"""Entry points of the jobs, and the leaves of the algorithm beside them."""
