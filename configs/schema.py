@@ -33,7 +33,8 @@ class DataConfig(Strict):
     """Where problems come from, and what its columns are called."""
 
     source: str
-    """Hub name, or a path to a parquet, JSONL or Arrow file, a saved data set, or an image folder;
+    """Hub name or `name:subset`, or a path to a parquet, JSONL, CSV or Arrow file, a saved data set,
+    or an image folder with a metadata file;
     `digits` and `digits-text` name the built-in handwriting sums, with and without pictures."""
     split: str = "train"
     """Split to read."""
@@ -87,6 +88,8 @@ class RolloutConfig(Strict):
     """Memory of an engine's key-value cache on CPU, GiB."""
     eager: bool = False
     """Skip compilation and CUDA graphs: faster start, slower steps."""
+    max_images: PositiveInt = 8
+    """Images in one prompt that an engine makes room for."""
     restarts: NonNegativeInt = 3
     """Times a dead rollout actor is started again before the run ends."""
 
@@ -165,8 +168,8 @@ class SyncConfig(Strict):
     """auto: gloo on CPU, ipc where learner and engine share a GPU, nccl otherwise."""
     shared_gpu: bool = False
     """Learner ranks and engines sit on the same GPUs."""
-    tolerance: PositiveFloat = 1e-6
-    """Largest relative gap of a fingerprint read back from an engine."""
+    tolerance: PositiveFloat = 1e-10
+    """Largest relative gap between float64 sums of weights sent and held; rounding stays below."""
 
 
 class PreflightConfig(Strict):

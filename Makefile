@@ -1,0 +1,39 @@
+# The two commands a newcomer needs are `make quickstart` and `make test`.
+.PHONY: setup quickstart test lint types imports pytest fmt clean
+
+PYTHON ?=
+PYTEST_ARGS ?=
+BIN := .venv/bin
+CODE := actors configs models rewards rl tests
+
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+setup:  ## make .venv with everything in it; does nothing when that has been done
+	@PYTHON="$(PYTHON)" sh configs/install/setup.sh
+
+quickstart: setup  ## train a tiny policy on sums of handwritten digits
+	@$(BIN)/python rl/grpo.py configs/recipes/digits.yaml
+	@echo "Results: $(CURDIR)/runs/digits (summary.json, plot.png, metrics.jsonl, samples.jsonl)"
+
+test: setup lint types imports pytest  ## every check that needs no GPU
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types:
+	$(BIN)/pyright
+
+imports:
+	$(BIN)/lint-imports
+
+pytest:
+	$(BIN)/python -m pytest -m "not gpu" --durations=20 $(PYTEST_ARGS)
+
+fmt: setup  ## put the code into the form that `make test` asks for
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove .venv and caches; keeps runs/
+	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,152 @@
+"""What runs inside vLLM's worker processes: reading weights back, and banning image tokens."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from vllm.config import VllmConfig
+from vllm.model_executor.layers.linear import (
+    ColumnParallelLinear,
+    QKVParallelLinear,
+    RowParallelLinear,
+)
+from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
+from vllm.model_executor.models.utils import WeightsMapper
+from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
+
+_LAYER = re.compile(r"^.*?\.\d+(?=\.)")
+
+BANNED_KEY = "banned_token_ids"
+
+
+def weight_group(name: str) -> str:
+    """The unit in which weights are compared: a layer, or a parameter outside any layer.
+
+    Engines fuse q, k, v and gate, up inside a layer; a sum over the whole layer does not mind.
+    """
+    match = _LAYER.match(name)
+    return match.group(0) if match else name
+
+
+class WeightReadback:
+    """vLLM worker extension: tells what weights the engine holds."""
+
+    model_runner: Any
+
+    def weight_groups(self, names: Sequence[str]) -> dict[str, str]:
+        """For each checkpoint name the engine's weight group that it is loaded into."""
+        model: Any = self.model_runner.get_model()
+        mapper = getattr(model, "hf_to_vllm_mapper", None) or WeightsMapper()
+        mapped = [mapper._map_name(name) for name in names]
+        return {
+            name: weight_group(to)
+            for name, to in zip(names, mapped, strict=True)
+            if to is not None
+        }
+
+    def weight_sums(self) -> dict[str, tuple[float, float]]:
+        """For each weight group (sum, sum of squares) in float64 of this rank's share.
+
+        Shares add up over tensor-parallel ranks: what every rank holds whole counts on rank 0.
+        """
+        model: nn.Module = self.model_runner.get_model()
+        sums: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
+        for name, tensor, share in _held(model):
+            values = tensor.detach().double()
+            total, squares = sums[weight_group(name)]
+            sums[weight_group(name)] = (
+                total + share * values.sum().item(),
+                squares + share * values.square().sum().item(),
+            )
+        return dict(sums)
+
+
+def _held(model: nn.Module) -> Iterator[tuple[str, Tensor, float]]:
+    """Each parameter once, with the share of it that this rank answers for."""
+    seen: set[int] = set()
+    for path, module in model.named_modules():
+        for own, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in seen:  # tied: the checkpoint has it once too
+                continue
+            seen.add(id(parameter))
+            name = f"{path}.{own}" if path else own
+            for piece, share in _shares(module, own, parameter):
+                yield name, piece, share
+
+
+def _shares(module: Any, own: str, parameter: Tensor) -> list[tuple[Tensor, float]]:
+    """How much of a parameter this rank answers for, under tensor parallelism."""
+    if getattr(module, "tp_size", 1) == 1:
+        from vllm.distributed import get_tensor_model_parallel_rank
+
+        return [(parameter, float(get_tensor_model_parallel_rank() == 0))]
+    if isinstance(module, QKVParallelLinear) and module.num_kv_head_replicas > 1:
+        queries = module.num_heads * module.head_size
+        return [
+            (parameter[:queries], 1.0),
+            (parameter[queries:], 1.0 / module.num_kv_head_replicas),
+        ]
+    sharded = isinstance(module, (ColumnParallelLinear, VocabParallelEmbedding)) or (
+        isinstance(module, RowParallelLinear) and own == "weight"
+    )
+    return [(parameter, 1.0 if sharded else float(module.tp_rank == 0))]
+
+
+def compare_sums(
+    sent: Mapping[str, tuple[float, float]],
+    held: Mapping[str, tuple[float, float]],
+    tolerance: float,
+) -> list[str]:
+    """Where an engine's weight sums differ from what the learner sent.
+
+    Args:
+        sent: weight group -> (sum, sum of squares), float64, over the tensors as sent.
+        held: the same, read back from the engine.
+        tolerance: largest gap, relative to the root of the sum of squares for sums, and to the sum
+            of squares itself.
+
+    Returns:
+        One line for each group that is missing or differs, naming both figures; empty when equal.
+    """
+    faults: list[str] = []
+    for group, (total, squares) in sent.items():
+        if group not in held:
+            faults.append(f"{group}: sent, but the engine holds no such weights")
+            continue
+        has_total, has_squares = held[group]
+        scale = max(squares, 1e-30)
+        equal = (
+            abs(has_squares - squares) <= tolerance * scale
+            and abs(has_total - total) <= tolerance * scale**0.5
+        )
+        if not equal:
+            faults.append(
+                f"{group}: learner sent sum {total:.9g}, squares {squares:.9g}; "
+                f"engine holds sum {has_total:.9g}, squares {has_squares:.9g}"
+            )
+    return faults
+
+
+class BannedTokens(LogitsProcessor):
+    """Gives tokens that only the image expansion may write the probability 0, in every request."""
+
+    def __init__(
+        self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool
+    ) -> None:
+        config = vllm_config.additional_config
+        ids = config.get(BANNED_KEY, []) if isinstance(config, Mapping) else []
+        self._banned = torch.tensor(ids, dtype=torch.int64, device=device)
+
+    def apply(self, logits: Tensor) -> Tensor:
+        """logits: float32 [requests, vocabulary], changed in place."""
+        return logits.index_fill_(1, self._banned, float("-inf"))
+
+    def is_argmax_invariant(self) -> bool:
+        """False: greedy answers must not hold these tokens either."""
+        return False
+
+    def update_state(self, batch_update: BatchUpdate | None) -> None:
+        """The ban is the same for every request."""

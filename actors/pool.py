@@ -1,0 +1,129 @@
+"""A pool of equal actors: the freest gets the next call, the dead are replaced, their calls redone."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import RayActorError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class PoolExhausted(RuntimeError):
+    """Actors of a pool died more often than the recipe allows."""
+
+
+class DriverLoop:
+    """The asyncio loop, on a thread of its own, in which the driver waits for its actors."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="actors")
+        self._thread.start()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Begin `work`; its result is there when the future says so."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close(self) -> None:
+        """Stop the loop and its thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+
+@dataclass
+class _Member:
+    handle: Any
+    open_calls: int = 0
+    alive: bool = True
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class ActorPool:
+    """Equal actors behind one door. Its coroutines run on the driver's loop."""
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], Any],
+        size: int,
+        restarts: int,
+    ) -> None:
+        """`make` starts an actor and returns its handle at once."""
+        self._name = name
+        self._make = make
+        self._members = [_Member(make()) for _ in range(size)]
+        for member in self._members:
+            member.ready.set()
+        self._restarts_left = restarts
+        self._heal: Callable[[], Awaitable[None]] | None = None
+        self.restarts = 0
+
+    def set_heal(self, heal: Callable[[], Awaitable[None]]) -> None:
+        """Await `heal` after each death, before the new actor gets its first call."""
+        self._heal = heal
+
+    @property
+    def handles(self) -> list[Any]:
+        """Handles of the actors that serve now."""
+        return [member.handle for member in self._members]
+
+    async def run(self, call: Callable[[Any], Awaitable[T]]) -> T:
+        """`call` on the freest actor; again on another when that one dies.
+
+        Raises:
+            PoolExhausted: more actors died than the recipe allows.
+        """
+        while True:
+            member = min(self._members, key=lambda m: m.open_calls)
+            member.open_calls += 1
+            try:
+                await member.ready.wait()
+                return await call(member.handle)
+            except RayActorError as error:
+                fresh = self._bury(member, error)
+                if fresh is not None:
+                    if self._heal is not None:
+                        await self._heal()
+                    fresh.ready.set()
+            finally:
+                member.open_calls -= 1
+
+    async def revive(self, ping: Callable[[Any], Awaitable[object]]) -> int:
+        """Replace every actor that gives no sign of life; returns how many. Heals nothing."""
+        replaced = 0
+        for member in list(self._members):
+            try:
+                await ping(member.handle)
+            except RayActorError as error:
+                fresh = self._bury(member, error)
+                if fresh is not None:
+                    fresh.ready.set()
+                    await ping(fresh.handle)
+                    replaced += 1
+        return replaced
+
+    def _bury(self, member: _Member, error: Exception) -> _Member | None:
+        """Put a new actor in a dead one's place; None when another call did so before."""
+        if not member.alive:
+            return None
+        member.alive = False
+        member.ready.set()  # whoever waits for it shall find it dead, not wait for ever
+        if self._restarts_left == 0:
+            raise PoolExhausted(
+                f"a {self._name} actor died and no restart is left; its last words: {error}"
+            ) from error
+        self._restarts_left -= 1
+        self.restarts += 1
+        logger.warning("a %s actor died; starting another (%s)", self._name, error)
+        ray.kill(member.handle)  # unreachable is not always dead; two engines must not share a GPU
+        fresh = _Member(self._make())
+        self._members[self._members.index(member)] = fresh
+        return fresh

@@ -1,0 +1,206 @@
+"""The rollout worker: one vLLM engine that answers problems, token ids in and token ids out."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn, cast
+
+from configs.schema import PolicyConfig, PromptConfig, RolloutConfig
+from models.inputs import InputEncoder, load_image
+from rl.records import Answer, Group, Problem
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingRequest:
+    """How to answer one problem."""
+
+    count: int
+    """Answers."""
+    temperature: float
+    """0: the likeliest token each time."""
+    max_new_tokens: int
+    seed: int
+
+
+class RolloutWorker:
+    """Owns one vLLM `AsyncLLM` and knows which policy version it holds.
+
+    A plain class; the cluster makes it an asyncio Ray actor, so many problems are in flight at a
+    time. When the engine dies the worker ends its process: a worker without an engine would only
+    answer errors for ever, while a dead actor is noticed and replaced.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        policy: PolicyConfig,
+        prompt: PromptConfig,
+        rollout: RolloutConfig,
+        transport: Literal["nccl", "ipc", "gloo"],
+    ) -> None:
+        """Start the engine on the checkpoint in `folder`; takes half a minute on a laptop."""
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(rollout.cpu_cache_gib)))
+        self._encoder = InputEncoder(folder, prompt, policy.trust_remote_code)
+        self._version = 0
+        self._requests = 0
+        self._tokens = 0
+        self._engine: Any = _start_engine(folder, policy, prompt, rollout, transport, self._encoder)
+
+    async def ready(self) -> int:
+        """The number of engine ranks, once the engine answers."""
+        await self._engine.check_health()
+        return self._engine.vllm_config.parallel_config.world_size
+
+    async def sample(self, problem: Problem, request: SamplingRequest) -> Group:
+        """`request.count` answers to one problem, each with its sampled logprobs and version."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        params = SamplingParams(
+            n=request.count,
+            temperature=request.temperature,
+            max_tokens=request.max_new_tokens,
+            logprobs=0,  # the sampled token's alone
+            seed=request.seed,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            detokenize=False,
+        )
+        version = self._version
+        self._requests += 1
+        try:
+            prompt = await asyncio.to_thread(self._prompt, problem)
+            final: Any = None
+            async for output in self._engine.generate(prompt, params, f"{self._requests}"):
+                final = output
+        except EngineDeadError:
+            self._die()
+        answers = sorted(final.outputs, key=lambda output: output.index)
+        self._tokens += sum(len(answer.token_ids) for answer in answers)
+        return Group(
+            problem=problem,
+            prompt_ids=tuple(final.prompt_token_ids),
+            answers=tuple(self._answer(output, version) for output in answers),
+        )
+
+    def _prompt(self, problem: Problem) -> dict[str, Any]:
+        text = self._encoder.text(problem)
+        ids = self._encoder.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not problem.images:
+            return {"prompt_token_ids": ids}
+        images = [load_image(image) for image in problem.images]
+        return {"prompt_token_ids": ids, "multi_modal_data": {"image": images}}
+
+    def _answer(self, output: Any, version: int) -> Answer:
+        ids = tuple(output.token_ids)
+        logprobs = tuple(
+            each[token].logprob for token, each in zip(ids, output.logprobs, strict=True)
+        )
+        if output.finish_reason not in ("stop", "length"):
+            raise RuntimeError(f"vLLM ended an answer with {output.finish_reason!r}")
+        reason = cast(Literal["stop", "length"], output.finish_reason)
+        return Answer(ids, logprobs, self._encoder.decode(ids), reason, version)
+
+    async def init_weight_transfer_engine(self, request: Any) -> None:
+        """Meet the learner's sender (vLLM's weight-transfer API, as the next three)."""
+        await self._guarded(self._engine.init_weight_transfer_engine(request))
+
+    async def start_weight_update(self) -> None:
+        """Freeze running answers and drop every cache made by the old weights.
+
+        Key-value, prefix and image-embedding caches go; frozen answers are read again with the new
+        weights when they go on.
+        """
+        await self._guarded(self._engine.pause_generation(mode="keep", clear_cache=True))
+        await self._guarded(self._engine.start_weight_update())
+
+    async def update_weights(self, request: Any) -> None:
+        """Receive the new weights."""
+        await self._guarded(self._engine.update_weights(request))
+
+    async def finish_weight_update(self) -> None:
+        """Put the new weights in place; the engine stays frozen until `go_on`."""
+        await self._guarded(self._engine.finish_weight_update())
+
+    async def name_version(self, version: int) -> None:
+        """Call the weights `version` from now on."""
+        await self._guarded(self._engine.update_weight_version(str(version)))
+        self._version = version
+
+    async def go_on(self) -> None:
+        """Let answers go on, once the weights were found to be the right ones."""
+        await self._guarded(self._engine.resume_generation())
+
+    async def readback(
+        self, names: Sequence[str]
+    ) -> tuple[str, dict[str, str], dict[str, tuple[float, float]]]:
+        """The engine's version, the weight group of each checkpoint name, and the groups' sums."""
+        version = await self._guarded(self._engine.get_weight_version())
+        groups = await self._guarded(self._engine.collective_rpc("weight_groups", args=(names,)))
+        shares: list[Mapping[str, tuple[float, float]]] = await self._guarded(
+            self._engine.collective_rpc("weight_sums")
+        )
+        sums: dict[str, tuple[float, float]] = {}
+        for share in shares:
+            for group, (total, squares) in share.items():
+                has = sums.get(group, (0.0, 0.0))
+                sums[group] = (has[0] + total, has[1] + squares)
+        return version, groups[0], sums
+
+    async def tokens_written(self) -> int:
+        """Tokens answered since the worker started."""
+        return self._tokens
+
+    async def _guarded(self, call: Any) -> Any:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            return await call
+        except EngineDeadError:
+            self._die()
+
+    def _die(self) -> NoReturn:
+        logger.error("the vLLM engine died; ending this rollout worker so that it is replaced")
+        logging.shutdown()
+        os._exit(1)
+
+
+def _start_engine(
+    folder: str | Path,
+    policy: PolicyConfig,
+    prompt: PromptConfig,
+    rollout: RolloutConfig,
+    transport: str,
+    encoder: InputEncoder,
+) -> Any:
+    from vllm.config import WeightTransferConfig
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    args = AsyncEngineArgs(
+        model=str(folder),
+        dtype=policy.dtype,
+        trust_remote_code=policy.trust_remote_code,
+        tensor_parallel_size=rollout.tensor_parallel,
+        gpu_memory_utilization=rollout.memory_share,
+        max_num_seqs=rollout.max_running,
+        max_model_len=prompt.max_tokens + rollout.max_new_tokens,
+        enforce_eager=rollout.eager,
+        # What the policy could have said at the sampling temperature, banned tokens left out: the
+        # distribution that the learner reconstructs.
+        logprobs_mode="processed_logprobs",
+        logits_processors=["actors.engine_extensions:BannedTokens"],
+        worker_extension_cls="actors.engine_extensions.WeightReadback",
+        additional_config={"banned_token_ids": list(encoder.image_token_ids)},
+        weight_transfer_config=WeightTransferConfig(backend=transport),
+        limit_mm_per_prompt={"image": rollout.max_images, "video": 0} if encoder.has_vision else {},
+        disable_log_stats=True,
+        seed=0,
+    )
+    return AsyncLLM.from_engine_args(args)

@@ -1,0 +1,216 @@
+"""Weight transfer over gloo, for engines on CPU: both ends of vLLM's native weight-transfer API.
+
+vLLM brings `nccl` and `ipc`; this adds the third transport, registered in every vLLM process through
+the `vllm.general_plugins` entry point. Weights travel as one flat buffer a layer group.
+"""
+
+import importlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+from torch.distributed import ProcessGroup
+from vllm.distributed.utils import stateless_init_torch_distributed_process_group
+from vllm.distributed.weight_transfer import (
+    TrainerWeightTransferEngine,
+    VLLMWeightSyncClient,
+    WeightSource,
+    WeightTransferEngine,
+    WeightTransferEngineFactory,
+    WeightTransferTrainerFactory,
+)
+from vllm.distributed.weight_transfer.base import (
+    ParamMeta,
+    TrainerInitInfo,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+    layerwise_groups,
+)
+
+NAME = "gloo"
+_TIMEOUT = timedelta(minutes=5)
+
+
+def register() -> None:
+    """Make `gloo` known to vLLM, and keep CPU engines' weights readable. Safe to call twice."""
+    if NAME not in WeightTransferEngineFactory._registry:
+        WeightTransferEngineFactory.register_engine(NAME, __name__, GlooEngine.__name__)
+        WeightTransferTrainerFactory.register_engine(NAME, __name__, GlooTrainer.__name__)
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cpu():
+        # On CPU vLLM packs linear weights into opaque oneDNN handles and drops the tensors, so
+        # that nobody could read back what the engine holds. Plain matmul keeps them.
+        importlib.import_module("vllm._custom_ops")._supports_onednn = False
+
+
+@dataclass
+class GlooInit(WeightTransferInitInfo):
+    """Where an engine meets the trainer. The trainer is rank 0, engines follow."""
+
+    master_address: str
+    master_port: int
+    rank_offset: int
+    world_size: int
+
+
+@dataclass
+class GlooUpdate(WeightTransferUpdateInfo):
+    """What one round sends, in order."""
+
+    names: list[str]
+    dtype_names: list[str]
+    shapes: list[list[int]]
+
+    def metadata(self) -> list[ParamMeta]:
+        """The same as records, dtypes resolved."""
+        rows = zip(self.names, self.dtype_names, self.shapes, strict=True)
+        return [ParamMeta(name, getattr(torch, d), tuple(shape)) for name, d, shape in rows]
+
+
+@dataclass
+class GlooTrainerInit(TrainerInitInfo):
+    """The trainer's side of the meeting."""
+
+    backend: ClassVar[str] = NAME
+
+    master_address: str
+    master_port: int
+    world_size: int
+
+
+def _meet(address: str, port: int, rank: int, world_size: int) -> ProcessGroup:
+    group = stateless_init_torch_distributed_process_group(
+        address, port, rank, world_size, backend="gloo", timeout=_TIMEOUT
+    )
+    assert isinstance(group, ProcessGroup)
+    return group
+
+
+def _broadcast(group: ProcessGroup, flat: Tensor) -> None:
+    # The group's own method: torch.distributed's broadcast wants ranks of the default group.
+    group.broadcast(flat, 0).wait()
+
+
+def _buckets(metadata: list[ParamMeta]) -> Iterator[list[ParamMeta]]:
+    """Runs of equal dtype within each layer group: what one broadcast carries."""
+    by_name = {meta.name: meta for meta in metadata}
+    for group in layerwise_groups([meta.name for meta in metadata]):
+        for dtype in dict.fromkeys(by_name[name].dtype for name in group):
+            yield [by_name[name] for name in group if by_name[name].dtype == dtype]
+
+
+class GlooEngine(WeightTransferEngine[GlooInit, GlooUpdate]):
+    """The engine's end: receives buckets and loads them in place."""
+
+    init_info_cls = GlooInit
+    update_info_cls = GlooUpdate
+    _group: ProcessGroup | None = None
+
+    def init_transfer_engine(self, init_info: GlooInit) -> None:
+        """Meet the trainer; a later call leaves the old group and joins the new one."""
+        self.shutdown()
+        rank = init_info.rank_offset + self.parallel_config.rank
+        address, port = init_info.master_address, init_info.master_port
+        self._group = _meet(address, port, rank, init_info.world_size)
+
+    def start_weight_update(self) -> None:
+        """Nothing to prepare: CPU weights are loaded in place."""
+
+    def finish_weight_update(self) -> None:
+        """Nothing to finish."""
+
+    def update_weights(self, update_info: dict[str, Any]) -> None:
+        """Receive one round. The base class would synchronise an accelerator that is not there."""
+        self.receive_weights(self.parse_update_info(update_info))
+
+    def receive_weights(self, update_info: GlooUpdate) -> None:
+        """Take each bucket and hand its tensors to the model's own loader."""
+        if self._group is None:
+            raise RuntimeError("weights were sent before init_transfer_engine met the trainer")
+        for bucket in _buckets(update_info.metadata()):
+            sizes = [torch.Size(meta.shape).numel() for meta in bucket]
+            flat = torch.empty(sum(sizes), dtype=bucket[0].dtype)
+            _broadcast(self._group, flat)
+            parts = zip(bucket, flat.split(sizes), strict=True)
+            self.model.load_weights((meta.name, part.view(meta.shape)) for meta, part in parts)
+
+    def shutdown(self) -> None:
+        """Leave the group."""
+        if self._group is not None:
+            self._group.shutdown()
+            self._group = None
+
+
+class GlooTrainer(TrainerWeightTransferEngine[GlooTrainerInit]):
+    """The trainer's end. Rank 0 sends; the others take part in gathering only."""
+
+    init_info_cls = GlooTrainerInit
+    _group: ProcessGroup | None = None
+
+    @classmethod
+    def trainer_init(
+        cls,
+        init_info: GlooTrainerInit,
+        *,
+        client: VLLMWeightSyncClient,
+        source: WeightSource | None = None,
+    ) -> Self:
+        """Meet the engines, which are told where by `client` at the same time."""
+        trainer = cls(client=client, source=source, is_sender=init_info.is_sender)
+        if not trainer.is_sender:
+            return trainer
+        address, port, world = (
+            init_info.master_address,
+            init_info.master_port,
+            init_info.world_size,
+        )
+        engine = GlooInit(address, port, rank_offset=1, world_size=world)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            told = pool.submit(client.init_weight_transfer_engine, asdict(engine))
+            trainer._group = _meet(address, port, 0, world)
+            told.result()
+        return trainer
+
+    def send_weights(self) -> None:
+        """One round: announce, broadcast group by group, finish. Called on every trainer rank."""
+        assert self.source is not None
+        metadata = self.source.metadata()
+        if not self.is_sender:
+            for _ in self.source.iter_groups():
+                pass
+            return
+        update = GlooUpdate(
+            names=[meta.name for meta in metadata],
+            dtype_names=[str(meta.dtype).removeprefix("torch.") for meta in metadata],
+            shapes=[list(meta.shape) for meta in metadata],
+        )
+        self.client.start_weight_update()
+        pool = ThreadPoolExecutor(max_workers=1)
+        try:
+            received = pool.submit(self.client.update_weights, asdict(update))
+            self._broadcast_all(metadata)
+            received.result()
+        finally:
+            # Never wait for an engine here: had a broadcast failed, it might never answer.
+            pool.shutdown(wait=False)
+        self.client.finish_weight_update()
+
+    def _broadcast_all(self, metadata: list[ParamMeta]) -> None:
+        assert self._group is not None and self.source is not None
+        buckets = _buckets(metadata)
+        for names, tensors in self.source.iter_groups():
+            by_name = dict(zip(names, tensors, strict=True))
+            while by_name:
+                parts = [by_name.pop(meta.name) for meta in next(buckets)]
+                _broadcast(self._group, torch.cat([part.detach().reshape(-1) for part in parts]))
+
+    def shutdown(self) -> None:
+        """Leave the group."""
+        if self._group is not None:
+            self._group.shutdown()
+            self._group = None

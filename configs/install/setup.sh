@@ -1,0 +1,80 @@
+#!/bin/sh
+# Makes .venv with everything in it, at the versions tested together. `make setup` runs this; when
+# nothing it depends on has changed since the last time, it is done in an instant.
+set -eu
+cd "$(dirname "$0")/../.."
+
+venv=.venv
+stamp=$venv/.r1v-ray
+uv=uv==0.13.9
+
+say() { printf '%s\n' "$*"; }
+refuse() {
+    printf 'make setup: %s\n' "$*" >&2
+    exit 1
+}
+
+find_python() {
+    for python in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
+        if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            return
+        fi
+    done
+    refuse "no Python 3.11 or newer found; install one (apt install python3 python3-venv)," \
+        "or name it: make setup PYTHON=/path/to/python3.11"
+}
+
+# What pip cannot bring.
+check_machine() {
+    "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+        refuse "$python cannot make virtual environments; run: apt install python3-venv"
+    if [ "$engine" = cpu ]; then
+        "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null ||
+            refuse "libnuma.so.1, which vLLM's CPU engine loads, is missing; run: apt install libnuma1"
+    fi
+}
+
+# pip says nothing while it unpacks, which takes minutes for the large packages.
+count_packages() {
+    total=$(grep -c '==' "$limits")
+    while sleep 15; do
+        say "  ... $(find $venv/lib -name '*.dist-info' -maxdepth 4 | wc -l) of about $total packages"
+    done
+}
+
+# The CPU build of torch lies outside the package index that pip knows, unless this machine's pip was
+# told of a place that has it. uv knows where PyTorch keeps it.
+install_cpu_torch() {
+    if $venv/bin/pip install "torch==2.13.0+cpu" -c "$limits" 2>$venv/pip-torch.log; then
+        return
+    fi
+    say "pip finds no CPU build of torch; asking PyTorch's own index by way of uv"
+    $venv/bin/pip install "$uv"
+    $venv/bin/uv pip install --python $venv/bin/python --torch-backend=cpu \
+        -c "$limits" torch torchvision
+}
+
+engine=cpu
+if nvidia-smi -L >/dev/null 2>&1; then engine=gpu; fi
+limits=configs/install/$engine.txt
+find_python
+
+wanted=$(
+    "$python" --version
+    pwd
+    sha256sum pyproject.toml "$limits" configs/install/setup.sh models/torchvision_ops.py
+)
+if [ -e $stamp ] && [ "$(cat $stamp)" = "$wanted" ]; then exit 0; fi
+
+check_machine
+say "Installing into $venv ($("$python" --version), $engine): about 5 minutes and 5 GB the first time"
+rm -f $stamp
+[ -x $venv/bin/python ] || "$python" -m venv $venv
+count_packages &
+counter=$!
+trap 'kill $counter 2>/dev/null' EXIT
+if [ "$engine" = cpu ]; then install_cpu_torch; fi
+$venv/bin/pip install -e ".[$engine,dev]" -c "$limits"
+$venv/bin/python -m models.torchvision_ops
+printf '%s\n' "$wanted" >$stamp
+say "Installed"

@@ -1,0 +1,207 @@
+"""The laptop's policies: a whole R1V of about a million parameters, and a text-only one.
+
+Everything is made here from nothing but a seed, tokenizer and chat template included, and saved in
+the ordinary Hugging Face layout, so that transformers and vLLM take it for any other checkpoint.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, pre_tokenizers, trainers
+from transformers import (
+    GenerationConfig,
+    GotOcr2ImageProcessor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLProcessor,
+    InternVLVideoProcessor,
+    InternVLVisionConfig,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen2Tokenizer,
+)
+
+from rl.digits import SENTENCES
+from rl.warm_targets import EXAMPLES
+
+IMAGE_TOKEN = "<IMG_CONTEXT>"
+_START, _END, _PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
+_SPECIAL = (_PAD, _START, _END, "<img>", "</img>", IMAGE_TOKEN, "<video>")
+_THINK = ("<think>", "</think>")
+
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{% if message.content is string -%}
+{{ message.content }}
+{%- else -%}
+{%- for part in message.content -%}
+{%- if part.type in ("image", "image_url") -%}
+<IMG_CONTEXT>
+{%- elif part.type == "text" -%}
+{{ part.text }}
+{%- endif -%}
+{%- endfor -%}
+{%- endif -%}
+<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt -%}
+<|im_start|>assistant
+{% endif -%}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TinySize:
+    """The widths and depths of a laptop policy."""
+
+    hidden: int = 128
+    """Width of the language model."""
+    layers: int = 4
+    """Layers of the language model."""
+    heads: int = 4
+    """Attention heads of the language model."""
+    mlp: int = 256
+    """Inner width of the language model's MLPs."""
+    vision_hidden: int = 64
+    """Width of the vision tower."""
+    vision_layers: int = 3
+    """Layers of the vision tower."""
+    vision_heads: int = 2
+    """Attention heads of the vision tower."""
+    image: int = 56
+    """Side of a tile, pixels."""
+    patch: int = 14
+    """Side of a patch, pixels; four patches make an image token."""
+    context: int = 512
+    """Longest sequence, tokens."""
+
+    @property
+    def image_tokens(self) -> int:
+        """Image tokens of a tile."""
+        return (self.image // self.patch // 2) ** 2
+
+
+def build_tiny_vlm(folder: Path, seed: int, size: TinySize | None = None) -> None:
+    """Save an untrained R1V (InternVL tower, projector, Qwen2) with its processor in `folder`.
+
+    The same seed gives the same weights. The caller's random state is left as it was.
+    """
+    size = size or TinySize()
+    tokenizer = tiny_tokenizer()
+    config = InternVLConfig(
+        vision_config=InternVLVisionConfig(
+            hidden_size=size.vision_hidden,
+            num_hidden_layers=size.vision_layers,
+            num_attention_heads=size.vision_heads,
+            intermediate_size=4 * size.vision_hidden,
+            image_size=(size.image, size.image),
+            patch_size=(size.patch, size.patch),
+            attention_bias=True,
+            layer_scale_init_value=1.0,  # the usual 0.1 is for towers of dozens of layers
+        ),
+        text_config=_text_config(size, tokenizer),
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_seq_length=size.image_tokens,
+        downsample_ratio=0.5,
+        tie_word_embeddings=True,
+    )
+    processor = InternVLProcessor(
+        image_processor=GotOcr2ImageProcessor(
+            size={"height": size.image, "width": size.image},
+            crop_to_patches=True,
+            max_patches=1,
+            image_mean=[0.5] * 3,
+            image_std=[0.5] * 3,
+        ),
+        tokenizer=tokenizer,
+        video_processor=InternVLVideoProcessor(size={"height": size.image, "width": size.image}),
+        image_seq_length=size.image_tokens,
+        chat_template=CHAT_TEMPLATE,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = InternVLForConditionalGeneration(config)
+    model.generation_config = _generation_config(tokenizer)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def build_tiny_text(folder: Path, seed: int, size: TinySize | None = None) -> None:
+    """Save an untrained Qwen2 with the same tokenizer and chat template in `folder`.
+
+    The same seed gives the same weights. The caller's random state is left as it was.
+    """
+    tokenizer = tiny_tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2ForCausalLM(_text_config(size or TinySize(), tokenizer))
+    model.generation_config = _generation_config(tokenizer)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def tiny_tokenizer() -> Qwen2Tokenizer:
+    """A Qwen2 tokenizer that knows the built-in problems' words and spells out all else in bytes.
+
+    Digits are single tokens. The think tags are plain tokens, not special ones, so that they stay
+    in decoded text, where rewards look for them.
+    """
+    # transformers and vLLM read any tokenizer beside a Qwen2 model as Qwen2's, with Qwen2's way of
+    # cutting text into words, so it must be one.
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024,  # never reached: merging ends when each word below is one token
+        special_tokens=list(_SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    texts = (*SENTENCES, *EXAMPLES, "system\n", "user\n", "assistant\n")
+    untagged = [text.replace("<think>", "\n").replace("</think>", "\n") for text in texts]
+    trained = Qwen2Tokenizer().backend_tokenizer
+    trained.train_from_iterator(untagged, trainer)
+    bpe = json.loads(trained.to_str())["model"]
+    tokenizer = Qwen2Tokenizer(
+        vocab=bpe["vocab"],
+        merges=[tuple(merge) for merge in bpe["merges"]],
+        unk_token=_PAD,
+        eos_token=_END,
+        pad_token=_PAD,
+        extra_special_tokens={
+            "start_image_token": "<img>",
+            "end_image_token": "</img>",
+            "context_image_token": IMAGE_TOKEN,
+            "video_token": "<video>",
+        },
+        chat_template=CHAT_TEMPLATE,
+        padding_side="left",
+    )
+    tokenizer.add_tokens([AddedToken(_START, special=True)])
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in _THINK])
+    return tokenizer
+
+
+def _text_config(size: TinySize, tokenizer: Qwen2Tokenizer) -> Qwen2Config:
+    return Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=size.hidden,
+        intermediate_size=size.mlp,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.heads,
+        max_position_embeddings=size.context,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _generation_config(tokenizer: Qwen2Tokenizer) -> GenerationConfig:
+    return GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )

@@ -1,0 +1,34 @@
+"""What a reward is: a function of a problem and a completion that returns a verdict."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rl.records import Answer, FinishReason, Problem, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a reward may know of one sampled answer."""
+
+    text: str
+    """The answer as text, special tokens left out."""
+    num_tokens: int
+    """Tokens sampled, the end-of-sequence token included."""
+    max_tokens: int
+    """Tokens that the sampler allowed."""
+    finish_reason: FinishReason
+    """`stop`: the policy ended it; `length`: it was cut off at `max_tokens`."""
+
+
+Reward = Callable[[Problem, Completion], Verdict]
+"""Each reward, built in or the user's own, has this shape; it never raises on the policy's text."""
+
+
+def completion_of(answer: Answer, max_tokens: int) -> Completion:
+    """The part of a sampled answer that rewards see."""
+    return Completion(answer.text, len(answer.token_ids), max_tokens, answer.finish_reason)
+
+
+def bad_gold(problem: Problem, what: str) -> Verdict:
+    """The verdict on a row whose gold answer or fields cannot be used; names the row."""
+    return Verdict(0.0, "bad_gold", f"problem {problem.id!r}: {what}", gold_side=True)

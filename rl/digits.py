@@ -1,0 +1,245 @@
+"""The built-in problems: sums of handwritten digits, drawn from scikit-learn's bundled scans.
+
+Two to four scans are drawn into one picture, a quadrant each, in reading order; the question asks
+for their sum. The test split uses only scans that the train split never shows. Both splits are
+written once as parquet files, and are then read as a user's data would be.
+
+Axis legend: N problems, D digits of a problem, K scans, S the side of a picture in pixels,
+Q the side of a quadrant.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Split = Literal["train", "test"]
+Floats = NDArray[np.float32]
+SPLITS: tuple[Split, ...] = ("train", "test")
+NAMES: tuple[str, ...] = ("digits", "digits-text")
+MOST_DIGITS = 4
+_CHUNK = 512
+
+_IMAGE_QUESTIONS = (
+    "What is the sum of the digits?",
+    "What do the digits add up to?",
+    "Add up the digits.",
+)
+_TEXT_QUESTIONS = (
+    "What is the sum of {}?",
+    "What do {} add up to?",
+    "Add up {}.",
+)
+SENTENCES: tuple[str, ...] = (
+    *_IMAGE_QUESTIONS,
+    *(question.format("3, 5, 9") for question in _TEXT_QUESTIONS),
+)
+"""Every question's wording, for whoever builds a tokenizer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How the problems are drawn. Each number below varies evenly within plus and minus it."""
+
+    seed: int = 1
+    """Splits the scans, picks the digits and moves the pen."""
+    num_train: int = 16_384
+    """Problems of the train split."""
+    num_test: int = 512
+    """Problems of the test split."""
+    num_test_scans: int = 297
+    """Scans kept from the train split, of 1,797."""
+    side: int = 56
+    """Side of a picture, pixels; a quadrant is half of it."""
+    digit: float = 22.0
+    """Side of a scan as drawn, pixels."""
+    scale: float = 0.12
+    """Relative change of that side."""
+    shift: float = 2.0
+    """Distance of a digit from its quadrant's middle along each axis, pixels."""
+    turn: float = 10.0
+    """Angle of a digit, degrees."""
+    least_ink: float = 0.6
+    """Darkness of the palest ink; the darkest is 1."""
+    noise: float = 0.04
+    """Standard deviation of the paper's grain; black is 1."""
+
+
+def dataset_path(name: str, split: str, drawing: Drawing | None = None) -> Path:
+    """The parquet file of a built-in data set's split; drawn and written where it is not there.
+
+    Columns: `id`, `question`, `answer` (a decimal text), `digits` (integers in reading order), and
+    for `digits` also `image` (PNG). It lies under the folder that the environment variable
+    R1V_CACHE names (default ~/.cache/r1v-ray), in a folder named by a hash of this file's code and
+    of `drawing`, so that a file made by other code is never taken for this one's.
+
+    Raises:
+        ValueError: there is no such data set or split.
+    """
+    if name not in NAMES:
+        raise ValueError(f"there is no built-in data set {name!r}; the names are {NAMES}")
+    if split not in SPLITS:
+        raise ValueError(f"data set {name!r} has no split {split!r}; the splits are {SPLITS}")
+    drawing = drawing or Drawing()
+    folder = cache_folder() / "data" / f"{name}-{_fingerprint(drawing)}"
+    if not folder.is_dir():
+        _write(folder, name, drawing)
+    return folder / f"{split}.parquet"
+
+
+def cache_folder() -> Path:
+    """Where everything made once lies: $R1V_CACHE, or ~/.cache/r1v-ray."""
+    return Path(os.environ.get("R1V_CACHE", "~/.cache/r1v-ray")).expanduser()
+
+
+def rows(name: str, split: Split, drawing: Drawing) -> dict[str, list[Any]]:
+    """The columns of a split, images as encoded PNG: one list a column, one entry a problem."""
+    rng = np.random.default_rng([drawing.seed, SPLITS.index(split)])
+    num = drawing.num_train if split == "train" else drawing.num_test
+    scans, labels = _scans(split, drawing)
+    counts_N = rng.integers(2, MOST_DIGITS + 1, size=num)
+    picks_ND = rng.integers(0, len(scans), size=(num, MOST_DIGITS))
+    wordings_N = rng.integers(0, len(_IMAGE_QUESTIONS), size=num)
+    digits = [labels[picks_ND[n, : counts_N[n]]].tolist() for n in range(num)]
+    columns: dict[str, list[Any]] = {
+        "id": [f"{name}-{split}-{n}" for n in range(num)],
+        "question": [
+            _question(name, int(wording), shown)
+            for wording, shown in zip(wordings_N, digits, strict=True)
+        ],
+        "answer": [str(sum(shown)) for shown in digits],
+        "digits": digits,
+    }
+    if name == "digits":
+        pictures = _pictures(scans, picks_ND, counts_N, rng, drawing)
+        columns["image"] = [{"bytes": _png(picture), "path": None} for picture in pictures]
+    return columns
+
+
+def _question(name: str, wording: int, digits: list[int]) -> str:
+    if name == "digits":
+        return _IMAGE_QUESTIONS[wording]
+    return _TEXT_QUESTIONS[wording].format(", ".join(map(str, digits)))
+
+
+def _scans(split: Split, drawing: Drawing) -> tuple[Floats, NDArray[np.int64]]:
+    """The split's scans, float32 [count, 8, 8] in [0, 1] with ink at 1, and what they show."""
+    from sklearn.datasets import load_digits  # half a second, and only where data is made
+
+    bundled: Any = load_digits()
+    order = np.random.default_rng(drawing.seed).permutation(len(bundled.target))
+    held_out, seen = order[: drawing.num_test_scans], order[drawing.num_test_scans :]
+    chosen = seen if split == "train" else held_out
+    return (bundled.images[chosen] / 16).astype(np.float32), bundled.target[chosen]
+
+
+def _pictures(
+    scans: Floats,
+    picks_ND: NDArray[np.int64],
+    counts_N: NDArray[np.int64],
+    rng: np.random.Generator,
+    drawing: Drawing,
+) -> Iterator[NDArray[np.uint8]]:
+    """The picked scans as dark ink on light paper: uint8 [S, S] a problem.
+
+    All are drawn `_CHUNK` problems at a time: one by one takes three times as long.
+    """
+    quadrant = drawing.side // 2
+    for start in range(0, len(picks_ND), _CHUNK):
+        picked_ND = picks_ND[start : start + _CHUNK]
+        ink = _drawn(scans[picked_ND.ravel()], rng, drawing)
+        ink = ink.reshape(-1, 2, 2, quadrant, quadrant)
+        shown_ND = np.arange(MOST_DIGITS) < counts_N[start : start + _CHUNK, None]
+        ink *= shown_ND.reshape(-1, 2, 2, 1, 1)
+        paper = ink.transpose(0, 1, 3, 2, 4).reshape(-1, drawing.side, drawing.side)
+        paper = paper + drawing.noise * rng.standard_normal(paper.shape, dtype=np.float32)
+        yield from (255 * (1 - paper.clip(0, 1))).round().astype(np.uint8)
+
+
+def _drawn(scans_K: Floats, rng: np.random.Generator, drawing: Drawing) -> Floats:
+    """Each of K scans moved, turned, scaled and inked by chance: float32 [K, Q, Q], ink above 0.
+
+    Each pixel of a quadrant is traced back to a point of its scan, where the scan is read off
+    between its four nearest values.
+    """
+    num, quadrant, cells = len(scans_K), drawing.side // 2, scans_K.shape[-1]
+
+    def by_lot(low: float, high: float) -> Floats:
+        return rng.uniform(low, high, size=(num, 1, 1)).astype(np.float32)
+
+    cells_per_pixel = cells / (drawing.digit * by_lot(1 - drawing.scale, 1 + drawing.scale))
+    angle = np.radians(by_lot(-drawing.turn, drawing.turn))
+    row, column = np.mgrid[:quadrant, :quadrant].astype(np.float32) - (quadrant - 1) / 2
+    down = (row - by_lot(-drawing.shift, drawing.shift)) * cells_per_pixel
+    across = (column - by_lot(-drawing.shift, drawing.shift)) * cells_per_pixel
+    middle = (cells - 1) / 2 + 1  # one cell of blank paper is laid round each scan
+    scan_row = np.cos(angle) * down - np.sin(angle) * across + middle
+    scan_column = np.sin(angle) * down + np.cos(angle) * across + middle
+    bordered = np.pad(scans_K, ((0, 0), (1, 1), (1, 1)))
+    return by_lot(drawing.least_ink, 1.0) * _between(bordered, scan_row, scan_column)
+
+
+def _between(scans_K: Floats, row: Floats, column: Floats) -> Floats:
+    """Bilinear reading of scans [K, H, H] at points [K, Q, Q]; points outside read the edge."""
+    side = scans_K.shape[-1]
+    row, column = row.clip(0, side - 1), column.clip(0, side - 1)
+    top = np.minimum(row.astype(np.int32), side - 2)
+    left = np.minimum(column.astype(np.int32), side - 2)
+    down, across = row - top, column - left
+    corner = top * side + left + np.arange(len(scans_K), dtype=np.int32)[:, None, None] * side**2
+    values = scans_K.ravel()
+    upper = values[corner] * (1 - across) + values[corner + 1] * across
+    lower = values[corner + side] * (1 - across) + values[corner + side + 1] * across
+    return upper * (1 - down) + lower * down
+
+
+def _png(picture: NDArray[np.uint8]) -> bytes:
+    encoded = BytesIO()
+    Image.fromarray(picture).save(encoded, format="PNG", compress_level=1)
+    return encoded.getvalue()
+
+
+def _fingerprint(drawing: Drawing) -> str:
+    """Changes with this file, with the drawing, and with numpy, whose streams may change."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    digest.update(json.dumps(asdict(drawing), sort_keys=True).encode())
+    digest.update(np.__version__.encode())
+    return digest.hexdigest()[:16]
+
+
+def _write(folder: Path, name: str, drawing: Drawing) -> None:
+    """Write both splits aside and rename them into place, so that a half-made folder never is."""
+    from datasets import Dataset, Features, List, Value
+    from datasets import Image as ImageColumn
+
+    features: dict[str, Any] = {
+        "id": Value("string"),
+        "question": Value("string"),
+        "answer": Value("string"),
+        "digits": List(Value("int32")),
+    }
+    if name == "digits":
+        features["image"] = ImageColumn()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for split in SPLITS:
+            made = Dataset.from_dict(rows(name, split, drawing), features=Features(features))
+            made.to_parquet(aside / f"{split}.parquet")
+        try:
+            aside.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was quicker, with the same content
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,62 @@
+"""Opening an image: one place, so that what was checked is what is trained on."""
+
+from io import BytesIO
+from typing import Literal
+
+from PIL import Image, ImageOps
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+"""What is decoded. Pillow knows more, some of which start programs of their own (EPS)."""
+
+ImageFault = Literal["missing_image", "corrupt_image", "image_bomb", "image_outside_folder"]
+
+
+class BadImage(ValueError):
+    """An image that cannot be used; `fault` is one word for counting."""
+
+    def __init__(self, fault: ImageFault, detail: str) -> None:
+        super().__init__(detail)
+        self.fault: ImageFault = fault
+
+
+def open_image(image: bytes | str, max_pixels: int | None = None) -> Image.Image:
+    """Decode encoded bytes or a file to RGB: upright by its EXIF, transparent parts white.
+
+    Raises:
+        BadImage: no such file, not an image, broken, or more than `max_pixels` (width x height).
+    """
+    try:
+        source = image if isinstance(image, str) else BytesIO(image)
+        with Image.open(source, formats=FORMATS) as opened:
+            width, height = opened.size
+            if max_pixels is not None and width * height > max_pixels:
+                raise BadImage(
+                    "image_bomb", f"{width} x {height} pixels are more than {max_pixels:,}"
+                )
+            opened.load()
+            return _rgb(ImageOps.exif_transpose(opened))
+    except BadImage:
+        raise
+    except FileNotFoundError as error:
+        raise BadImage("missing_image", f"there is no file {image!r}") from error
+    except Image.DecompressionBombError as error:
+        raise BadImage("image_bomb", str(error)) from error
+    except Exception as error:  # decoders answer broken bytes with any exception there is
+        raise BadImage("corrupt_image", f"{type(error).__name__}: {error}") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.has_transparency_data:
+        solid = image.convert("RGBA")
+        white = Image.new("RGBA", solid.size, "white")
+        return Image.alpha_composite(white, solid).convert("RGB")
+    return image.convert("RGB")
+
+
+def image_format(image: bytes) -> str:
+    """The file ending that fits encoded `image`. BadImage when it is none that is decoded."""
+    try:
+        with Image.open(BytesIO(image), formats=FORMATS) as opened:
+            return str(opened.format).lower()
+    except OSError as error:
+        raise BadImage("corrupt_image", str(error)) from error

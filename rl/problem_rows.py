@@ -1,0 +1,131 @@
+"""One row of data to one problem, or the reason why not."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from configs.schema import DataConfig
+from rl.images import BadImage, ImageFault, open_image
+from rl.records import Problem
+
+IMAGE_MARK = "<image>"
+RowFault = Literal[
+    ImageFault, "no_question", "no_answer", "no_id", "duplicate_id", "unprocessable", "too_long"
+]
+
+
+class BadRow(ValueError):
+    """A row that cannot be asked; `fault` is one word for counting."""
+
+    def __init__(self, fault: RowFault, detail: str) -> None:
+        super().__init__(detail)
+        self.fault: RowFault = fault
+
+
+def problem_from(
+    row: Mapping[str, Any], number: int, data: DataConfig, folders: Sequence[Path]
+) -> Problem:
+    """The problem in `row`, whose `number` is its id where the recipe names no column for that.
+
+    Images stay encoded; a path is made absolute and has to lie within one of `folders`.
+
+    Raises:
+        BadRow: there is no question, answer or id, an image is missing or lies outside, or the
+            question marks more images than there are.
+    """
+    question = row[data.question_column]
+    if not isinstance(question, str) or not question.strip():
+        raise BadRow("no_question", f"{data.question_column} is {_shown(question)}")
+    images: tuple[bytes | str, ...] = ()
+    if data.image_column is not None:
+        images = tuple(_images(row[data.image_column], folders))
+    marks = question.count(IMAGE_MARK)
+    if marks > len(images):
+        raise BadRow("missing_image", f"{marks} {IMAGE_MARK} marks for {len(images)} images")
+    return Problem(
+        id=row_id(row, number, data),
+        question=question,
+        gold=_gold(row[data.answer_column], data.answer_column),
+        images=images,
+        fields={column: row[column] for column in data.reward_columns},
+    )
+
+
+def row_id(row: Mapping[str, Any], number: int, data: DataConfig) -> str:
+    """The row's own name, or its number in the data where no column is named for that."""
+    if data.id_column is None:
+        return str(number)
+    value = row[data.id_column]
+    if value is None or value == "":
+        raise BadRow("no_id", f"{data.id_column} is {_shown(value)}")
+    return str(value)
+
+
+def check_images(problem: Problem, max_pixels: int) -> None:
+    """Decode each image once, in full. Raises BadRow with the first that is broken or too big."""
+    for place, image in enumerate(problem.images):
+        try:
+            open_image(image, max_pixels)
+        except BadImage as error:
+            raise BadRow(error.fault, f"image {place}: {error}") from error
+
+
+def _gold(value: Any, column: str) -> tuple[str, ...]:
+    forms = cast("list[Any]", value) if isinstance(value, list) else [value]
+    gold = tuple(form for each in forms if (form := _text(each)))
+    if not gold:
+        raise BadRow("no_answer", f"{column} is {_shown(value)}")
+    return gold
+
+
+def _text(value: Any) -> str:
+    """A form of the answer; empty when there is nothing in it."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(value).strip()
+
+
+def _images(value: Any, folders: Sequence[Path]) -> Iterable[bytes | str]:
+    """Images of one cell: None, bytes, a path, {"bytes", "path"}, or a list of these."""
+    if value is None:
+        return
+    if isinstance(value, list):
+        for each in cast("list[Any]", value):
+            yield from _images(each, folders)
+    elif isinstance(value, bytes):
+        yield value
+    elif isinstance(value, str):
+        yield _within(value, folders)
+    elif isinstance(value, dict):
+        cell = cast("dict[str, Any]", value)
+        encoded, path = cell.get("bytes"), cell.get("path")
+        if isinstance(encoded, bytes):
+            yield encoded
+        elif encoded is None and isinstance(path, str):
+            yield _within(path, folders)
+        else:
+            raise BadRow("missing_image", f"{_shown(cell)} holds neither bytes nor a path")
+    else:
+        raise BadRow("corrupt_image", f"{_shown(value)} is neither bytes nor a path")
+
+
+def _within(path: str, folders: Sequence[Path]) -> str:
+    """`path` made absolute, links followed; data may not reach for files that are not its own."""
+    try:
+        resolved = (folders[0] / path).resolve()
+        exists = resolved.is_file()
+    except (OSError, ValueError) as error:  # a name too long, a null character, links in a ring
+        raise BadRow("missing_image", f"{_shown(path)}: {error}") from error
+    if not any(resolved.is_relative_to(folder) for folder in folders):
+        raise BadRow(
+            "image_outside_folder", f"{_shown(path)} leads to {resolved}, outside {folders[0]}"
+        )
+    if not exists:
+        raise BadRow("missing_image", f"there is no file {resolved}")
+    return str(resolved)
+
+
+def _shown(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 120 else f"{shown[:117]}..."

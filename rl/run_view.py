@@ -1,0 +1,78 @@
+"""Which figures of a run are shown, where and how. A kind of job has one view."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """A metric on the console's line of a step."""
+
+    metric: str
+    label: str
+    form: str
+    """A format specification of Python, such as `.3f`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A metric over the steps."""
+
+    metric: str
+    label: str
+    evaluated: bool = False
+    """Comes from evaluations, not from steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One axes of the plot."""
+
+    title: str
+    unit: str
+    curves: tuple[Curve, ...]
+    shares: bool = False
+    """The values lie in [0, 1] and are shown as percentages."""
+    logarithmic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a kind of job is shown."""
+
+    headlines: tuple[Headline, ...]
+    panels: tuple[Panel, ...]
+
+
+GRPO = View(
+    headlines=(
+        Headline("reward", "reward", ".3f"),
+        Headline("accuracy", "right", ".1%"),
+        Headline("think_share", "thinking", ".0%"),
+        Headline("mean_length", "tokens", ".1f"),
+        Headline("loss", "loss", "+.4f"),
+        Headline("kl", "kl", ".4f"),
+        Headline("grad_norm", "grad", ".2f"),
+        Headline("logprob_gap", "gap", ".1e"),
+        Headline("rollout_tokens_per_s", "tok/s", ",.0f"),
+        Headline("seconds", "s", ".1f"),
+    ),
+    panels=(
+        Panel("Reward", "mean reward of an answer", (Curve("reward", "reward"),)),
+        Panel(
+            "Held-out accuracy",
+            "right answers",
+            (
+                Curve("accuracy", "sampled", evaluated=True),
+                Curve("greedy_accuracy", "greedy", evaluated=True),
+            ),
+            shares=True,
+        ),
+        Panel("Length", "tokens of an answer, mean", (Curve("mean_length", "length"),)),
+        Panel(
+            "Sampler against learner",
+            "gap of logprobs, nats, mean",
+            (Curve("logprob_gap", "gap"),),
+            logarithmic=True,
+        ),
+    ),
+)

@@ -1,0 +1,61 @@
+"""Long work is never silent, on a terminal or in a log file."""
+
+import time
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from rl import console
+from rl.console import phase
+
+
+def output(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> StringIO:
+    file = StringIO()
+    shown = Console(file=file, force_terminal=terminal, width=100, color_system=None)
+    monkeypatch.setattr(console, "CONSOLE", shown)
+    return file
+
+
+def test_in_a_log_a_wait_without_news_still_writes_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = output(monkeypatch, terminal=False)
+    with phase("starting engines", line_every_s=0.02):
+        time.sleep(0.2)
+    lines = file.getvalue().splitlines()
+    assert len(lines) >= 3
+    assert lines[0] == "starting engines: 0.0 s ..."
+    assert lines[-1] == "starting engines: 0.2 s"
+
+
+def test_in_a_log_short_work_is_one_line_with_its_count_and_note(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = output(monkeypatch, terminal=False)
+    with phase("checking rows", 2000) as work:
+        work.advance(1500)
+        work.advance(500, note="3 rejected")
+    assert file.getvalue() == "checking rows: 2,000 of 2,000, 0.0 s (3 rejected)\n"
+
+
+def test_work_that_fails_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = output(monkeypatch, terminal=False)
+    with pytest.raises(RuntimeError), phase("warming up", 10) as work:
+        work.advance(4)
+        raise RuntimeError
+    assert file.getvalue() == "warming up: 4 of 10, 0.0 s stopped\n"
+
+
+def test_on_a_terminal_nested_phases_draw_bars_and_leave_a_line_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = output(monkeypatch, terminal=True)
+    with phase("outer", 2) as outer:
+        outer.advance(note="half way")
+        with phase("[inner]"):
+            pass
+        outer.advance()
+    text = file.getvalue()
+    assert "1/2" in text
+    assert "half way" in text
+    assert "[inner]: 0.0 s" in text
+    assert "outer: 2 of 2, 0.0 s (half way)" in text
