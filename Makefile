@@ -12,8 +12,8 @@ setup:  ## make .venv with everything in it; does nothing when that has been don
 	@PYTHON="$(PYTHON)" sh configs/install/setup.sh
 
 quickstart: setup  ## train a tiny policy on sums of handwritten digits
-	@$(BIN)/python rl/grpo.py configs/recipes/digits.yaml
-	@echo "Results: $(CURDIR)/runs/digits (summary.json, plot.png, metrics.jsonl, samples.jsonl)"
+	@$(BIN)/python rl/grpo.py
+	@echo "The results lie in $(CURDIR)/$$(ls -td runs/*/ | head -1)"
 
 test: setup lint types imports pytest  ## every check that needs no GPU
 

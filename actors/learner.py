@@ -20,6 +20,7 @@ from configs.schema import LearnerConfig, LossConfig, PolicyConfig, PromptConfig
 from models.inputs import InputEncoder
 from models.packing import PackedBatch, pack
 from models.policy import Policy, freeze, load_model
+from rl.records import UpdateReport
 from rl.losses import clipped_policy_loss, kl_divergence
 from rl.rows import MicroBatch
 
@@ -67,17 +68,6 @@ class Share:
             tuple(replace(row, problem=whole[row.problem.id]) for row in batch)
             for batch in self.batches
         ]
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateReport:
-    """What one update did; the same on every rank but for `gaps`."""
-
-    metrics: Mapping[str, float]
-    gaps: Mapping[int, float]
-    """Mean |sampler - learner| logprob of each answer of this rank's rows, nats."""
-    skipped: bool
-    """The loss or a gradient was not finite, and the policy is as it was."""
 
 
 class Learner:
@@ -196,10 +186,15 @@ class Learner:
     def save(self, folder: Path) -> None:
         """Write the learner's state: weights, optimiser, schedule. Called on every rank."""
         self._engine.save(folder)
+        torch.save(torch.get_rng_state(), self._rng_file(folder))
 
     def restore(self, folder: Path) -> None:
         """Go on from `save`'s folder. Called on every rank."""
         self._engine.restore(folder)
+        torch.set_rng_state(torch.load(self._rng_file(folder), weights_only=True))
+
+    def _rng_file(self, folder: Path) -> Path:
+        return folder / f"random_state_of_rank_{self._rank}.pt"
 
     def export(self, folder: Path) -> None:
         """Write the policy in Hugging Face layout on rank 0. Called on every rank."""

@@ -2,35 +2,39 @@
 
 import asyncio
 import dataclasses
+from collections import OrderedDict
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from actors.learner import Share, UpdateReport
+from actors.learner import Share
 from actors.pool import DriverLoop
 from actors.weights import Transport, WeightSender, WeightSums
-from rl.records import Problem
+from rl.records import Problem, UpdateReport
 from rl.rows import MicroBatch, Row, build_microbatches, count_tokens
 
 
 class ProblemRefs:
-    """Each open problem once in Ray's object store, whoever needs it, however often it is sent."""
+    """Open problems in Ray's object store, each once, whoever needs it, however often it is sent.
 
-    def __init__(self) -> None:
-        self._refs: dict[str, Any] = {}
+    Holds the newest `capacity`; one that fell out is simply put again.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._refs: OrderedDict[str, Any] = OrderedDict()
 
     def put(self, problem: Problem) -> Any:
         """The problem's object ref, made at the first call."""
         if problem.id not in self._refs:
             self._refs[problem.id] = ray.put(problem)
+        self._refs.move_to_end(problem.id)
+        while len(self._refs) > self._capacity:
+            self._refs.popitem(last=False)
         return self._refs[problem.id]
-
-    def drop(self, problems: Sequence[Problem]) -> None:
-        """Let the store forget problems whose step is over."""
-        for problem in problems:
-            self._refs.pop(problem.id, None)
 
 
 class LearnerGroup:

@@ -4,27 +4,14 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
 from configs.schema import PolicyConfig, PromptConfig, RolloutConfig
 from models.inputs import InputEncoder, load_image
-from rl.records import Answer, Group, Problem
+from rl.records import Answer, Group, Problem, SamplingRequest
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingRequest:
-    """How to answer one problem."""
-
-    count: int
-    """Answers."""
-    temperature: float
-    """0: the likeliest token each time."""
-    max_new_tokens: int
-    seed: int
 
 
 class RolloutWorker:

@@ -17,8 +17,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from actors.engine_extensions import compare_sums
 from actors.learners import LearnerGroup, ProblemRefs
 from actors.pool import ActorPool, DriverLoop
-from actors.rollout import SamplingRequest
-from rl.records import Group, Problem, ScoredGroup
+from rl.records import Group, Problem, SamplingRequest, ScoredGroup
 from rl.rows import Row, TrainingAnswer
 
 
@@ -52,16 +51,17 @@ class Rollouts:
     def ask(
         self, problems: Sequence[Problem], request: SamplingRequest
     ) -> "Future[list[ScoredGroup]]":
-        """Groups of scored answers, in the problems' order; returns at once.
-
-        Each problem draws from `request.seed` mixed with its id, so that the same step asked again
-        draws the same numbers.
-        """
+        """Groups of scored answers, in the problems' order; returns at once."""
         return self._loop.start(self._gather([self._scored(p, request) for p in problems]))
 
     def sample(self, problems: Sequence[Problem], request: SamplingRequest) -> list[Group]:
         """Groups without scores, for checks."""
         return self._loop.start(self._gather([self._group(p, request) for p in problems])).result()
+
+    def wait_ready(self) -> None:
+        """Wait until every engine answers."""
+        ready = [engine.ready.remote() for engine in self._pools.engines.handles]
+        ray.get(ready)
 
     def publish(self, version: int) -> None:
         """Bring the learner's weights to every engine and make sure that they arrived.

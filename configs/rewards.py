@@ -90,6 +90,8 @@ class RewardConfig(Strict):
     )
     """Weight of each reward by its name, or the name of a preset (R1, R1V3); an answer's reward is
     the weighted sum of its scores. A reward of weight 0 is logged and counts for nothing."""
+    accuracy: str = "math"
+    """The reward whose mean score is called accuracy in logs and evaluations."""
     custom: dict[str, str] = Field(default={})
     """Rewards of your own: a name for the weights, and `module:function` or `file.py:function`."""
     thinking: ThinkingConfig = ThinkingConfig()
@@ -114,6 +116,15 @@ class RewardConfig(Strict):
     """Memory that a verifier process may take beyond what it starts with, MiB."""
     max_unscored_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
     """The run stops when verdicts that say nothing of the policy pass this share of its answers."""
+
+    @model_validator(mode="after")
+    def _accuracy_is_a_reward(self) -> Self:
+        if self.accuracy not in self.weights:
+            raise ValueError(
+                f"accuracy={self.accuracy!r} is none of the weights {', '.join(self.weights)}; "
+                "name one of them, or give it a weight of 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _judge_is_there(self) -> Self:

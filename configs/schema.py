@@ -260,10 +260,17 @@ class GRPORecipe(Strict):
 
     @model_validator(mode="after")
     def _policy_has_a_source(self) -> Self:
-        if not self.policy.path and self.warm_start is None:
+        if self.policy.path:
+            return self
+        if self.warm_start is None:
             raise ValueError(
                 "policy.path is empty and there is no warm_start section: name a checkpoint "
                 "folder or hub name in policy.path"
+            )
+        if self.data.source not in ("digits", "digits-text"):
+            raise ValueError(
+                f"policy.path is empty, and a warm start teaches the built-in data sets only, not "
+                f"data.source={self.data.source!r}: name a checkpoint in policy.path"
             )
         return self
 

@@ -31,6 +31,11 @@ _START, _END, _PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 _SPECIAL = (_PAD, _START, _END, "<img>", "</img>", IMAGE_TOKEN, "<video>")
 _THINK = ("<think>", "</think>")
 
+# Mean and spread of the built-in pictures, so that blank paper comes to nearly nothing.
+_PAPER, _INK = 0.9, 0.2
+# Narrow layers need wider weights than the 0.02 of billion-parameter models to carry a signal.
+_INIT = 0.06
+
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 <|im_start|>{{ message.role }}
@@ -59,7 +64,7 @@ class TinySize:
 
     hidden: int = 128
     """Width of the language model."""
-    layers: int = 4
+    layers: int = 3
     """Layers of the language model."""
     heads: int = 4
     """Attention heads of the language model."""
@@ -100,6 +105,7 @@ def build_tiny_vlm(folder: Path, seed: int, size: TinySize | None = None) -> Non
             image_size=(size.image, size.image),
             patch_size=(size.patch, size.patch),
             attention_bias=True,
+            initializer_range=_INIT,
             layer_scale_init_value=1.0,  # the usual 0.1 is for towers of dozens of layers
         ),
         text_config=_text_config(size, tokenizer),
@@ -113,8 +119,8 @@ def build_tiny_vlm(folder: Path, seed: int, size: TinySize | None = None) -> Non
             size={"height": size.image, "width": size.image},
             crop_to_patches=True,
             max_patches=1,
-            image_mean=[0.5] * 3,
-            image_std=[0.5] * 3,
+            image_mean=[_PAPER] * 3,
+            image_std=[_INK] * 3,
         ),
         tokenizer=tokenizer,
         video_processor=InternVLVideoProcessor(size={"height": size.image, "width": size.image}),
@@ -124,6 +130,8 @@ def build_tiny_vlm(folder: Path, seed: int, size: TinySize | None = None) -> Non
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = InternVLForConditionalGeneration(config)
+        # transformers starts places at zero; told apart from the first step, they are learned from.
+        torch.nn.init.normal_(model.model.vision_tower.embeddings.position_embeddings, std=0.5)
     model.generation_config = _generation_config(tokenizer)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -192,6 +200,7 @@ def _text_config(size: TinySize, tokenizer: Qwen2Tokenizer) -> Qwen2Config:
         num_key_value_heads=size.heads,
         max_position_embeddings=size.context,
         tie_word_embeddings=True,
+        initializer_range=_INIT,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -14,6 +14,7 @@ more happens until torchvision is imported, and then only if its own operators d
 """
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -74,10 +75,20 @@ def install(site_packages: Path) -> None:
     (site_packages / f"{_INSTALLED_NAME}.pth").write_text(line)
 
 
-def _import_error(module: str) -> str | None:
-    """The last line of what a fresh process says when it cannot import `module`, else None."""
-    command = [sys.executable, "-c", f"import {module}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def uninstall(site_packages: Path) -> None:
+    """Undo `install`, if it was done."""
+    for suffix in (".pth", ".py"):
+        (site_packages / f"{_INSTALLED_NAME}{suffix}").unlink(missing_ok=True)
+
+
+def _import_error(module: str, site_packages: Path) -> str | None:
+    """The last line of what a process without `watch` says on importing `module`, None if it can.
+
+    -S keeps Python from running the .pth files, so what an earlier set-up did changes no answer.
+    """
+    command = [sys.executable, "-S", "-c", f"import {module}"]
+    environment = os.environ | {"PYTHONPATH": str(site_packages)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     return (done.stderr.strip() or "no message").splitlines()[-1] if done.returncode else None
 
 
@@ -85,24 +96,22 @@ def main() -> None:
     """Make torchvision importable in the environment of the Python that runs this.
 
     Raises:
-        RuntimeError: torchvision cannot be imported for a reason that is not cured here.
+        CalledProcessError: torchvision cannot be imported for a reason that is not cured here.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    site_packages = Path(sysconfig.get_path("purelib"))
     for module in _UNUSED:
-        error = _import_error(module)
+        error = _import_error(module, site_packages)
         if error is not None and "No module named" not in error:
             logger.info("removing %s, which does not match torch: %s", module, error)
             subprocess.run([sys.executable, "-m", "pip", "uninstall", "-qy", module], check=True)
-    error = _import_error("torchvision")
+    error = _import_error("torchvision", site_packages)
     if error is None:
+        uninstall(site_packages)
         return
     logger.info("declaring torchvision's missing operators in this environment: %s", error)
-    install(Path(sysconfig.get_path("purelib")))
-    error = _import_error("torchvision")
-    if error is not None:
-        raise RuntimeError(
-            f"import torchvision still fails: {error}; install the torchvision that matches torch"
-        )
+    install(site_packages)
+    subprocess.run([sys.executable, "-c", "import torchvision"], check=True)
 
 
 if __name__ == "__main__":

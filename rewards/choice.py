@@ -77,7 +77,7 @@ def _named(said: str, options: Mapping[str, str]) -> frozenset[str] | None:
     text = _WRAPPER.sub(r"\1", said)
     text = _NOISE.sub(" ", text)
     text = _SAID_FIRST.sub("", " ".join(text.split())).strip().rstrip(".").strip()
-    by_text = [letter for letter, option in options.items() if _same(said, option)]
+    by_text = _by_text(said, options)
     lone = _LONE_LETTER.fullmatch(text)
     if lone and (letter := _letter(lone, options)):
         return frozenset(letter)
@@ -89,16 +89,22 @@ def _named(said: str, options: Mapping[str, str]) -> frozenset[str] | None:
         return frozenset(filter(None, letters)) if all(letters) else None
     led = _LETTER_AND_TEXT.fullmatch(text)
     if led and (letter := _letter(led, options)):
-        other = [mark for mark, option in options.items() if _same(led[4], option)]
+        other = _by_text(led[4], options)
         return None if other and letter not in other else frozenset(letter)
     if re.fullmatch("[A-Z]{2,}", text) and (not options or set(text) <= set(options)):
         return frozenset(text)
     return None
 
 
-def _same(said: str, option: str) -> bool:
-    said, option = normal_form(said), normal_form(option)
-    return bool(said) and (same_text(said, option) or said == option)
+def _by_text(said: str, options: Mapping[str, str]) -> list[str]:
+    """Letters of the options with this text; where there are none, of those of its normal form."""
+    as_said = [letter for letter, option in options.items() if same_text(said, option)]
+    if as_said:
+        return as_said
+    normal = normal_form(said)
+    return [
+        letter for letter, option in options.items() if same_text(normal, normal_form(option))
+    ]
 
 
 def _letter(match: re.Match[str], options: Mapping[str, str]) -> str | None:

@@ -63,11 +63,24 @@ _REWRITES: tuple[_Rewrite, ...] = (
     (re.compile(r"√\{?(\d{1,15}|[a-z])\}?"), r"\\sqrt{\1}"),
     (re.compile(r"\s+"), " "),
 )
+def _named_power(match: re.Match[str]) -> str:
+    return rf"{match[1]} \times 10^{{{_POWERS[match[2].casefold()]}}}"
+
+
+_POWERS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _WHOLE: tuple[_Rewrite, ...] = (  # only where the whole answer has the form
     (re.compile(r"\A(?:\\approx|\\simeq|≈|=) *(.+)\Z"), r"\1"),
     (re.compile(r"\A(-?\d{1,3}(?: \d{3})+)\Z"), lambda match: match[1].replace(" ", "")),
     (re.compile(r"\A(-?)(\d+)(?: +| and )(\d+)/(\d+)\Z"), r"\1\2\\frac{\3}{\4}"),
     (re.compile(r"\A(-?\d+(?:\.\d+)?)[eE]\+?(-?\d+)\Z"), r"\1 \\times 10^{\2}"),
+    (
+        re.compile(
+            r"\A(-?\\?\$?\d[\d,]*(?:\.\d+)?) *(?:\\(?:text|mathrm)\{)? *"
+            r"(thousand|million|billion|trillion)(?: [a-z]+)? *\}?\Z",
+            re.IGNORECASE,
+        ),
+        _named_power,
+    ),
     (
         re.compile(r"\A(?:(?:the set of )?(?:all )?real numbers|all reals)\Z", re.IGNORECASE),
         r"\\mathbb{R}",
@@ -87,22 +100,30 @@ _WORDS_OF_VALUE = re.compile(
     re.IGNORECASE,
 )
 _DOLLARS = re.compile(r"\$\$?([^$]*)\$?\$|\\\((.*)\\\)|\\\[(.*)\\\]", re.DOTALL)
+_MAX_WRAPPERS = 8
 _PROSE = re.compile(r"[A-Za-z]{3}|\bno\b", re.IGNORECASE)
 
 
 def normal_form(text: str) -> str:
     """The answer in the form in which it is compared."""
-    text = _CONTROL.sub("", text.translate(_SIGNS)).strip()
-    if (wrapped := _DOLLARS.fullmatch(text)) is not None:
-        text = next(group for group in wrapped.groups() if group is not None)
+    text = _unwrapped(_CONTROL.sub("", text.translate(_SIGNS)))
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    text = text.strip().removesuffix(".").strip()
-    if (inner := _WRAPPED.fullmatch(text)) is not None:
-        text = inner[1].strip().removesuffix(".").strip()
+    text = _unwrapped(text)
     for pattern, replacement in _WHOLE:
         text = pattern.sub(replacement, text)
     return _without_words(text)
+
+
+def _unwrapped(text: str) -> str:
+    """What is left when dollar signs, a text command or a full stop around all of it go."""
+    for _ in range(_MAX_WRAPPERS):
+        before, text = text, text.strip().rstrip(". ")
+        if (match := _DOLLARS.fullmatch(text) or _WRAPPED.fullmatch(text)) is not None:
+            text = next(group for group in match.groups() if group is not None)
+        if text == before:
+            break
+    return text
 
 
 def _without_words(text: str) -> str:

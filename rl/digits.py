@@ -195,12 +195,12 @@ def _between(scans_K: Floats, row: Floats, column: Floats) -> Floats:
     row, column = row.clip(0, side - 1), column.clip(0, side - 1)
     top = np.minimum(row.astype(np.int32), side - 2)
     left = np.minimum(column.astype(np.int32), side - 2)
-    down, across = row - top, column - left
+    down, across = row - top.astype(np.float32), column - left.astype(np.float32)
     corner = top * side + left + np.arange(len(scans_K), dtype=np.int32)[:, None, None] * side**2
     values = scans_K.ravel()
     upper = values[corner] * (1 - across) + values[corner + 1] * across
     lower = values[corner + side] * (1 - across) + values[corner + side + 1] * across
-    return upper * (1 - down) + lower * down
+    return (upper * (1 - down) + lower * down).astype(np.float32, copy=False)
 
 
 def _png(picture: NDArray[np.uint8]) -> bytes:

@@ -29,7 +29,8 @@ def plot_run(
 ) -> None:
     """Draw `panels` two in a row into the PNG at `path`; a panel without figures says so."""
     rows = -(-len(panels) // 2)
-    figure = Figure(figsize=(11, 3.4 * rows + 0.6), dpi=130, layout="constrained")
+    figure = Figure(figsize=(11, 3.4 * rows + 0.6), dpi=110)
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=14, fontweight="bold", color=INK)
     for place, panel in enumerate(panels):
@@ -72,16 +73,17 @@ def _dress(axes: Axes, panel: Panel, drawn: bool) -> None:
     axes.set_title(panel.title, loc="left", fontsize=11, fontweight="bold", color=INK)
     axes.set_xlabel("step", fontsize=9, color=INK)
     axes.set_ylabel(panel.unit, fontsize=9, color=INK)
-    axes.tick_params(colors=INK, labelsize=9)
+    axes.tick_params(which="both", colors=INK, labelsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(PALE)
     axes.grid(color=PALE, alpha=0.5, linewidth=0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     if not drawn:
         axes.text(0.5, 0.5, "not measured", ha="center", color=INK, transform=axes.transAxes)
         return
     if panel.shares:
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
-    if panel.logarithmic:
+    positive = any((np.asarray(line.get_ydata()) > 0).any() for line in axes.lines)
+    if panel.logarithmic and positive:
         axes.set_yscale("log", nonpositive="mask")

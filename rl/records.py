@@ -101,3 +101,29 @@ class ScoredGroup:
     """One for each answer, in order."""
     reference_logprobs: tuple[tuple[float, ...], ...] | None = None
     """Logprobs of each answer's tokens under the reference policy; None when KL is off."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingRequest:
+    """How to answer one problem."""
+
+    count: int
+    """Answers."""
+    temperature: float
+    """0: the likeliest token each time."""
+    max_new_tokens: int
+    seed: int
+    """Mixed with the problem's id, so that the same question asked again draws the same numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReport:
+    """What one update of the policy did."""
+
+    metrics: Mapping[str, float]
+    """Means over the step's answer tokens: loss, entropy, clip_share, kl, logprob_gap; grad_norm
+    before clipping; the learning rate."""
+    gaps: Mapping[int, float]
+    """Mean |sampler - learner| logprob of each answer, nats, by its place in the step."""
+    skipped: bool
+    """The loss or a gradient was not finite, and the policy is as it was."""

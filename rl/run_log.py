@@ -133,21 +133,22 @@ class RunLog:
         self._samples.write(*samples[: self._recipe.log.samples_per_step])
         self._metrics.write(line)
         self._publish(step, "", figures)
-        self._tell_step(step, figures, odd)
+        width = len(str(self._recipe.steps))
+        title = f"step {step + 1:>{width}}/{self._recipe.steps}"
+        _tell(title, self._view.headlines, figures, odd)
 
     def write_evaluation(self, step: int, figures: Mapping[str, float]) -> None:
         """Write how the policy behind `step` updates did on held-out problems, and draw the plot.
 
         An evaluation of the same step, from before an interruption, is replaced.
         """
-        clean, _ = self._cleaned(figures)
+        clean, odd = self._cleaned(figures)
         keep_lines(self._evaluations_path, lambda line: line["step"] != step)
         evaluations = Appender(self._evaluations_path)
         evaluations.write({"step": step, "time": round(time.time(), 3), **clean})
         evaluations.close()
         self._publish(step, "evaluation/", clean)
-        told = ", ".join(f"{name} {_shown(value)}" for name, value in clean.items())
-        CONSOLE.print(f"[bold]evaluation after {step} steps[/bold]: {told}")
+        _tell(f"held out, after {step} steps", self._view.evaluation, clean, odd)
         self.draw()
 
     def write_summary(self, summary: Mapping[str, Any]) -> Path:
@@ -194,17 +195,6 @@ class RunLog:
                 self._gauge(name, value)
         if self._tracker is not None:
             self._tracker.write(step, known)
-
-    def _tell_step(self, step: int, figures: Mapping[str, float | None], odd: list[str]) -> None:
-        width = len(str(self._recipe.steps))
-        parts = [f"[bold]step {step + 1:>{width}}/{self._recipe.steps}[/bold]"]
-        for headline in self._view.headlines:
-            value = figures.get(headline.metric)
-            if value is not None:
-                parts.append(f"[dim]{headline.label}[/dim] {value:{headline.form}}")
-        if odd:
-            parts.append(f"[red]not finite: {', '.join(odd)}[/red]")
-        CONSOLE.print("  ".join(parts))
 
     def _sample_lines(self, step: int, group: LoggedGroup) -> Iterator[dict[str, Any]]:
         problem = group.scored.group.problem
@@ -258,5 +248,20 @@ def _told(answer: Answer, score: Score) -> dict[str, Any]:
     }
 
 
-def _shown(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.4g}"
+def _tell(
+    title: str,
+    headlines: Sequence[run_view.Headline],
+    figures: Mapping[str, float | None],
+    odd: Sequence[str],
+) -> None:
+    """One line on the console: the headlines that were measured, and what was not finite."""
+    parts = [f"[bold]{title}[/bold]"]
+    for headline in headlines:
+        value = figures.get(headline.metric)
+        if value is not None:
+            parts.append(f"[dim]{headline.label}[/dim] {value:{headline.form}}")
+    if figures.get("skipped"):
+        parts.append("[red]update skipped[/red]")
+    if odd:
+        parts.append(f"[red]not finite: {', '.join(odd)}[/red]")
+    CONSOLE.print("  ".join(parts))

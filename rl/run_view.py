@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """A metric on the console's line of a step."""
+    """A metric on the console."""
 
     metric: str
     label: str
@@ -40,6 +40,9 @@ class View:
     """How a kind of job is shown."""
 
     headlines: tuple[Headline, ...]
+    """Of a step."""
+    evaluation: tuple[Headline, ...]
+    """Of an evaluation."""
     panels: tuple[Panel, ...]
 
 
@@ -55,6 +58,13 @@ GRPO = View(
         Headline("logprob_gap", "gap", ".1e"),
         Headline("rollout_tokens_per_s", "tok/s", ",.0f"),
         Headline("seconds", "s", ".1f"),
+    ),
+    evaluation=(
+        Headline("accuracy", "right", ".1%"),
+        Headline("pass_at_k", "at least once", ".1%"),
+        Headline("greedy_accuracy", "greedy", ".1%"),
+        Headline("think_share", "thinking", ".0%"),
+        Headline("mean_length", "tokens", ".1f"),
     ),
     panels=(
         Panel("Reward", "mean reward of an answer", (Curve("reward", "reward"),)),

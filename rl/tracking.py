@@ -1,47 +1,67 @@
-"""Weights & Biases, where the recipe wants it: online with a key, else offline."""
+"""Weights & Biases, where the recipe wants it: online with a key, else offline.
+
+Everything of wandb's happens in a thread of its own. A server that does not answer, or a wandb that
+breaks, costs its figures and a warning, and never the run a second.
+"""
 
 import logging
 import netrc
 import os
+import queue
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-import wandb
-
 logger = logging.getLogger(__name__)
 
 PROJECT = "r1v-ray"
-_MOST_WAIT_S = 20
+START_WAIT_S = 20
+"""How long the server may take to answer before the run is tracked offline."""
+CLOSE_WAIT_S = 30
+"""How long the end of a run waits for figures that are still to be sent."""
+
+Figures = dict[str, float]
 
 
 class Tracker:
     """One run's figures on their way to Weights & Biases."""
 
     def __init__(self, folder: Path, name: str, recipe: Mapping[str, Any]) -> None:
-        """Start tracking; where the server cannot be reached, the figures stay in `folder`."""
-        mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
-        try:
-            self._run = _started(folder, name, recipe, mode)
-        except wandb.Error as error:
-            logger.warning("wandb stays offline, since it could not start: %s", error)
-            self._run = _started(folder, name, recipe, "offline")
+        """Start tracking; without a key or a server, the figures stay in `folder`/wandb."""
+        self._figures: queue.SimpleQueue[Figures | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(
+            target=self._track, args=(folder, name, dict(recipe)), name="wandb", daemon=True
+        )
+        self._thread.start()
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """Hand over the figures of `step`; sent from a process of wandb's own."""
-        self._run.log({"step": step, **figures})
+        """Hand over the figures of `step`; returns at once."""
+        self._figures.put({"step": step, **figures})
 
     def close(self) -> None:
-        """Send what is left, for a bounded time; the rest stays in the run's folder."""
-        self._run.finish()
+        """Send what is left, for at most CLOSE_WAIT_S."""
+        self._figures.put(None)
+        self._thread.join(START_WAIT_S + CLOSE_WAIT_S)
+        if self._thread.is_alive():
+            logger.warning("wandb has not finished; `wandb sync` sends what it left behind")
+
+    def _track(self, folder: Path, name: str, recipe: dict[str, Any]) -> None:
+        try:
+            run = _started(folder, name, recipe)
+            while (figures := self._figures.get()) is not None:
+                run.log(figures)
+            run.finish()
+        except Exception:  # whatever breaks in there must not end a training run
+            logger.warning("wandb has stopped; the run folder still has everything", exc_info=True)
 
 
-def has_key() -> bool:
+def has_key(base_url: str) -> bool:
     """True where a key for the server is set: WANDB_API_KEY, or an entry in the netrc file."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    host = urlparse(base_url).hostname or ""
     file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
     try:
         return netrc.netrc(file).authenticators(host) is not None
@@ -49,20 +69,28 @@ def has_key() -> bool:
         return False
 
 
-def _started(folder: Path, name: str, recipe: Mapping[str, Any], mode: str) -> Any:
-    run = wandb.init(
-        project=os.environ.get("WANDB_PROJECT", PROJECT),
-        name=name,
-        dir=folder,
-        config=dict(recipe),
-        mode=mode,  # pyright: ignore[reportArgumentType]
-        settings=wandb.Settings(
-            console="off",
-            silent=True,
-            init_timeout=_MOST_WAIT_S,
-            finish_timeout=_MOST_WAIT_S,
-            finish_timeout_raises=False,
-        ),
+def _started(folder: Path, name: str, recipe: dict[str, Any]) -> Any:
+    import wandb  # seconds, which only a run that is tracked should spend, and in this thread
+
+    settings = wandb.Settings(
+        console="off", silent=True, init_timeout=START_WAIT_S, finish_timeout=CLOSE_WAIT_S
     )
+
+    def start(mode: Any) -> Any:
+        return wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=name,
+            dir=folder,
+            config=recipe,
+            mode=mode,
+            settings=settings,
+        )
+
+    wanted = os.environ.get("WANDB_MODE")
+    try:
+        run = start(wanted or ("online" if has_key(settings.base_url) else "offline"))
+    except wandb.Error as error:
+        logger.warning("wandb could not reach its server and stays offline: %s", error)
+        run = start("offline")
     run.define_metric("*", step_metric="step")
     return run

@@ -25,20 +25,31 @@ find_python() {
 }
 
 # What pip cannot bring.
+has_headers='
+import pathlib, sys, sysconfig
+sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())'
 check_machine() {
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
         refuse "$python cannot make virtual environments; run: apt install python3-venv"
     if [ "$engine" = cpu ]; then
         "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null ||
             refuse "libnuma.so.1, which vLLM's CPU engine loads, is missing; run: apt install libnuma1"
+    elif ! "$python" -c "$has_headers" || ! command -v gcc >/dev/null; then
+        refuse "a C compiler and Python's headers, with which Triton builds GPU kernels as they are" \
+            "met, are missing; run: apt install gcc python3-dev"
     fi
 }
 
 # pip says nothing while it unpacks, which takes minutes for the large packages.
 count_packages() {
-    total=$(grep -c '==' "$limits")
-    while sleep 15; do
-        say "  ... $(find $venv/lib -name '*.dist-info' -maxdepth 4 | wc -l) of about $total packages"
+    total=$(($(grep -c "==" "$limits") + 2)) # and pip, and this project
+    trap 'kill $sleep; exit' TERM
+    while :; do
+        sleep 15 &
+        sleep=$!
+        wait $sleep
+        found=$(find $venv/lib -maxdepth 4 -name '*.dist-info' | wc -l)
+        say "  ... $found of about $total packages"
     done
 }
 

@@ -183,21 +183,9 @@ def test_a_step_is_one_line_on_the_console(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with RunLog(tmp_path, recipe()) as log:
-        log.write_step(8, {"reward": 0.5, "loss": math.nan, "logprob_gap": 3e-6, "odd": 1.0}, [])
-        log.write_evaluation(9, {"accuracy": 0.5})
+        log.write_step(8, {"reward": 0.5, "loss": math.nan, "logprob_gap": 3e-6, "skipped": 1}, [])
+        log.write_evaluation(9, {"accuracy": 0.5, "verdicts/wrong": 0.5})
     assert capsys.readouterr().out.splitlines() == [
-        "step  9/50  reward 0.500  gap 3.0e-06  not finite: loss",
-        "evaluation after 9 steps: accuracy 0.5",
+        "step  9/50  reward 0.500  gap 3.0e-06  update skipped  not finite: loss",
+        "held out, after 9 steps  right 50.0%",
     ]
-
-
-def test_wandb_writes_offline_into_the_run_folder_where_there_is_no_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    folder = tmp_path / "trial"
-    with RunLog(folder, recipe(wandb=True)) as log:
-        log.write_step(0, {"reward": 0.5}, [])
-    assert list(folder.glob("wandb/offline-run-*/*.wandb"))

@@ -79,6 +79,8 @@ def test_an_installed_watch_starts_with_python_and_imports_no_torch(tmp_path: Pa
     )
     done = run(code)
     assert done.returncode == 0, done.stderr
+    torchvision_ops.uninstall(tmp_path)
+    assert not [*tmp_path.glob("*.p*")]
 
 
 def test_watching_twice_leaves_one_watch(monkeypatch: pytest.MonkeyPatch) -> None:

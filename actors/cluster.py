@@ -1,0 +1,150 @@
+"""Starting a run's actors on a Ray cluster, and ending them."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors.learner import Learner, LearnerJob
+from actors.learners import LearnerGroup, ProblemRefs
+from actors.pool import ActorPool, DriverLoop
+from actors.reference import ReferencePolicy
+from actors.reward import RewardWorker
+from actors.rollout import RolloutWorker
+from actors.rollouts import RolloutPools, Rollouts
+from configs.schema import GRPORecipe
+from rl.plan import Device, check_fits, device_of, planned_actors, transport_of
+
+_ROOT = Path(__file__).resolve().parents[1]
+_CALLS_AT_A_TIME = 1024
+
+
+@contextmanager
+def ray_session() -> Iterator[None]:
+    """Ray for the time of a run: the cluster that RAY_ADDRESS names (`ray job submit` sets it), or
+    one on this machine that ends with the run."""
+    address = os.environ.get("RAY_ADDRESS", "local")
+    local = address == "local"
+    environment = {"env_vars": {"PYTHONPATH": str(_ROOT)}} if local else None
+    ray.init(address=address, log_to_driver=False, runtime_env=environment)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_cluster(recipe: GRPORecipe) -> Device:
+    """The device that the run will use. Raises before anything is started when it does not fit."""
+    resources = ray.cluster_resources()
+    device = device_of(recipe, resources)
+    transport_of(recipe, device)
+    check_fits(planned_actors(recipe, device), resources, recipe)
+    return device
+
+
+def start_learners(
+    recipe: GRPORecipe, folder: Path, device: Device, loop: DriverLoop, refs: ProblemRefs
+) -> LearnerGroup:
+    """Learner ranks on the policy in `folder`; they meet in `setup`."""
+    job = LearnerJob(
+        folder=folder,
+        policy=recipe.policy,
+        prompt=recipe.prompt,
+        loss=recipe.loss,
+        learner=recipe.learner,
+        temperature=recipe.rollout.temperature,
+        total_steps=recipe.steps,
+        device=device,
+    )
+    ranks = recipe.learner.ranks
+    make = ray.remote(**_options(recipe, device, "learner", share=ranks))(Learner)
+    return LearnerGroup(
+        [make.remote(job, rank) for rank in range(ranks)],
+        loop,
+        refs=refs,
+        max_tokens=recipe.learner.max_tokens_per_microbatch,
+        transport=transport_of(recipe, device),
+    )
+
+
+def start_pools(recipe: GRPORecipe, folder: Path, device: Device) -> RolloutPools:
+    """Rollout engines, reward workers and, where KL counts, the reference policy."""
+    rollout = recipe.rollout
+    transport = transport_of(recipe, device)
+    engine = ray.remote(**_options(recipe, device, "rollout", share=rollout.workers))(RolloutWorker)
+    reward = ray.remote(**_options(recipe, device, "reward", share=1))(RewardWorker)
+    reference: ActorPool | None = None
+    if recipe.loss.kl.coef > 0:
+        frozen = ray.remote(**_options(recipe, device, "reference", share=1))(ReferencePolicy)
+        reference = ActorPool(
+            "reference",
+            lambda: frozen.remote(
+                folder,
+                recipe.policy,
+                recipe.prompt,
+                temperature=rollout.temperature,
+                device=device,
+                max_tokens=recipe.learner.max_tokens_per_microbatch,
+            ),
+            1,
+            rollout.restarts,
+        )
+    return RolloutPools(
+        engines=ActorPool(
+            "rollout",
+            lambda: engine.remote(folder, recipe.policy, recipe.prompt, rollout, transport),
+            rollout.workers,
+            rollout.restarts,
+        ),
+        rewards=ActorPool(
+            "reward", lambda: reward.remote(recipe.reward), recipe.reward.workers, rollout.restarts
+        ),
+        reference=reference,
+    )
+
+
+def _options(recipe: GRPORecipe, device: Device, role: str, *, share: int) -> dict[str, Any]:
+    """Ray's options of a role's actors; `share` of them divide a CPU machine's cores."""
+    planned = next(a for a in planned_actors(recipe, device) if a.role == role)
+    options: dict[str, Any] = {"num_gpus": planned.gpus, "num_cpus": planned.cpus}
+    if role in ("rollout", "reward"):
+        options["max_concurrency"] = _CALLS_AT_A_TIME
+    if device == "cpu" and role != "reward":
+        # Ray would give an actor that reserves no core a single thread.
+        threads = max(1, (os.cpu_count() or 1) // share)
+        options["runtime_env"] = {"env_vars": {"OMP_NUM_THREADS": str(threads)}}
+    return options
+
+
+@dataclass
+class RunningActors:
+    """All actors of a run, wired."""
+
+    learners: LearnerGroup
+    rollouts: Rollouts
+    pools: RolloutPools
+
+    def start(self) -> None:
+        """Wait until learners have met and engines answer."""
+        self.learners.setup()
+        self.rollouts.wait_ready()
+
+
+@contextmanager
+def running_actors(recipe: GRPORecipe, folder: Path, device: Device) -> Iterator[RunningActors]:
+    """Begin to start everything on the policy in `folder`, hand it out wired, and end it."""
+    loop = DriverLoop()
+    refs = ProblemRefs(recipe.problems_per_step * (recipe.max_staleness + 2))
+    pools = start_pools(recipe, folder, device)
+    learners = start_learners(recipe, folder, device, loop, refs)
+    try:
+        rollouts = Rollouts(loop, learners, pools, refs=refs, tolerance=recipe.sync.tolerance)
+        yield RunningActors(learners, rollouts, pools)
+    finally:
+        pools.kill()
+        learners.kill()
+        loop.close()

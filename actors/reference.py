@@ -1,0 +1,46 @@
+"""The reference policy: logprobs of the frozen start policy, for the KL term."""
+
+from pathlib import Path
+
+import torch
+
+from configs.schema import PolicyConfig, PromptConfig
+from models.inputs import InputEncoder
+from models.packing import pack
+from models.policy import Policy, load_model
+from rl.rows import Row, split_row
+
+
+class ReferencePolicy:
+    """A policy that never learns. A plain class; the cluster makes it a Ray actor."""
+
+    def __init__(
+        self,
+        folder: Path,
+        policy: PolicyConfig,
+        prompt: PromptConfig,
+        *,
+        temperature: float,
+        device: str,
+        max_tokens: int,
+    ) -> None:
+        """`temperature` as the sampler's; `max_tokens`: padded tokens of one forward pass."""
+        self._encoder = InputEncoder(folder, prompt, policy.trust_remote_code)
+        self._device = torch.device(device)
+        self._max_tokens = max_tokens
+        model = load_model(policy, folder)
+        self._policy = Policy(model, self._encoder, temperature=temperature, chunk=1024)
+        self._policy.to(self._device).eval()
+
+    @torch.no_grad()
+    def logprobs(self, row: Row) -> tuple[tuple[float, ...], ...]:
+        """Logprobs in nats of each answer's tokens, in the order of the row's answers."""
+        found: dict[int, list[float]] = {answer.index: [] for answer in row.answers}
+        for piece in split_row(row, self._max_tokens):
+            batch = pack((piece,), self._encoder.pad_id).to(self._device)
+            pixels = self._encoder.pixels([piece.problem]) if self._encoder.has_vision else {}
+            moved = {name: value.to(self._device) for name, value in pixels.items()}
+            logprobs_N, _ = self._policy(batch, moved)
+            for index, value in zip(batch.answers.tolist(), logprobs_N.tolist(), strict=True):
+                found[index].append(value)
+        return tuple(tuple(values) for values in found.values())

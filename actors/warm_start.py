@@ -1,0 +1,103 @@
+"""The laptop's start policy: a tiny R1V taught, by the same learner, to answer with and without
+thinking. Made once and cached."""
+
+import hashlib
+import json
+import random
+import shutil
+from pathlib import Path
+
+from actors.cluster import start_learners
+from actors.learners import ProblemRefs
+from actors.pool import DriverLoop
+from configs.schema import GRPORecipe, LearnerConfig, OptimizerConfig, WarmStartConfig
+from models import tiny
+from models.inputs import InputEncoder
+from rl import digits, warm_targets
+from rl.console import phase
+from rl.plan import Device
+from rl.problems import ProblemSet
+from rl.records import Problem
+from rl.rows import Row, TrainingAnswer
+
+
+def cached_policy(recipe: GRPORecipe) -> Path:
+    """Where this recipe's warm-started policy lies, or will: named by all that decides it."""
+    code = b"".join(Path(module.__file__ or "").read_bytes() for module in _MODULES)
+    decides = [
+        recipe.seed,
+        recipe.warm_start,
+        recipe.data,
+        recipe.prompt,
+        recipe.policy.dtype,
+        recipe.learner.ranks,
+    ]
+    words = json.dumps([str(part) for part in decides]).encode()
+    name = hashlib.sha256(code + words).hexdigest()[:16]
+    return digits.cache_folder() / "policies" / name
+
+
+_MODULES = (digits, warm_targets, tiny)
+
+
+def blank_policy(recipe: GRPORecipe) -> Path:
+    """The untrained tiny policy of the recipe's kind: text only where the data has no images."""
+    folder = cached_policy(recipe).with_suffix(".blank")
+    if not folder.is_dir():
+        build = tiny.build_tiny_text if recipe.data.image_column is None else tiny.build_tiny_vlm
+        aside = folder.with_suffix(".writing")
+        shutil.rmtree(aside, ignore_errors=True)
+        build(aside, recipe.seed)
+        aside.rename(folder)
+    return folder
+
+
+def make_start_policy(
+    recipe: GRPORecipe, problems: ProblemSet, encoder: InputEncoder, device: Device
+) -> Path:
+    """Teach the blank policy on the recipe's own problems; returns the cached checkpoint."""
+    warm = recipe.warm_start
+    assert warm is not None, "the schema wants a warm start where policy.path is empty"
+    folder = cached_policy(recipe)
+    loop, refs = DriverLoop(), ProblemRefs(warm.batch)
+    taught = _warm_recipe(recipe, warm)
+    learners = start_learners(taught, blank_policy(recipe), device, loop, refs)
+    try:
+        learners.setup()
+        rng = random.Random(recipe.seed)
+        with phase("warm start", warm.steps) as work:
+            for step in range(warm.steps):
+                asked = problems.take(warm.batch, step=step)
+                rows = [_row(p, encoder, rng.random() < warm.think_share) for p in asked]
+                numbered = [
+                    Row(r.problem, r.prompt_ids, (TrainingAnswer(i, r.answers[0].token_ids),))
+                    for i, r in enumerate(rows)
+                ]
+                report = learners.update(numbered)
+                work.advance(note=f"loss {report.metrics['loss']:.3f}")
+        aside = folder.with_suffix(".writing")
+        shutil.rmtree(aside, ignore_errors=True)
+        learners.export(aside)
+        aside.rename(folder)
+    finally:
+        learners.kill()
+        loop.close()
+    return folder
+
+
+def _warm_recipe(recipe: GRPORecipe, warm: WarmStartConfig) -> GRPORecipe:
+    """The recipe under which the same learner learns by example: every part, one cycle."""
+    optimizer = OptimizerConfig(
+        lr=warm.lr, schedule="cosine", warmup_share=0.3, weight_decay=0.01, betas=(0.9, 0.99)
+    )
+    learner: LearnerConfig = recipe.learner.model_copy(update={"optimizer": optimizer})
+    policy = recipe.policy.model_copy(update={"train": ("vision", "projector", "language")})
+    return recipe.model_copy(update={"learner": learner, "policy": policy, "steps": warm.steps})
+
+
+def _row(problem: Problem, encoder: InputEncoder, think: bool) -> Row:
+    text = warm_targets.target_text(problem.fields, think)
+    tokenizer = encoder.tokenizer
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    target = TrainingAnswer(0, (*ids, tokenizer.eos_token_id))
+    return Row(problem, encoder.encode(problem).token_ids, (target,))

@@ -1,0 +1,43 @@
+"""Held-out problems: avg@k at the rollout temperature, and greedy."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from configs.schema import GRPORecipe
+from rl.interfaces import Rollouts
+from rl.records import Problem, SamplingRequest
+from rl.rollout_metrics import accuracy, answer_metrics
+
+_SEED = 1_000_003
+"""Apart from every training step's seed, and the same at every evaluation."""
+
+
+class HeldOut:
+    """An evaluator: the recipe's held-out problems, asked of the engines as they are."""
+
+    def __init__(
+        self, recipe: GRPORecipe, problems: Sequence[Problem], rollouts: Rollouts
+    ) -> None:
+        self._recipe = recipe
+        self._problems = problems
+        self._rollouts = rollouts
+
+    def __call__(self) -> dict[str, float]:
+        """accuracy (avg@k), pass_at_k, greedy_accuracy, and the sampled answers' other figures."""
+        recipe = self._recipe
+        k = recipe.evaluation.samples
+        limit = recipe.rollout.max_new_tokens
+        sampled = self._rollouts.ask(
+            self._problems, SamplingRequest(k, recipe.rollout.temperature, limit, _SEED)
+        )
+        greedy = self._rollouts.ask(self._problems, SamplingRequest(1, 0.0, limit, _SEED))
+        groups = sampled.result()
+        name = recipe.reward.accuracy
+        best = [max(score.verdicts[name].score for score in g.scores) for g in groups]
+        likeliest = [score for g in greedy.result() for score in g.scores]
+        return {
+            **answer_metrics(groups, recipe.reward),
+            "pass_at_k": fmean(best),
+            "greedy_accuracy": accuracy(likeliest, recipe.reward),
+        }
+

@@ -1,0 +1,55 @@
+"""What the loop needs of its parts. Actors provide them on a cluster, plain objects in tests."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from rl.records import Problem, SamplingRequest, ScoredGroup, UpdateReport
+from rl.rows import Row
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Pending(Protocol[T_co]):
+    """A result that may still be under way."""
+
+    def result(self) -> T_co:
+        """Wait for it; raises what the work raised."""
+        ...
+
+
+class Problems(Protocol):
+    """Problems in an order that only seed and step decide."""
+
+    def take(self, count: int, *, step: int) -> list[Problem]:
+        """The `count` problems of `step`."""
+        ...
+
+
+class Rollouts(Protocol):
+    """Engines that answer, and the rewards that score."""
+
+    def ask(
+        self, problems: Sequence[Problem], request: SamplingRequest
+    ) -> Pending[list[ScoredGroup]]:
+        """Groups of scored answers, in the problems' order; returns at once."""
+        ...
+
+    def publish(self, version: int) -> None:
+        """Bring the learner's weights to every engine, and make sure that they arrived."""
+        ...
+
+
+class Learner(Protocol):
+    """Whoever holds the policy's weights and improves them."""
+
+    def update(self, rows: Sequence[Row]) -> UpdateReport:
+        """One step of the optimiser over `rows`."""
+        ...
+
+
+class Evaluator(Protocol):
+    """Held-out problems."""
+
+    def __call__(self) -> Mapping[str, float]:
+        """Figures of the policy that the engines hold now."""
+        ...

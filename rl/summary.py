@@ -1,0 +1,32 @@
+"""The end of a run in a dozen figures, taken from its own log, resumed or not."""
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rl.jsonl import read_lines
+
+_BEFORE_AND_AFTER = ("accuracy", "greedy_accuracy", "mean_length", "think_share")
+
+
+def summarise(folder: Path) -> dict[str, Any]:
+    """What summary.json says of the run in `folder`.
+
+    steps; grpo_seconds (all steps, evaluations left out); rollout_tokens_per_s (median of steps);
+    max_logprob_gap (largest step mean, nats); skipped updates; and where held-out problems were
+    asked, accuracy, greedy_accuracy, mean_length and think_share before and after.
+    """
+    steps = list(read_lines(folder / "metrics.jsonl"))
+    evaluations = list(read_lines(folder / "evaluations.jsonl"))
+    summary: dict[str, Any] = {
+        "steps": len(steps),
+        "grpo_seconds": sum(step["seconds"] for step in steps),
+        "rollout_tokens_per_s": median(step["rollout_tokens_per_s"] for step in steps),
+        "max_logprob_gap": max((s.get("logprob_gap") or 0.0 for s in steps), default=0.0),
+        "skipped_updates": sum(step.get("skipped") or 0.0 for step in steps),
+    }
+    if evaluations:
+        first, last = evaluations[0], evaluations[-1]
+        for name in _BEFORE_AND_AFTER:
+            summary |= {f"{name}_before": first[name], f"{name}_after": last[name]}
+    return summary
