@@ -4,7 +4,6 @@
 PYTHON ?=
 PYTEST_ARGS ?=
 BIN := .venv/bin
-CODE := actors configs models rewards rl tests
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 

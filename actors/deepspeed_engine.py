@@ -69,9 +69,7 @@ def _optimizer(policy: Policy, config: OptimizerConfig) -> torch.optim.Optimizer
 class DeepSpeedEngine:
     """One rank's share of a policy that DeepSpeed shards and updates."""
 
-    def __init__(
-        self, policy: Policy, config: LearnerConfig, dtype: str, total_steps: int
-    ) -> None:
+    def __init__(self, policy: Policy, config: LearnerConfig, dtype: str, total_steps: int) -> None:
         """Needs an initialised process group. `total_steps`: what the schedule spans."""
         deepspeed = import_deepspeed()
         self._config = config
@@ -170,4 +168,3 @@ class DeepSpeedEngine:
                 f"{folder} holds no learner state for {self._world} ranks at ZeRO stage "
                 f"{self._config.zero_stage}; resume with the recipe that wrote it"
             )
-

@@ -42,9 +42,7 @@ class WeightReadback:
         mapper = getattr(model, "hf_to_vllm_mapper", None) or WeightsMapper()
         mapped = [mapper._map_name(name) for name in names]
         return {
-            name: weight_group(to)
-            for name, to in zip(names, mapped, strict=True)
-            if to is not None
+            name: weight_group(to) for name, to in zip(names, mapped, strict=True) if to is not None
         }
 
     def weight_sums(self) -> dict[str, tuple[float, float]]:
@@ -133,9 +131,7 @@ def compare_sums(
 class BannedTokens(LogitsProcessor):
     """Gives tokens that only the image expansion may write the probability 0, in every request."""
 
-    def __init__(
-        self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool
-    ) -> None:
+    def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         config = vllm_config.additional_config
         ids = config.get(BANNED_KEY, []) if isinstance(config, Mapping) else []
         self._banned = torch.tensor(ids, dtype=torch.int64, device=device)

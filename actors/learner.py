@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from configs.schema import LearnerConfig, LossConfig, PolicyConfig, PromptConfig
 from models.inputs import InputEncoder
 from models.packing import PackedBatch, pack
 from models.policy import Policy, freeze, load_model
-from rl.records import UpdateReport
 from rl.losses import clipped_policy_loss, kl_divergence
+from rl.records import UpdateReport
 from rl.rows import MicroBatch
 
 logger = logging.getLogger(__name__)
@@ -161,9 +161,11 @@ class Learner:
         return {index: tuple(values) for index, values in found.items()}
 
     def _tensors(self, batch: MicroBatch) -> tuple[PackedBatch, dict[str, Tensor]]:
-        pixels = self._encoder.pixels([row.problem for row in batch]) if (
-            self._encoder.has_vision
-        ) else {}
+        pixels = (
+            self._encoder.pixels([row.problem for row in batch])
+            if (self._encoder.has_vision)
+            else {}
+        )
         moved = {name: value.to(self._device) for name, value in pixels.items()}
         return pack(batch, self._encoder.pad_id).to(self._device), moved
 
@@ -178,7 +180,7 @@ class Learner:
         sender.open(self._engine.named_parameters(), self._rank, self._engine.gathered)
 
     def publish(self) -> dict[str, tuple[float, float]]:
-        """Send the weights; returns (sum, sum of squares) of each as sent, all of them each time."""
+        """Send the weights; (sum, sum of squares) of each as sent, now or in an earlier round."""
         if self._sender is None:
             raise RuntimeError("publish() before connect(): no engine is listening")
         return self._sender.send()

@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 from collections import OrderedDict
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A pool of equal actors: the freest gets the next call, the dead are replaced, their calls redone."""
+"""A pool of equal actors: the freest is called next, the dead are replaced, their calls redone."""
 
 import asyncio
 import logging

@@ -23,7 +23,7 @@ def preflight(
     limit = min(_TOKENS, recipe.rollout.max_new_tokens)
     request = SamplingRequest(2, recipe.rollout.temperature, limit, recipe.seed)
     groups = actors.rollouts.sample(asked, request)
-    expected = [encoder.encode(problem).token_ids for problem in asked]
+    expected = [encoder.encode(problem) for problem in asked]
     check_prompts(groups, expected, encoder.tokenizer.convert_ids_to_tokens)
     rows = parity_rows(groups)
     return check_logprobs(rows, actors.learners.logprobs(rows), recipe.preflight.max_logprob_gap)

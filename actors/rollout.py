@@ -4,11 +4,14 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
 from configs.schema import PolicyConfig, PromptConfig, RolloutConfig
-from models.inputs import InputEncoder, load_image
+from models.inputs import InputEncoder
+from rl.images import open_image
 from rl.records import Answer, Group, Problem, SamplingRequest
 
 logger = logging.getLogger(__name__)
@@ -35,8 +38,7 @@ class RolloutWorker:
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(rollout.cpu_cache_gib)))
         self._encoder = InputEncoder(folder, prompt, policy.trust_remote_code)
         self._version = 0
-        self._requests = 0
-        self._tokens = 0
+        self._names = count()
         self._engine: Any = _start_engine(folder, policy, prompt, rollout, transport, self._encoder)
 
     async def ready(self) -> int:
@@ -60,28 +62,26 @@ class RolloutWorker:
             detokenize=False,
         )
         version = self._version
-        self._requests += 1
+        name = str(next(self._names))
         try:
             prompt = await asyncio.to_thread(self._prompt, problem)
             final: Any = None
-            async for output in self._engine.generate(prompt, params, f"{self._requests}"):
+            async for output in self._engine.generate(prompt, params, name):
                 final = output
         except EngineDeadError:
             self._die()
         answers = sorted(final.outputs, key=lambda output: output.index)
-        self._tokens += sum(len(answer.token_ids) for answer in answers)
         return Group(
-            problem=problem,
+            problem=replace(problem, images=()),  # whoever asked has them
             prompt_ids=tuple(final.prompt_token_ids),
             answers=tuple(self._answer(output, version) for output in answers),
         )
 
     def _prompt(self, problem: Problem) -> dict[str, Any]:
-        text = self._encoder.text(problem)
-        ids = self._encoder.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = list(self._encoder.short_ids(problem))
         if not problem.images:
             return {"prompt_token_ids": ids}
-        images = [load_image(image) for image in problem.images]
+        images = [open_image(image) for image in problem.images]
         return {"prompt_token_ids": ids, "multi_modal_data": {"image": images}}
 
     def _answer(self, output: Any, version: int) -> Answer:
@@ -140,10 +140,6 @@ class RolloutWorker:
                 sums[group] = (has[0] + total, has[1] + squares)
         return version, groups[0], sums
 
-    async def tokens_written(self) -> int:
-        """Tokens answered since the worker started."""
-        return self._tokens
-
     async def _guarded(self, call: Any) -> Any:
         from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -186,7 +182,7 @@ def _start_engine(
         worker_extension_cls="actors.engine_extensions.WeightReadback",
         additional_config={"banned_token_ids": list(encoder.image_token_ids)},
         weight_transfer_config=WeightTransferConfig(backend=transport),
-        limit_mm_per_prompt={"image": rollout.max_images, "video": 0} if encoder.has_vision else {},
+        limit_mm_per_prompt={"image": prompt.max_images, "video": 0} if encoder.has_vision else {},
         disable_log_stats=True,
         seed=0,
     )

@@ -26,7 +26,7 @@ class WeightSyncError(RuntimeError):
 
 
 class Rollouts:
-    """Asks problems, and brings new weights to the engines. Called from the driver's main thread."""
+    """Asks problems, and brings new weights to the engines. Called from the main thread."""
 
     def __init__(
         self,

@@ -1,6 +1,5 @@
 """A GRPO run from its recipe to its summary: everything around the loop."""
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,15 +18,17 @@ from rewards.check import check_rewards
 from rl.checkpoints import Checkpoint, Checkpoints
 from rl.console import CONSOLE, phase
 from rl.evaluation import HeldOut
+from rl.interfaces import Parts
 from rl.plan import Device, device_of, planned_actors, transport_of
 from rl.problems import ProblemSet
 from rl.run_log import RunLog, set_aside
 from rl.summary import summarise
 
-logger = logging.getLogger(__name__)
+Train = Callable[[GRPORecipe, Parts, int], None]
+"""The loop: recipe, parts, first step."""
 
 
-def grpo_run(command: Command[GRPORecipe], train: Callable[..., None]) -> None:
+def grpo_run(command: Command[GRPORecipe], train: Train) -> None:
     """Run `train` on the actors that the recipe asks for; or, with --dry-run, only show them."""
     recipe = command.recipe
     if command.dry_run:
@@ -82,7 +83,7 @@ def _started(recipe: GRPORecipe, folder: Path, device: Device) -> Iterator[Runni
 
 def _train(
     recipe: GRPORecipe,
-    train: Callable[..., None],
+    train: Train,
     problems: ProblemSet,
     folder: Path,
     actors: RunningActors,
@@ -116,16 +117,7 @@ def _train(
     with RunLog(recipe.run_folder, recipe, gauge=Gauges(recipe.name), resume=resume) as log:
         if evaluate and not newest:
             log.write_evaluation(0, evaluate())
-        train(
-            recipe,
-            problems=problems,
-            rollouts=actors.rollouts,
-            learner=actors.learners,
-            evaluate=evaluate,
-            log=log,
-            save=save,
-            first=first,
-        )
+        train(recipe, Parts(problems, actors.rollouts, actors.learners, evaluate, log, save), first)
         summary = summarise(recipe.run_folder)
         summary |= {
             "syncs_verified": actors.rollouts.syncs_verified,

@@ -100,4 +100,4 @@ def _row(problem: Problem, encoder: InputEncoder, think: bool) -> Row:
     tokenizer = encoder.tokenizer
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     target = TrainingAnswer(0, (*ids, tokenizer.eos_token_id))
-    return Row(problem, encoder.encode(problem).token_ids, (target,))
+    return Row(problem, encoder.encode(problem), (target,))

@@ -1,7 +1,7 @@
 """Weight transfer over gloo, for engines on CPU: both ends of vLLM's native weight-transfer API.
 
-vLLM brings `nccl` and `ipc`; this adds the third transport, registered in every vLLM process through
-the `vllm.general_plugins` entry point. Weights travel as one flat buffer a layer group.
+vLLM brings `nccl` and `ipc`; this adds the third transport, registered in every vLLM process by the
+`vllm.general_plugins` entry point. Weights travel as one flat buffer a layer group.
 """
 
 import importlib

@@ -7,10 +7,7 @@ from fractions import Fraction
 Row = tuple[str, str]
 """Gold answer, and the text of a model's answer to it."""
 
-_WORDS = (
-    "so then we first look at the picture and read off each side which gives that area must be "
-    "twice as large because both angles are equal hence it follows by adding them up once more"
-).split()
+_WORDS = ["so", "then", "we", "first", "look", "at", "the", "picture", "and", "read", "off", "each", "side", "which", "gives", "that", "area", "must", "be", "twice", "as", "large", "because", "both", "angles", "are", "equal", "hence", "it", "follows", "by", "adding", "them", "up", "once", "more"]
 
 
 def honest_groups(count: int, size: int, seed: int) -> list[tuple[str, list[str]]]:

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.reward import RewardWorker
-from benchmarks.reward_rows import hostile_answers, honest_groups
+from benchmarks.reward_rows import honest_groups, hostile_answers
 from configs.rewards import RewardConfig
 from rl.records import Answer, Problem, Score
 

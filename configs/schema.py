@@ -6,8 +6,14 @@ Every value is named once. Numbers from the paper are cited where they are defau
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic import model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from configs.rewards import RewardConfig
 from configs.strict import Strict
@@ -33,8 +39,8 @@ class DataConfig(Strict):
     """Where problems come from, and what its columns are called."""
 
     source: str
-    """Hub name or `name:subset`, or a path to a parquet, JSONL, CSV or Arrow file, a saved data set,
-    or an image folder with a metadata file;
+    """Hub name or `name:subset`, or a path to a parquet, JSONL, CSV or Arrow file, a saved data
+    set, or an image folder with a metadata file;
     `digits` and `digits-text` name the built-in handwriting sums, with and without pictures."""
     split: str = "train"
     """Split to read."""
@@ -65,6 +71,8 @@ class PromptConfig(Strict):
     """Text put after each question, on a line of its own."""
     max_tokens: PositiveInt = 4096
     """Prompts longer than this, image tokens included, are rejected, never truncated."""
+    max_images: PositiveInt = 8
+    """Most images in one prompt; an engine makes room for them."""
 
 
 class RolloutConfig(Strict):
@@ -88,8 +96,6 @@ class RolloutConfig(Strict):
     """Memory of an engine's key-value cache on CPU, GiB."""
     eager: bool = False
     """Skip compilation and CUDA graphs: faster start, slower steps."""
-    max_images: PositiveInt = 8
-    """Images in one prompt that an engine makes room for."""
     restarts: NonNegativeInt = 3
     """Times a dead rollout actor is started again before the run ends."""
 

@@ -5,9 +5,7 @@ works on the expanded form. Both come from the same text here, and the check bef
 them on real problems.
 """
 
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +14,10 @@ from PIL import Image
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
 from configs.schema import PromptConfig
+from rl.images import open_image
 from rl.records import Problem
 
 IMAGE_MARK = "<image>"
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """One prompt in both forms."""
-
-    short_ids: tuple[int, ...]
-    """One image token an image, as the engine takes it."""
-    token_ids: tuple[int, ...]
-    """Image tokens expanded, as the model reads it."""
-
-
-def load_image(image: bytes | str) -> Image.Image:
-    """The RGB picture behind encoded bytes or a path. Raises OSError when it cannot be read."""
-    source = io.BytesIO(image) if isinstance(image, bytes) else image
-    with Image.open(source) as opened:
-        return opened.convert("RGB")
 
 
 class InputEncoder:
@@ -47,6 +29,7 @@ class InputEncoder:
         config = AutoConfig.from_pretrained(folder, **trust)
         self.has_vision = hasattr(config, "vision_config")
         self._prompt = prompt
+        self._expansions: dict[tuple[int, int], tuple[int, ...]] = {}
         if self.has_vision:
             self.processor: Any = AutoProcessor.from_pretrained(folder, **trust)
             self.tokenizer: Any = self.processor.tokenizer
@@ -93,24 +76,45 @@ class InputEncoder:
             self.messages(problem), tokenize=False, add_generation_prompt=True
         )
 
-    def encode(self, problem: Problem) -> Prompt:
-        """Both forms of the prompt. Raises OSError when an image cannot be read."""
-        text = self.text(problem)
-        short = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+    def short_ids(self, problem: Problem) -> tuple[int, ...]:
+        """The prompt with one image token an image, as the engine takes it."""
+        return tuple(self.tokenizer(self.text(problem), add_special_tokens=False)["input_ids"])
+
+    def encode(self, problem: Problem) -> tuple[int, ...]:
+        """The prompt with image tokens expanded, as the model reads it.
+
+        What an image expands to depends on its size alone, so the processor is asked once a size.
+        """
+        short = self.short_ids(problem)
         if not problem.images:
-            return Prompt(short, short)
-        images = [load_image(image) for image in problem.images]
-        full = self.processor(text=text, images=images, add_special_tokens=False)
-        return Prompt(short, tuple(full["input_ids"][0]))
+            return short
+        sizes = iter([open_image(image).size for image in problem.images])
+        token = self.tokenizer.convert_tokens_to_ids(self.processor.image_token)
+        parts = [self._expansion(next(sizes)) if i == token else (i,) for i in short]
+        return tuple(i for part in parts for i in part)
+
+    def _expansion(self, size: tuple[int, int]) -> tuple[int, ...]:
+        if size not in self._expansions:
+            made = self.processor(text=self.processor.image_token, images=[Image.new("RGB", size)])
+            self._expansions[size] = tuple(made["input_ids"][0])
+        return self._expansions[size]
 
     def measure(self, problem: Problem) -> int:
-        """Tokens of the expanded prompt; needs the images' sizes only, where the processor can."""
-        count = getattr(self.processor, "_get_num_multimodal_tokens", None)
-        if not problem.images or count is None:
-            return len(self.encode(problem).token_ids)
-        short = self.tokenizer(self.text(problem), add_special_tokens=False)["input_ids"]
-        sizes = [load_image(image).size[::-1] for image in problem.images]
-        return len(short) - len(sizes) + sum(count(image_sizes=sizes).num_image_tokens)
+        """Tokens of the expanded prompt.
+
+        Raises:
+            ValueError: the policy reads no images, or the problem has more than the recipe allows.
+        """
+        if problem.images and not self.has_vision:
+            raise ValueError(
+                "the policy reads text only; take another policy, or set data.image_column=null"
+            )
+        if len(problem.images) > self._prompt.max_images:
+            raise ValueError(
+                f"{len(problem.images)} images are more than prompt.max_images="
+                f"{self._prompt.max_images}"
+            )
+        return len(self.encode(problem))
 
     def pixels(self, problems: Sequence[Problem]) -> dict[str, torch.Tensor]:
         """Vision inputs of all images of `problems`, in order; empty without images.
@@ -118,7 +122,7 @@ class InputEncoder:
         The processor is called with image tokens only, so that its own defaults (tiling, size)
         hold, which its bare image processor does not know.
         """
-        images = [load_image(image) for problem in problems for image in problem.images]
+        images = [open_image(image) for problem in problems for image in problem.images]
         if not images:
             return {}
         text = self.processor.image_token * len(images)

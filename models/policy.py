@@ -73,9 +73,7 @@ class Policy(nn.Module):
         )
         self._dummy = encoder.pixels([_blank_problem()]) if encoder.has_vision else {}
 
-    def forward(
-        self, batch: PackedBatch, pixels: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: PackedBatch, pixels: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Logprobs and entropies of the batch's answer tokens.
 
         Args:

@@ -102,9 +102,7 @@ def _by_text(said: str, options: Mapping[str, str]) -> list[str]:
     if as_said:
         return as_said
     normal = normal_form(said)
-    return [
-        letter for letter, option in options.items() if same_text(normal, normal_form(option))
-    ]
+    return [letter for letter, option in options.items() if same_text(normal, normal_form(option))]
 
 
 def _letter(match: re.Match[str], options: Mapping[str, str]) -> str | None:

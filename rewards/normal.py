@@ -63,6 +63,8 @@ _REWRITES: tuple[_Rewrite, ...] = (
     (re.compile(r"√\{?(\d{1,15}|[a-z])\}?"), r"\\sqrt{\1}"),
     (re.compile(r"\s+"), " "),
 )
+
+
 def _named_power(match: re.Match[str]) -> str:
     return rf"{match[1]} \times 10^{{{_POWERS[match[2].casefold()]}}}"
 

@@ -26,9 +26,7 @@ class Advantages:
     """bool [P, G]: the answer was scored, and its group's rewards differ."""
 
 
-def group_advantages(
-    rewards_PG: Tensor, method: Literal["group_norm", "group_mean"]
-) -> Advantages:
+def group_advantages(rewards_PG: Tensor, method: Literal["group_norm", "group_mean"]) -> Advantages:
     """A[p, g] = r[p, g] - mean_g r; group_norm also divides by (std_g r + 1e-6).
 
     Flat groups are found on the rewards, since the float32 mean of equal rewards can be off by one

@@ -15,9 +15,7 @@ _SEED = 1_000_003
 class HeldOut:
     """An evaluator: the recipe's held-out problems, asked of the engines as they are."""
 
-    def __init__(
-        self, recipe: GRPORecipe, problems: Sequence[Problem], rollouts: Rollouts
-    ) -> None:
+    def __init__(self, recipe: GRPORecipe, problems: Sequence[Problem], rollouts: Rollouts) -> None:
         self._recipe = recipe
         self._problems = problems
         self._rollouts = rollouts
@@ -40,4 +38,3 @@ class HeldOut:
             "pass_at_k": fmean(best),
             "greedy_accuracy": accuracy(likeliest, recipe.reward),
         }
-

@@ -11,35 +11,24 @@ version is the number of steps behind it.
 """
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # not rl/, whose files are no top level
+# Python puts rl/ first, where no package of ours can be found.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from configs.schema import GRPORecipe
 from rewards.limit import Unscored, count_unscored, refuse_unscored
 from rl.advantages import group_advantages, rewards_of
-from rl.interfaces import Evaluator, Learner, Pending, Problems, Rollouts
+from rl.interfaces import Parts, Pending
 from rl.lookahead import Lookahead, check_fresh
 from rl.records import SamplingRequest, ScoredGroup
 from rl.rollout_metrics import answer_metrics, staleness_metrics
-from rl.run_log import RunLog
 from rl.skips import NOTHING_LEARNED, SkipGuard
 from rl.stopwatch import Stopwatch
 from rl.training_rows import logged_groups, training_rows
 
 
-def train(
-    recipe: GRPORecipe,
-    *,
-    problems: Problems,
-    rollouts: Rollouts,
-    learner: Learner,
-    evaluate: Evaluator | None,
-    log: RunLog,
-    save: Callable[[int], None],
-    first: int = 0,
-) -> None:
+def train(recipe: GRPORecipe, parts: Parts, first: int = 0) -> None:
     """Run the steps from `first` to the recipe's last; the engines hold version `first` already.
 
     Raises:
@@ -53,7 +42,7 @@ def train(
         request = SamplingRequest(
             rollout.group_size, rollout.temperature, rollout.max_new_tokens, recipe.seed + step
         )
-        return rollouts.ask(problems.take(recipe.problems_per_step, step=step), request)
+        return parts.rollouts.ask(parts.problems.take(recipe.problems_per_step, step=step), request)
 
     ahead = Lookahead(ask, first=first, stop=recipe.steps, depth=recipe.max_staleness)
     guard = SkipGuard(recipe.learner.max_skipped_in_a_row)
@@ -70,21 +59,21 @@ def train(
         advantages = group_advantages(rewards_of(groups), recipe.loss.advantage)
         rows = training_rows(groups, advantages)
         with watch.time("update"):
-            report = learner.update(rows) if rows else NOTHING_LEARNED
+            report = parts.learner.update(rows) if rows else NOTHING_LEARNED
         guard.check(report, step)
         with watch.time("sync"):
-            rollouts.publish(step + 1)
+            parts.rollouts.publish(step + 1)
 
         metrics = answer_metrics(groups, recipe.reward) | staleness_metrics(groups, step)
         metrics |= {"useful_groups": len(rows) / len(groups), **report.metrics}
-        log.write_step(
+        parts.log.write_step(
             step, metrics | watch.metrics(groups), logged_groups(groups, advantages, report)
         )
         last = step + 1 == recipe.steps
-        if evaluate and (last or (step + 1) % recipe.evaluation.every == 0):
-            log.write_evaluation(step + 1, evaluate())
+        if parts.evaluate and (last or (step + 1) % recipe.evaluation.every == 0):
+            parts.log.write_evaluation(step + 1, parts.evaluate())
         if last or (step + 1) % recipe.checkpoint.every == 0:
-            save(step + 1)
+            parts.save(step + 1)
 
 
 def main(argv: list[str]) -> None:

@@ -1,10 +1,12 @@
 """What the loop needs of its parts. Actors provide them on a cluster, plain objects in tests."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from rl.records import Problem, SamplingRequest, ScoredGroup, UpdateReport
 from rl.rows import Row
+from rl.run_log import RunLog
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -53,3 +55,17 @@ class Evaluator(Protocol):
     def __call__(self) -> Mapping[str, float]:
         """Figures of the policy that the engines hold now."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that the loop works with."""
+
+    problems: Problems
+    rollouts: Rollouts
+    learner: Learner
+    evaluate: Evaluator | None
+    """None: the recipe has no held-out problems."""
+    log: RunLog
+    save: Callable[[int], None]
+    """Writes a checkpoint of the policy behind so many steps."""

@@ -1,4 +1,4 @@
-"""Rollouts asked ahead of the learner: the whole difference between synchronous and asynchronous."""
+"""Rollouts asked ahead of the learner: all that tells synchronous from asynchronous."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
