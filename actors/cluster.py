@@ -8,6 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group,
+    remove_placement_group,
+)
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.learner import Learner, LearnerJob
 from actors.learners import LearnerGroup, ProblemRefs
@@ -17,7 +23,7 @@ from actors.reward import RewardWorker
 from actors.rollout import RolloutWorker
 from actors.rollouts import RolloutPools, Rollouts
 from configs.schema import GRPORecipe
-from rl.plan import Device, check_fits, device_of, planned_actors, transport_of
+from rl.plan import Device, DoesNotFit, check_fits, device_of, planned_actors, transport_of
 
 _ROOT = Path(__file__).resolve().parents[1]
 _CALLS_AT_A_TIME = 1024
@@ -46,8 +52,41 @@ def check_cluster(recipe: GRPORecipe) -> Device:
     return device
 
 
+class Seats:
+    """Where learner ranks and engines sit: anywhere, or rank i beside engine i on one GPU."""
+
+    def __init__(self, recipe: GRPORecipe, device: Device) -> None:
+        """Reserves the GPUs at once where they are shared, so that nobody waits for half a pair."""
+        self._group: PlacementGroup | None = None
+        if device == "cuda" and recipe.sync.shared_gpu:
+            pair = {"GPU": 1.0, "CPU": 2.0}
+            self._group = placement_group([dict(pair) for _ in range(recipe.learner.ranks)])
+            if not self._group.wait(timeout_seconds=120):
+                raise DoesNotFit(
+                    f"{recipe.learner.ranks} GPUs with 2 cores each could not be reserved in 120 "
+                    "seconds; is another job on the cluster? `ray status` shows who holds them"
+                )
+
+    def seat(self, slot: int) -> dict[str, Any]:
+        """Ray's options for the actor of a slot."""
+        if self._group is None:
+            return {}
+        return {"scheduling_strategy": PlacementGroupSchedulingStrategy(self._group, slot)}
+
+    def release(self) -> None:
+        """Give reserved GPUs back."""
+        if self._group is not None:
+            remove_placement_group(self._group)
+
+
 def start_learners(
-    recipe: GRPORecipe, folder: Path, device: Device, loop: DriverLoop, refs: ProblemRefs
+    recipe: GRPORecipe,
+    folder: Path,
+    device: Device,
+    loop: DriverLoop,
+    *,
+    refs: ProblemRefs,
+    seats: Seats,
 ) -> LearnerGroup:
     """Learner ranks on the policy in `folder`; they meet in `setup`."""
     job = LearnerJob(
@@ -63,7 +102,7 @@ def start_learners(
     ranks = recipe.learner.ranks
     make = ray.remote(**_options(recipe, device, "learner", share=ranks))(Learner)
     return LearnerGroup(
-        [make.remote(job, rank) for rank in range(ranks)],
+        [make.options(**seats.seat(rank)).remote(job, rank) for rank in range(ranks)],
         loop,
         refs=refs,
         max_tokens=recipe.learner.max_tokens_per_microbatch,
@@ -71,7 +110,7 @@ def start_learners(
     )
 
 
-def start_pools(recipe: GRPORecipe, folder: Path, device: Device) -> RolloutPools:
+def start_pools(recipe: GRPORecipe, folder: Path, device: Device, seats: Seats) -> RolloutPools:
     """Rollout engines, reward workers and, where KL counts, the reference policy."""
     rollout = recipe.rollout
     transport = transport_of(recipe, device)
@@ -82,7 +121,7 @@ def start_pools(recipe: GRPORecipe, folder: Path, device: Device) -> RolloutPool
         frozen = ray.remote(**_options(recipe, device, "reference", share=1))(ReferencePolicy)
         reference = ActorPool(
             "reference",
-            lambda: frozen.remote(
+            lambda _: frozen.remote(
                 folder,
                 recipe.policy,
                 recipe.prompt,
@@ -96,12 +135,17 @@ def start_pools(recipe: GRPORecipe, folder: Path, device: Device) -> RolloutPool
     return RolloutPools(
         engines=ActorPool(
             "rollout",
-            lambda: engine.remote(folder, recipe.policy, recipe.prompt, rollout, transport),
+            lambda slot: engine.options(**seats.seat(slot)).remote(
+                folder, recipe.policy, recipe.prompt, rollout, transport
+            ),
             rollout.workers,
             rollout.restarts,
         ),
         rewards=ActorPool(
-            "reward", lambda: reward.remote(recipe.reward), recipe.reward.workers, rollout.restarts
+            "reward",
+            lambda _: reward.remote(recipe.reward),
+            recipe.reward.workers,
+            rollout.restarts,
         ),
         reference=reference,
     )
@@ -139,12 +183,14 @@ def running_actors(recipe: GRPORecipe, folder: Path, device: Device) -> Iterator
     """Begin to start everything on the policy in `folder`, hand it out wired, and end it."""
     loop = DriverLoop()
     refs = ProblemRefs(recipe.problems_per_step * (recipe.max_staleness + 2))
-    pools = start_pools(recipe, folder, device)
-    learners = start_learners(recipe, folder, device, loop, refs)
+    seats = Seats(recipe, device)
+    pools = start_pools(recipe, folder, device, seats)
+    learners = start_learners(recipe, folder, device, loop, refs=refs, seats=seats)
     try:
         rollouts = Rollouts(loop, learners, pools, refs=refs, tolerance=recipe.sync.tolerance)
         yield RunningActors(learners, rollouts, pools)
     finally:
         pools.kill()
         learners.kill()
+        seats.release()
         loop.close()

@@ -52,14 +52,14 @@ class ActorPool:
     def __init__(
         self,
         name: str,
-        make: Callable[[], Any],
+        make: Callable[[int], Any],
         size: int,
         restarts: int,
     ) -> None:
-        """`make` starts an actor and returns its handle at once."""
+        """`make(slot)` starts the actor of slot 0 to `size` - 1 and returns its handle at once."""
         self._name = name
         self._make = make
-        self._members = [_Member(make()) for _ in range(size)]
+        self._members = [_Member(make(slot)) for slot in range(size)]
         for member in self._members:
             member.ready.set()
         self._restarts_left = restarts
@@ -124,6 +124,6 @@ class ActorPool:
         self.restarts += 1
         logger.warning("a %s actor died; starting another (%s)", self._name, error)
         ray.kill(member.handle)  # unreachable is not always dead; two engines must not share a GPU
-        fresh = _Member(self._make())
-        self._members[self._members.index(member)] = fresh
+        slot = self._members.index(member)
+        fresh = self._members[slot] = _Member(self._make(slot))
         return fresh

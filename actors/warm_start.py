@@ -7,7 +7,7 @@ import random
 import shutil
 from pathlib import Path
 
-from actors.cluster import start_learners
+from actors.cluster import Seats, start_learners
 from actors.learners import ProblemRefs
 from actors.pool import DriverLoop
 from configs.schema import GRPORecipe, LearnerConfig, OptimizerConfig, WarmStartConfig
@@ -61,7 +61,8 @@ def make_start_policy(
     folder = cached_policy(recipe)
     loop, refs = DriverLoop(), ProblemRefs(warm.batch)
     taught = _warm_recipe(recipe, warm)
-    learners = start_learners(taught, blank_policy(recipe), device, loop, refs)
+    seats = Seats(taught, device)
+    learners = start_learners(taught, blank_policy(recipe), device, loop, refs=refs, seats=seats)
     try:
         learners.setup()
         rng = random.Random(recipe.seed)
@@ -81,6 +82,7 @@ def make_start_policy(
         aside.rename(folder)
     finally:
         learners.kill()
+        seats.release()
         loop.close()
     return folder
 

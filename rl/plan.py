@@ -106,6 +106,11 @@ def check_fits(
             f"sync.shared_gpu=true with rollout.tensor_parallel={recipe.rollout.tensor_parallel}: "
             "an engine that shares its GPU with a learner rank has one GPU; set tensor_parallel=1"
         )
+    if recipe.sync.shared_gpu and recipe.rollout.workers != recipe.learner.ranks:
+        raise DoesNotFit(
+            f"sync.shared_gpu=true with rollout.workers={recipe.rollout.workers} and "
+            f"learner.ranks={recipe.learner.ranks}: they share GPUs in pairs; make them equal"
+        )
     for resource, per_actor in (("GPU", "gpus"), ("CPU", "cpus")):
         wanted = sum(actors.count * getattr(actors, per_actor) for actors in plan)
         there = resources.get(resource, 0.0)
