@@ -117,12 +117,15 @@ class DeepSpeedEngine:
             Whether the step was refused for a gradient that is not finite (weights and optimiser
             state are then unchanged), and the global gradient norm before clipping.
         """
-        if self._config.zero_stage == 0 and not self._finite_gradients():
-            self._engine.zero_grad()
-            return True, float("nan")
+        norm: float | None = None
+        if self._config.zero_stage == 0:
+            if not self._finite_gradients():
+                self._engine.zero_grad()
+                return True, float("nan")
+            norm = self._gradient_norm()
         self._engine.step()
         skipped = bool(getattr(self._engine.optimizer, "overflow", False))
-        norm = self._engine.get_global_grad_norm()
+        norm = norm or self._engine.get_global_grad_norm()
         return skipped, float("nan") if skipped or norm is None else float(norm)
 
     def _finite_gradients(self) -> bool:
@@ -132,6 +135,11 @@ class DeepSpeedEngine:
         verdict = finite.to(torch.float32)
         torch.distributed.all_reduce(verdict, op=torch.distributed.ReduceOp.MIN)
         return bool(verdict.item())
+
+    def _gradient_norm(self) -> float:
+        """ZeRO 0 in float32 clips by the norm and forgets it."""
+        gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients).item()
 
     def gathered(self, parameters: Sequence[Tensor]) -> AbstractContextManager[Any]:
         """A context in which these parameters are whole on every rank. A collective at ZeRO 3."""

@@ -24,16 +24,18 @@ class ProblemRefs:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._refs: OrderedDict[str, Any] = OrderedDict()
+        self._refs: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 
     def put(self, problem: Problem) -> Any:
         """The problem's object ref, made at the first call."""
-        if problem.id not in self._refs:
-            self._refs[problem.id] = ray.put(problem)
-        self._refs.move_to_end(problem.id)
+        # Training and held-out problems may bear the same ids.
+        key = (problem.id, problem.question, problem.images)
+        if key not in self._refs:
+            self._refs[key] = ray.put(problem)
+        self._refs.move_to_end(key)
         while len(self._refs) > self._capacity:
             self._refs.popitem(last=False)
-        return self._refs[problem.id]
+        return self._refs[key]
 
 
 class LearnerGroup:

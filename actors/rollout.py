@@ -34,7 +34,6 @@ class RolloutWorker:
         transport: Literal["nccl", "ipc", "gloo"],
     ) -> None:
         """Start the engine on the checkpoint in `folder`; takes half a minute on a laptop."""
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(rollout.cpu_cache_gib)))
         self._encoder = InputEncoder(folder, prompt, policy.trust_remote_code)
         self._version = 0

@@ -90,7 +90,7 @@ def make_start_policy(
 def _warm_recipe(recipe: GRPORecipe, warm: WarmStartConfig) -> GRPORecipe:
     """The recipe under which the same learner learns by example: every part, one cycle."""
     optimizer = OptimizerConfig(
-        lr=warm.lr, schedule="cosine", warmup_share=0.3, weight_decay=0.01, betas=(0.9, 0.99)
+        lr=warm.lr, schedule="cosine", warmup_share=0.1, weight_decay=0.05, betas=(0.9, 0.95)
     )
     learner: LearnerConfig = recipe.learner.model_copy(update={"optimizer": optimizer})
     policy = recipe.policy.model_copy(update={"train": ("vision", "projector", "language")})

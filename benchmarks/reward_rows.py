@@ -7,7 +7,44 @@ from fractions import Fraction
 Row = tuple[str, str]
 """Gold answer, and the text of a model's answer to it."""
 
-_WORDS = ["so", "then", "we", "first", "look", "at", "the", "picture", "and", "read", "off", "each", "side", "which", "gives", "that", "area", "must", "be", "twice", "as", "large", "because", "both", "angles", "are", "equal", "hence", "it", "follows", "by", "adding", "them", "up", "once", "more"]
+_WORDS = [
+    "so",
+    "then",
+    "we",
+    "first",
+    "look",
+    "at",
+    "the",
+    "picture",
+    "and",
+    "read",
+    "off",
+    "each",
+    "side",
+    "which",
+    "gives",
+    "that",
+    "area",
+    "must",
+    "be",
+    "twice",
+    "as",
+    "large",
+    "because",
+    "both",
+    "angles",
+    "are",
+    "equal",
+    "hence",
+    "it",
+    "follows",
+    "by",
+    "adding",
+    "them",
+    "up",
+    "once",
+    "more",
+]
 
 
 def honest_groups(count: int, size: int, seed: int) -> list[tuple[str, list[str]]]:
@@ -159,5 +196,5 @@ _HOSTILE: tuple[Callable[[random.Random], str], ...] = (
     lambda draw: f"\\boxed{{\\binom{{10^{{{draw.randint(8, 11)}}}}}{{5 \\cdot 10^7}}}}",
     lambda draw: f"\\boxed{{(x+{draw.randint(2, 99)})^{{1000000}} + \\sin(10^{{10^{{10}}}})}}",
     lambda draw: "\\boxed{" + "\\sqrt{1+" * 200 + str(draw.randint(1, 9)) + "}" * 200 + "}",
-    lambda draw: f"\\boxed{{\\int_0^1 e^{{x^{draw.randint(2, 9)}}}\\sin(x^3+{draw.random():.3f}) dx}}",
+    lambda draw: f"\\boxed{{(\\int_0^1 e^{{x^2}}\\sin(x^3 + {draw.random():.2f}) dx, 1)}}",
 )  # fmt: skip

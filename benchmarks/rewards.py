@@ -70,12 +70,18 @@ class Contender:
     def __init__(self, way: str) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        context.Process(target=serve, args=(way, theirs), daemon=True).start()
+        self._process = context.Process(target=serve, args=(way, theirs), daemon=True)
+        self._process.start()
 
     def time(self, groups: Groups) -> float:
         """Seconds over `groups`."""
         self._pipe.send(list(groups))
         return float(self._pipe.recv())
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.send(None)
+        self._process.join()
 
 
 async def score_all(
@@ -125,6 +131,8 @@ def side_by_side(
         for way, contender in contenders.items():
             took[way] += contender.time(part)
         took["ours"] += asyncio.run(score_all(worker, part, 64))[0]
+    for contender in contenders.values():
+        contender.close()
     stats = worker._verifiers.stats
     service = {
         "verify_p50_ms": percentile(stats.service_s, 0.5),

@@ -111,7 +111,8 @@ class RewardConfig(Strict):
     processes: PositiveInt = 1
     """Verifier processes of one reward actor."""
     deadline_s: PositiveFloat = 2.0
-    """Seconds one answer may take before its verifier is killed."""
+    """Seconds of CPU time that one answer may take before its verifier is killed (four times as
+    many by the clock), and seconds by the clock for a reward of your own."""
     memory_mib: PositiveInt = 1024
     """Memory that a verifier process may take beyond what it starts with, MiB."""
     max_unscored_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1

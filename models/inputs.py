@@ -84,18 +84,31 @@ class InputEncoder:
         """The prompt with image tokens expanded, as the model reads it.
 
         What an image expands to depends on its size alone, so the processor is asked once a size.
+
+        Raises:
+            ValueError: the prompt has more or fewer image tokens than the problem has images.
         """
         short = self.short_ids(problem)
-        if not problem.images:
+        if not self.has_vision:
             return short
-        sizes = iter([open_image(image).size for image in problem.images])
         token = self.tokenizer.convert_tokens_to_ids(self.processor.image_token)
+        if short.count(token) != len(problem.images):
+            raise ValueError(
+                f"the prompt has {short.count(token)} image tokens for {len(problem.images)} "
+                f"images; the question may neither spell {self.processor.image_token!r} out nor "
+                f"mark more places than there are images: {problem.question!r}"
+            )
+        sizes = iter([open_image(image).size for image in problem.images])
         parts = [self._expansion(next(sizes)) if i == token else (i,) for i in short]
         return tuple(i for part in parts for i in part)
 
     def _expansion(self, size: tuple[int, int]) -> tuple[int, ...]:
         if size not in self._expansions:
-            made = self.processor(text=self.processor.image_token, images=[Image.new("RGB", size)])
+            made = self.processor(
+                text=self.processor.image_token,
+                images=[Image.new("RGB", size)],
+                add_special_tokens=False,
+            )
             self._expansions[size] = tuple(made["input_ids"][0])
         return self._expansions[size]
 
@@ -103,7 +116,8 @@ class InputEncoder:
         """Tokens of the expanded prompt.
 
         Raises:
-            ValueError: the policy reads no images, or the problem has more than the recipe allows.
+            ValueError: the policy reads no images, the problem has more than the recipe allows, or
+                their number is not that of the prompt's image tokens.
         """
         if problem.images and not self.has_vision:
             raise ValueError(

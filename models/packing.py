@@ -20,6 +20,8 @@ class PackedBatch:
     """int64 [B, T]."""
     position_ids: Tensor
     """int64 [B, T]; each answer goes on from its prompt."""
+    in_prompt: Tensor
+    """bool [B, T]; True where a token belongs to its row's prompt."""
     attention_mask: Tensor
     """bool [B, 1, T, T]; True where the row's token may look at the column's."""
     sources: Tensor
@@ -69,7 +71,7 @@ def _attention_mask(segments_BT: Tensor) -> Tensor:
     width = segments_BT.shape[1]
     query, key = segments_BT[:, :, None], segments_BT[:, None, :]
     causal = torch.ones(width, width, dtype=torch.bool).tril()
-    allowed = ((key == 0) | (key == query)) & causal & (key >= 0)
+    allowed = ((key == 0) | (key == query)) & causal & (query >= 0)
     return (allowed | torch.eye(width, dtype=torch.bool))[:, None]
 
 
@@ -91,6 +93,7 @@ def pack(batch: MicroBatch, pad_id: int) -> PackedBatch:
     return PackedBatch(
         input_ids=padded(0, pad_id),
         position_ids=padded(1, 0),
+        in_prompt=padded(2, -1) == 0,
         attention_mask=_attention_mask(padded(2, -1)),
         sources=torch.tensor(sources, dtype=torch.int64),
         targets=torch.tensor([t for a in answers for t in a.token_ids], dtype=torch.int64),

@@ -5,12 +5,16 @@ causal models. The base runs once on a packed micro-batch; only positions that p
 token reach the output layer.
 """
 
+import io
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
@@ -21,7 +25,7 @@ from models.packing import PackedBatch
 from rl.records import Problem
 
 _VISION = re.compile(r"(^|\.)(vision_tower|vision_model|visual|vision_encoder)\.")
-_PROJECTOR = re.compile(r"(^|\.)(multi_modal_projector|mlp1|connector|merger)\.")
+_PROJECTOR = re.compile(r"(^|\.)(multi_modal_projector|mlp1|connector|merger|deepstack_merger_list)\.")
 
 
 def part_of(parameter: str) -> Part:
@@ -71,7 +75,7 @@ class Policy(nn.Module):
         self.register_buffer(
             "banned", torch.tensor(encoder.image_token_ids, dtype=torch.int64), persistent=False
         )
-        self._dummy = encoder.pixels([_blank_problem()]) if encoder.has_vision else {}
+        self._blank = _Blank(encoder) if encoder.has_vision else None
 
     def forward(self, batch: PackedBatch, pixels: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Logprobs and entropies of the batch's answer tokens.
@@ -84,15 +88,15 @@ class Policy(nn.Module):
             float32 [N] logprobs in nats at the sampling temperature; float32 [N] entropies, no
             gradient.
         """
-        inputs: dict[str, Any] = {
-            "attention_mask": batch.attention_mask,
-            "position_ids": batch.position_ids,
-            "use_cache": False,
-        }
-        if pixels or not self._dummy:
-            hidden_BTH = self.model.model(input_ids=batch.input_ids, **pixels, **inputs)[0]
-        else:
-            hidden_BTH = self.model.model(inputs_embeds=self._blind(batch.input_ids), **inputs)[0]
+        if self._blank is not None and not pixels:
+            batch, pixels = self._blank.added_to(batch)
+        hidden_BTH = self.model.model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=self._positions(batch, pixels),
+            use_cache=False,
+            **pixels,
+        )[0]
         return token_logprobs(
             self.model.get_output_embeddings(),
             hidden_BTH.flatten(0, 1)[batch.sources],
@@ -102,25 +106,63 @@ class Policy(nn.Module):
             chunk=self._chunk,
         )
 
-    def _blind(self, input_ids: Tensor) -> Tensor:
-        """Embeddings of a batch without images, with a blank image's features added zero times.
+    def _positions(self, batch: PackedBatch, pixels: Mapping[str, Tensor]) -> Tensor:
+        """int64 [B, T], or [3, B, T] where images span time, height and width (M-RoPE).
 
-        Every rank then runs the same modules in the same order: with sharded weights or gradients
-        a rank that skipped the tower would leave the others waiting for ever.
+        Such a model numbers a prompt's image tokens by their place in the picture; an answer goes
+        on from the number that the prompt's last token got.
         """
-        embeddings = self.model.get_input_embeddings()(input_ids)
-        blank = {k: v.to(input_ids.device) for k, v in self._dummy.items()}
-        features = self.model.model.get_image_features(**blank, return_dict=True).pooler_output
-        if isinstance(features, (list, tuple)):
-            features = torch.cat(list(features))
-        return embeddings + 0.0 * features.sum().to(embeddings.dtype)
+        rope_index = getattr(self.model.model, "get_rope_index", None)
+        if rope_index is None or "image_grid_thw" not in pixels:
+            return batch.position_ids
+        in_prompt, ids = batch.in_prompt, batch.input_ids
+        prompt_3BT, shift_B1 = rope_index(
+            ids,
+            mm_token_type_ids=(ids == self.model.config.image_token_id).int(),
+            image_grid_thw=pixels["image_grid_thw"],
+            attention_mask=in_prompt.long(),
+        )
+        answer_BT = batch.position_ids + shift_B1.to(ids.device)
+        return torch.where(in_prompt, prompt_3BT.to(ids.device), answer_BT)
 
 
-def _blank_problem() -> Problem:
-    import io
+class _Blank:
+    """A row with a blank picture, for batches without any.
 
-    from PIL import Image
+    Every rank then runs the same modules in the same order: with sharded weights or gradients a
+    rank that skipped the tower would leave the others waiting for ever. DeepSpeed even wants the
+    calls to nest alike, so the picture goes the ordinary way, in a row that no answer reads.
+    """
 
-    buffer = io.BytesIO()
-    Image.new("RGB", (28, 28)).save(buffer, format="PNG")
-    return Problem(id="blank", question="", gold=("",), images=(buffer.getvalue(),))
+    def __init__(self, encoder: InputEncoder) -> None:
+        buffer = io.BytesIO()
+        Image.new("RGB", (28, 28)).save(buffer, format="PNG")
+        problem = Problem(id="blank", question="", gold=("",), images=(buffer.getvalue(),))
+        self._ids = torch.tensor(encoder.encode(problem), dtype=torch.int64)
+        self._pixels = encoder.pixels([problem])
+        self._pad_id = encoder.pad_id
+
+    def added_to(self, batch: PackedBatch) -> tuple[PackedBatch, dict[str, Tensor]]:
+        """The batch with the row behind its own, and the picture's tensors."""
+        device = batch.input_ids.device
+        length, (rows, width) = len(self._ids), batch.input_ids.shape
+        more = max(0, length - width)
+        wide = width + more
+        ids = F.pad(batch.input_ids, (0, more, 0, 1), value=self._pad_id)
+        ids[rows, :length] = self._ids.to(device)
+        positions = F.pad(batch.position_ids, (0, more, 0, 1))
+        positions[rows] = torch.arange(wide, device=device)
+        in_prompt = F.pad(batch.in_prompt, (0, more, 0, 1))
+        in_prompt[rows, :length] = True
+        mask = F.pad(batch.attention_mask, (0, more, 0, more, 0, 0, 0, 1))
+        mask[rows, 0] = torch.ones(wide, wide, dtype=torch.bool, device=device).tril()
+        mask |= torch.eye(wide, dtype=torch.bool, device=device)
+        grown = replace(
+            batch,
+            input_ids=ids,
+            position_ids=positions,
+            in_prompt=in_prompt,
+            attention_mask=mask,
+            sources=batch.sources // width * wide + batch.sources % width,
+        )
+        return grown, {name: value.to(device) for name, value in self._pixels.items()}

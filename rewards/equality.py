@@ -10,11 +10,13 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal
 
-from math_verify import LatexExtractionConfig, parse, verify
+from math_verify import verify
 from sympy import Basic, Derivative, Integral, Limit, Product, Sum
 
 from configs.rewards import MathConfig
+from rewards.latex import read
 from rewards.maths import Claim
+from rewards.refute import differ
 from rewards.size import digits
 from rl.records import Cause, Verdict
 
@@ -52,7 +54,7 @@ def _one(answer: list[Any], gold: list[Any], claim: Claim, config: MathConfig) -
         if large_gold:
             return Verdict(0.0, "bad_gold", f"gold {' or '.join(claim.gold)}: {over}", True)
         return Verdict(0.0, "unparsable", f"{claim.answer}: {over}")
-    if verify(
+    if not _surely_differ(gold, answer) and verify(
         gold,
         answer,
         float_rounding=config.decimals,
@@ -65,6 +67,13 @@ def _one(answer: list[Any], gold: list[Any], claim: Claim, config: MathConfig) -
     return Verdict(0.0, "wrong", f"{claim.answer} is not {' or '.join(claim.gold)}")
 
 
+def _surely_differ(gold: list[Any], answer: list[Any]) -> bool:
+    """Whether values settle it: one expression and its text on each side, neither text the same."""
+    if len(gold) != 2 or len(answer) != 2 or gold[1] == answer[1]:
+        return False
+    return differ(gold[0], answer[0])
+
+
 def _too_large(forms: list[Any], config: MathConfig) -> bool:
     return any(digits(form) > config.max_digits for form in forms if not isinstance(form, str))
 
@@ -72,11 +81,7 @@ def _too_large(forms: list[Any], config: MathConfig) -> bool:
 @lru_cache(maxsize=4096)
 def _read(form: str, side: Phase) -> list[Any]:
     """The expressions that `form` may stand for, and its text; a gold's calculus worked out."""
-    forms = parse(
-        rf"\boxed{{{form}}}",
-        extraction_config=[LatexExtractionConfig()],
-        parsing_timeout=0,
-    )
+    forms = read(form)
     if side == "gold":
         for expression in forms:
             if isinstance(expression, Basic) and expression.has(*_CALCULUS):

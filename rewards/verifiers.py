@@ -27,6 +27,7 @@ _CHUNK_S = 0.010
 _MAX_CHUNK = 32
 _CHUNKS_AHEAD = 2
 _MAX_TRIES = 3
+_DEADLINES = (-signal.SIGALRM, -signal.SIGPROF)
 _FORGET = 0.02  # weight of the newest task in the running mean of their times
 _LATENCIES_KEPT = 10_000
 
@@ -123,8 +124,9 @@ class Verifiers:
             slot = self._free.pop()
             self._flying[slot] = jobs
             self._board[slot * child.SLOT] = -1.0
-            backstop = self._config.deadline_s * len(jobs) * 1.05 + 0.05
             tasks = [job.task for job in jobs]
+            limits_s = (child.clock_limit_s(task, self._config.deadline_s) for task in tasks)
+            backstop = 1.05 * sum(limits_s) + 0.05
             try:
                 landed = self._pool.schedule(child.run, args=(tasks, slot), timeout=backstop)
             except RuntimeError:  # the pool broke
@@ -174,7 +176,7 @@ class Verifiers:
     ) -> list[tuple[_Job, Verdict]]:
         """Whose fault it was that a process died; the other jobs of its chunk wait again."""
         index, phase, began = self._board[slot * child.SLOT : (slot + 1) * child.SLOT]
-        alarmed = isinstance(error, ProcessExpired) and error.exitcode == -signal.SIGALRM
+        alarmed = isinstance(error, ProcessExpired) and error.exitcode in _DEADLINES
         told: list[tuple[_Job, Verdict]] = []
         self.stats.restarts += 1
         if index >= 0:
@@ -207,6 +209,5 @@ class Verifiers:
 
 def _timeout(deadline_s: float, *, gold_side: bool) -> Verdict:
     side = "gold" if gold_side else "answer"
-    return Verdict(
-        0.0, "timeout", f"killed after {deadline_s:g} s on the {side} side", gold_side=gold_side
-    )
+    detail = f"killed at the deadline of {deadline_s:g} s on the {side} side"
+    return Verdict(0.0, "timeout", detail, gold_side=gold_side)

@@ -50,7 +50,8 @@ class Checkpoints:
         whole = Checkpoint(step, self._folder / f"step_{step:06d}")
         shutil.rmtree(whole.folder, ignore_errors=True)
         aside.folder.rename(whole.folder)
-        for old in self._all()[: -self._keep]:
+        # Later ones can only be unreadable: they may not push out those that can be read.
+        for old in [each for each in self._all() if each.step <= step][: -self._keep]:
             shutil.rmtree(old.folder)
         return whole
 

@@ -21,7 +21,10 @@ class HeldOut:
         self._rollouts = rollouts
 
     def __call__(self) -> dict[str, float]:
-        """accuracy (avg@k), pass_at_k, greedy_accuracy, and the sampled answers' other figures."""
+        """accuracy (avg@k), pass_at_k, greedy_accuracy, and the sampled answers' other figures.
+
+        Verdicts that say nothing of the policy are left out of all three.
+        """
         recipe = self._recipe
         k = recipe.evaluation.samples
         limit = recipe.rollout.max_new_tokens
@@ -31,10 +34,12 @@ class HeldOut:
         greedy = self._rollouts.ask(self._problems, SamplingRequest(1, 0.0, limit, _SEED))
         groups = sampled.result()
         name = recipe.reward.accuracy
-        best = [max(score.verdicts[name].score for score in g.scores) for g in groups]
+        verdicts = [[score.verdicts[name] for score in g.scores] for g in groups]
+        counted = [[v.score for v in said if v.speaks_of_policy] for said in verdicts]
+        best = [max(scores) for scores in counted if scores]
         likeliest = [score for g in greedy.result() for score in g.scores]
         return {
             **answer_metrics(groups, recipe.reward),
-            "pass_at_k": fmean(best),
+            "pass_at_k": fmean(best) if best else float("nan"),
             "greedy_accuracy": accuracy(likeliest, recipe.reward),
         }

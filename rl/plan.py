@@ -50,6 +50,12 @@ def transport_of(recipe: GRPORecipe, device: Device) -> Transport:
             f"sync.transport={wanted} with device={device}: gloo serves CPU engines, nccl and ipc "
             "serve GPUs; set sync.transport=auto"
         )
+    if device == "cuda" and (wanted == "ipc") != recipe.sync.shared_gpu:
+        raise ValueError(
+            f"sync.transport={wanted} with sync.shared_gpu={recipe.sync.shared_gpu}: ipc serves "
+            "GPUs that learner and engine share, nccl serves GPUs of their own; set "
+            "sync.transport=auto"
+        )
     return wanted
 
 

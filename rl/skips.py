@@ -18,11 +18,13 @@ class SkipGuard:
         self._in_a_row = 0
 
     def check(self, report: UpdateReport, step: int) -> None:
-        """Count one report.
+        """Count one report; a step that had nothing to learn was no update, and is not counted.
 
         Raises:
             DivergedError: this was the last refused update that the recipe allows.
         """
+        if report is NOTHING_LEARNED:
+            return
         self._in_a_row = self._in_a_row + 1 if report.skipped else 0
         if self._in_a_row >= self._most:
             raise DivergedError(

@@ -21,7 +21,7 @@ def summarise(folder: Path) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "steps": len(steps),
         "grpo_seconds": sum(step["seconds"] for step in steps),
-        "rollout_tokens_per_s": median(step["rollout_tokens_per_s"] for step in steps),
+        "rollout_tokens_per_s": median([step["rollout_tokens_per_s"] for step in steps] or [0.0]),
         "max_logprob_gap": max((s.get("logprob_gap") or 0.0 for s in steps), default=0.0),
         "skipped_updates": sum(step.get("skipped") or 0.0 for step in steps),
     }

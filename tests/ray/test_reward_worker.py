@@ -18,13 +18,6 @@ pytestmark = pytest.mark.ray
 INTEGRAL = r"\int_0^1 e^{x^2}\sin(x^3) dx"
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False)
-    yield
-    ray.shutdown()
-
-
 @pytest.fixture
 def worker(cluster: None) -> Iterator[Any]:
     actor = ray.remote(RewardWorker).options(num_cpus=0, max_concurrency=64)
@@ -48,7 +41,7 @@ def pid_of(handle: Any) -> int:
 def test_groups_overtake_a_group_that_hangs(worker: Any) -> None:
     ray.get(worker.score.remote(Problem("warm", "", ("1+x",)), answers("\\boxed{x+1}"), 100))
     slow = worker.score.remote(
-        Problem("slow", "", ("1+x",)), answers(f"\\boxed{{{INTEGRAL}}}", "\\boxed{1}"), 100
+        Problem("slow", "", ("(1, x)",)), answers(f"\\boxed{{({INTEGRAL}, 1)}}", "\\boxed{1}"), 100
     )
     quick = [
         worker.score.remote(Problem(f"{n}", "", (f"{n}",)), answers(f"\\boxed{{{n}}}"), 100)
@@ -56,7 +49,7 @@ def test_groups_overtake_a_group_that_hangs(worker: Any) -> None:
     ]
     began = time.monotonic()
     assert all(score.reward == 1.0 for (score,) in ray.get(quick))
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 3.0
     hung, wrong = ray.get(slow)
     assert hung.verdicts["math"].cause == "timeout"
     assert wrong.verdicts["math"].cause == "wrong"
@@ -69,7 +62,7 @@ def test_no_verifier_outlives_a_killed_actor(worker: Any) -> None:
     pid = pid_of(worker)
     processes = family(pid)
     assert len(processes) >= 2
-    worker.score.remote(Problem("q", "", ("1+x",)), answers(f"\\boxed{{{INTEGRAL}}}"), 100)
+    worker.score.remote(Problem("q", "", ("(1, x)",)), answers(f"\\boxed{{({INTEGRAL}, 1)}}"), 100)
     time.sleep(0.5)
     os.kill(pid, signal.SIGKILL)
     _, alive = psutil.wait_procs(processes, timeout=10)

@@ -13,7 +13,9 @@ from rl.digits import MOST_DIGITS, Drawing, dataset_path, rows
 from rl.warm_targets import EXAMPLES, target_text
 
 FEW = Drawing(num_train=60, num_test=40)
-STILL = Drawing(num_train=40, num_test=4, scale=0, shift=0, turn=0, noise=0, least_ink=1.0)
+STILL = Drawing(
+    num_train=40, num_test=4, scale=0, shift=0, turn=0, slant=0, stroke=0, noise=0, least_ink=1.0
+)
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_quadrants_hold_one_digit_each_in_reading_order_and_the_rest_stay_blank(
 
 
 def test_the_same_scan_drawn_without_chance_is_the_same_picture() -> None:
-    """1,500 training scans; without augmentation two splits share no drawn digit."""
+    """1,600 training scans; without augmentation two splits share no drawn digit."""
 
     def cells(split: str) -> set[bytes]:
         made = rows("digits", split, STILL)  # type: ignore[arg-type]
@@ -69,8 +71,8 @@ def test_a_bar_of_ink_is_drawn_upright_in_the_middle_of_its_quadrant() -> None:
     assert ink.shape == (28, 28)
     np.testing.assert_allclose(ink, ink[:, ::-1], atol=1e-5)
     np.testing.assert_allclose(ink, ink[::-1], atol=1e-5)
-    # Two cells of 22 / 8 pixels wide, eight cells tall: 5.5 x 22 pixels of ink.
-    assert ink.sum() == pytest.approx(5.5 * 22, rel=0.02)
+    # Two cells of 20 / 8 pixels wide, eight cells tall: 5 x 20 pixels of ink.
+    assert ink.sum() == pytest.approx(5 * 20, rel=0.02)
 
 
 def test_the_file_reads_back_as_any_parquet_data_set_with_images(cache: Path) -> None:

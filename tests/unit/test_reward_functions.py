@@ -78,10 +78,10 @@ def test_the_last_box_is_the_last_whose_braces_close(text: str, content: str | N
     assert last_box(text) == content
 
 
-def test_a_hundred_thousand_boxes_take_no_time() -> None:
-    assert last_box("\\boxed{" * 100_000) is None
-    assert last_box("\\boxed{1}" * 100_000) == "1"
-    assert last_box("\\boxed{" * 30_000 + "1" + "}" * 30_000) is not None
+def test_twenty_thousand_boxes_take_no_time() -> None:
+    assert last_box("\\boxed{" * 20_000) is None
+    assert last_box("\\boxed{1}" * 20_000) == "1"
+    assert last_box("\\boxed{" * 20_000 + "1" + "}" * 20_000) is not None
 
 
 @pytest.mark.parametrize(
@@ -193,6 +193,6 @@ def test_a_reward_of_weight_zero_cannot_take_the_answer_out() -> None:
 def test_presets_weigh_as_the_papers_did() -> None:
     assert RewardConfig(weights="R1").weights == {"math": 1.0, "format": 1.0}  # pyright: ignore
     assert RewardConfig(weights="R1V3").weights == {"math": 0.8, "format": 0.2}  # pyright: ignore
-    with pytest.raises(ValueError, match="R1V4.*name one of R1, R1V3"):
+    with pytest.raises(ValueError, match="name one of R1, R1V3"):
         RewardConfig(weights="R1V4")  # pyright: ignore
     assert set(PRESETS) == {"R1", "R1V3"}

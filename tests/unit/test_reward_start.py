@@ -69,6 +69,17 @@ def test_a_row_without_what_a_reward_needs_is_named() -> None:
         check_rewards(RewardConfig(weights={"choice": 1.0}, accuracy="choice"), PROBLEM)
 
 
+def test_the_reward_in_the_documentation_runs(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "rewards.md"
+    code = page.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "my_rewards.py").write_text(code, encoding="utf-8")
+    recipe = RewardConfig(
+        weights={"math": 0.9, "units": 0.1}, custom={"units": f"{tmp_path}/my_rewards.py:units"}
+    )
+    row = Problem("row", "how long?", ("8 cm",), fields={"unit": "cm"})
+    assert check_rewards(recipe, row)["units"] == Verdict(1.0, "correct")
+
+
 def test_numbers_and_verdicts_are_taken_and_nothing_else() -> None:
     assert as_verdict(1.0, "f") == Verdict(1.0, "correct")
     assert as_verdict(True, "f") == Verdict(1.0, "correct")

@@ -17,11 +17,11 @@ from rl.records import CAUSES, Problem, Verdict
 CONFIG = RewardConfig(deadline_s=1.0)
 FIELDS = {"options": ["Paris", "3 cm", "\\frac{1}{2}"], "boxes": [0, 0, 10, 10]}
 PIECES = [
-    "\\boxed{", "\\fbox{", "}", "{", "\\frac", "\\sqrt[", "]", "(", ")", "$", "\\[", "\\]", "^", "_",
-    "<think>", "</think>", "Answer:", "answer is ", "\\text{", "\\begin{pmatrix}", "\\\\", "&",
-    "\\end{pmatrix}", "\\left", "\\right", "\\overline{", "\\infty", "\\cup", "%", "\\%", "\\", "!",
-    "1", "23", ".5", "-", "+", "=", "<", ",", "x", "B", "\n", " ", "\x00", "\u200b", "½", "é", "数",
-    "\\int", "\\sum_{i=1}^{", "\\binom", "[0,1,2,3]", "\ud800",
+    "\\boxed{", "\\fbox{", "}", "{", "\\frac", "\\sqrt[", "]", "(", ")", "$", "\\[", "\\]", "^",
+    "_", "<think>", "</think>", "Answer:", "answer is ", "\\text{", "\\begin{pmatrix}", "\\\\", "&",
+    "\\end{pmatrix}", "\\left", "\\right", "\\overline{", "\\infty", "\\cup", "%", "\\%", "\\",
+    "!", "1", "23", ".5", "-", "+", "=", "<", ",", "x", "B", "\n", " ", "\x00", "\u200b", "½", "é",
+    "数", "\\int", "\\sum_{i=1}^{", "\\binom", "[0,1,2,3]", "\ud800",
 ]  # fmt: skip
 texts = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
 
@@ -37,6 +37,7 @@ def sane(verdict: Verdict) -> bool:
     return verdict.cause in CAUSES and 0.0 <= verdict.score <= 1.0
 
 
+@settings(deadline=None)
 @given(text=texts, gold=st.sampled_from(["8", "B", "[0, 0, 10, 10]", "\\frac{1}{2}", "(1, 2)"]))
 def test_no_text_raises_in_the_rewards_that_run_in_place(text: str, gold: str) -> None:
     problem = Problem("row", "", (gold,), fields=FIELDS)
@@ -44,6 +45,7 @@ def test_no_text_raises_in_the_rewards_that_run_in_place(text: str, gold: str) -
         assert sane(bind(CONFIG)(problem, Completion(text, 10, 100, "stop"))), name
 
 
+@settings(deadline=None)
 @given(text=texts, gold=texts)
 def test_no_row_raises_either(text: str, gold: str) -> None:
     problem = Problem("row", "", (gold,), fields={"options": gold, "boxes": gold})

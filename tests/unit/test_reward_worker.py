@@ -76,7 +76,7 @@ def test_a_hung_answer_is_a_zero_and_hung_gold_is_none(
     make: Callable[[RewardConfig], RewardWorker],
 ) -> None:
     worker = make(RewardConfig(weights={"math": 1.0}, deadline_s=0.5))
-    hung, right = scores(worker, "7+x", [f"\\boxed{{{INTEGRAL}}}", "\\boxed{x+7}"])
+    hung, right = scores(worker, "(1, 2)", [f"\\boxed{{({INTEGRAL}, 1)}}", "\\boxed{(1, 4/2)}"])
     assert (hung.reward, hung.verdicts["math"].cause) == (0.0, "timeout")
     assert right.reward == 1.0
     (first,) = scores(worker, INTEGRAL, ["\\boxed{x+7}"])

@@ -1,0 +1,142 @@
+"""Running `rl/grpo.py` as a user does, on runs small enough for a test."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from rl.jsonl import read_lines
+
+ROOT = Path(__file__).parents[2]
+REWARD = Path(__file__).with_name("digit_share.py")
+BIN = Path(sys.executable).parent
+PATIENCE_S = 900.0
+
+
+SMALL = (
+    "warm_start.steps=8",
+    "warm_start.batch=8",
+    "steps=4",
+    "problems_per_step=4",
+    "rollout.group_size=4",
+    "rollout.max_new_tokens=24",
+    "data.limit=256",
+    "evaluation.data.limit=32",
+    "evaluation.problems=8",
+    "evaluation.samples=2",
+    "checkpoint.every=1",
+    "log.wandb=false",
+    "reward.weights={math: 0.9, format: 0.1, digits: 1.0}",
+    f"reward.custom.digits={REWARD}:digit_share",
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a test's runs lie, with a cache of their own."""
+
+    folder: Path
+
+    @property
+    def cache(self) -> Path:
+        return self.folder / "cache"
+
+    def run(self, name: str) -> Path:
+        """The folder of the run called `name`."""
+        return self.folder / "runs" / name
+
+    def environment(self) -> dict[str, str]:
+        """This machine's environment, without a Ray cluster and with this place's cache."""
+        own = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+        path = f"{BIN}{os.pathsep}{own['PATH']}"
+        return own | {"PATH": path, "R1V_CACHE": str(self.cache), "COLUMNS": "200"}
+
+    def words(self, name: str, *more: str) -> list[str]:
+        """Command-line words of the small run called `name`."""
+        where = (f"name={name}", f"log.folder={self.folder / 'runs'}")
+        recipe = [word for word in more if word.endswith("digits_text")]
+        return [*recipe, *SMALL, *where, *(word for word in more if word not in recipe)]
+
+    def start(self, words: Sequence[str], log: str) -> "subprocess.Popen[bytes]":
+        """`python rl/grpo.py words`, its output in a file."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.log(log).open("wb") as out:
+            return subprocess.Popen(
+                [sys.executable, "rl/grpo.py", *words],
+                cwd=ROOT,
+                env=self.environment(),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
+    def finish(self, words: Sequence[str], log: str) -> str:
+        """The output of a run that ends well."""
+        process = self.start(words, log)
+        try:
+            status = process.wait(PATIENCE_S)
+        finally:
+            process.kill()
+        assert status == 0, self.said(log)
+        return self.said(log)
+
+    def log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def said(self, log: str) -> str:
+        """What a command wrote so far."""
+        return self.log(log).read_text("utf-8", errors="replace")
+
+    def processes(self) -> list[psutil.Process]:
+        """Living processes that carry this place's cache in their environment."""
+        found: list[psutil.Process] = []
+        for process in psutil.process_iter():
+            try:
+                own = process.environ().get("R1V_CACHE") == str(self.cache)
+                if own and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+                continue
+        return found
+
+
+def wait_until(
+    true: Callable[[], bool], patience_s: float, describe: Callable[[], object] = str
+) -> None:
+    """Look often; AssertionError with `describe()` when it never comes true."""
+    until = time.monotonic() + patience_s
+    while not true():
+        assert time.monotonic() < until, describe()
+        time.sleep(0.05)
+
+
+def kill_9(process: "subprocess.Popen[bytes]") -> None:
+    """End it with no chance to say a word."""
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSONL file."""
+    return list(read_lines(path))
+
+
+def asked(run: Path) -> dict[int, list[str]]:
+    """Problem ids of each step, in the order asked."""
+    found: dict[int, list[str]] = {}
+    for sample in lines(run / "samples.jsonl"):
+        ids = found.setdefault(sample["step"], [])
+        if sample["problem"] not in ids:
+            ids.append(sample["problem"])
+    return found
+
+
+def answers(run: Path, step: int) -> list[str]:
+    """Texts of all answers of a step, in order."""
+    return [line["answer"] for line in lines(run / "samples.jsonl") if line["step"] == step]

@@ -1,0 +1,114 @@
+"""A Ray head of one's own, as `ray start --head` makes it, on ports and in folders of its own."""
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.e2e.command import BIN, ROOT, Place, wait_until
+
+_PORTS = (
+    "port",
+    "dashboard-port",
+    "dashboard-agent-listen-port",
+    "ray-client-server-port",
+    "metrics-export-port",
+)
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports that nobody uses now."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running head."""
+
+    dashboard: str
+    metrics: str
+    folder: Path
+
+    def figures(self) -> str:
+        """What the node's Prometheus endpoint shows now; empty before it answers."""
+        try:
+            with urllib.request.urlopen(self.metrics, timeout=5) as page:
+                return page.read().decode()
+        except (urllib.error.URLError, OSError):
+            return ""
+
+    def answers(self) -> bool:
+        """True when jobs can be submitted."""
+        try:
+            with urllib.request.urlopen(f"{self.dashboard}/api/version", timeout=5) as page:
+                return page.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def submit(self, words: list[str], place: Place, log: str) -> "subprocess.Popen[bytes]":
+        """`ray job submit --working-dir . -- python rl/grpo.py words`."""
+        command = [BIN / "ray", "job", "submit", "--address", self.dashboard]
+        command += ["--working-dir", ".", "--", "python", "rl/grpo.py", *words]
+        with place.log(log).open("wb") as out:
+            return subprocess.Popen(
+                command, cwd=ROOT, env=place.environment(), stdout=out, stderr=subprocess.STDOUT
+            )
+
+    def uploaded(self) -> list[str]:
+        """Top-level names of the working directory as it arrived."""
+        packages = self.folder.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*/")
+        (package,) = (path for path in packages if path.is_dir())
+        return sorted(path.name for path in package.iterdir())
+
+
+@contextmanager
+def ray_head(place: Place) -> Iterator[Head]:
+    """`ray start --head`, ended with all that it started; other clusters are left alone."""
+    ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
+    folder = Path(tempfile.mkdtemp(prefix="r1v"))  # sockets below it want a short name
+    options = [f"--{name}={port}" for name, port in ports.items()]
+    options += ["--num-cpus=2", f"--temp-dir={folder}", "--disable-usage-stats"]
+    place.folder.mkdir(parents=True, exist_ok=True)
+    with place.log("head").open("wb") as out:
+        process = subprocess.Popen(
+            [BIN / "ray", "start", "--head", "--block", *options],
+            cwd=folder,
+            env=place.environment() | {"RAY_metrics_report_interval_ms": "1000"},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    head = Head(
+        dashboard=f"http://127.0.0.1:{ports['dashboard-port']}",
+        metrics=f"http://127.0.0.1:{ports['metrics-export-port']}/metrics",
+        folder=folder,
+    )
+    try:
+        wait_until(head.answers, 180, lambda: place.said("head"))
+        yield head
+    finally:
+        _end(process)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    _, alive = psutil.wait_procs(started, timeout=20)
+    for left in alive:
+        left.kill()

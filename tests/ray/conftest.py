@@ -1,0 +1,58 @@
+"""One Ray cluster and one whole system for all tests here: starting them is what costs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from models.tiny import build_tiny_text, build_tiny_vlm
+from tests.ray.system import ROOT, System, recipe, running_system
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        # Lets a test send a function into vLLM's worker process.
+        "VLLM_ALLOW_INSECURE_SERIALIZATION": "1",
+    }
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": environment},
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def vlm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("policies") / "vlm"
+    build_tiny_vlm(folder, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("policies") / "text"
+    build_tiny_text(folder, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_system(
+    cluster: None, vlm_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
+    spare = tmp_path_factory.mktemp("system")
+    with running_system(recipe(vlm_folder), vlm_folder, spare) as system:
+        yield system
+
+
+@pytest.fixture
+def system(shared_system: System) -> System:
+    """The shared system, its policy as at its start."""
+    shared_system.reset()
+    return shared_system

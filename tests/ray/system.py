@@ -1,0 +1,177 @@
+"""A whole system on tiny policies, and the ways in which tests look into it and disturb it."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+from PIL import Image
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+from actors import cluster
+from actors.cluster import RunningActors, running_actors
+from actors.rollout import RolloutWorker
+from configs.schema import GRPORecipe
+from models.inputs import InputEncoder
+from models.policy import part_of
+from rl.parity import parity_rows
+from rl.records import Group, Problem, SamplingRequest
+from rl.rows import Row
+
+ROOT = Path(__file__).parents[2]
+
+
+def problem(number: int, images: int = 1) -> Problem:
+    """A question about `images` pictures of noise, which `number` decides."""
+    rng = np.random.default_rng(number)
+    encoded: list[bytes] = []
+    for _ in range(images):
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (56, 56, 3), np.uint8)).save(buffer, "PNG")
+        encoded.append(buffer.getvalue())
+    question = "What is the sum of the digits?" if images else f"What is the sum of {number}, 5?"
+    return Problem(f"{number}-{images}", question, ("3",), tuple(encoded))
+
+
+def recipe(folder: Path, **changes: Any) -> GRPORecipe:
+    """A recipe for the tiny policy in `folder`."""
+    fields: dict[str, Any] = {
+        "name": "tested",
+        "data": {"source": "digits"},
+        "policy": {"path": str(folder), "dtype": "float32"},
+        "prompt": {"max_tokens": 96, "max_images": 2},
+        "rollout": {"max_new_tokens": 256, "eager": True, "restarts": 3},
+        "loss": {"kl": {"coef": 1.0, "estimator": "k2"}},
+        "learner": {
+            "gradient_checkpointing": False,
+            "max_tokens_per_microbatch": 2048,
+            "optimizer": {"lr": 1e-3, "weight_decay": 0.0},
+        },
+    }
+    return GRPORecipe.model_validate(fields | changes)
+
+
+class OpenWorker(RolloutWorker):
+    """A rollout worker that lets tests reach into vLLM's worker process, and can be forgetful."""
+
+    forgets_versions = False
+
+    async def name_version(self, version: int) -> None:
+        """Call the weights `version`, or fail to."""
+        if not self.forgets_versions:
+            await super().name_version(version)
+
+    async def in_engine(self, work: Callable[..., Any], *args: Any) -> list[Any]:
+        """`work(vllm_worker, *args)` in every rank of the engine."""
+        return await self._engine.collective_rpc(work, args=args)
+
+
+class System:
+    """The actors of a run, and the version that the engines were told last."""
+
+    def __init__(self, actors: RunningActors, folder: Path, spare: Path) -> None:
+        self.actors = actors
+        self.learners = actors.learners
+        self.rollouts = actors.rollouts
+        self.engines = actors.pools.engines
+        self.folder = folder
+        self.encoder = InputEncoder(folder, recipe(folder).prompt, False)
+        self.version = 0
+        self._start = spare / "start"
+        self._exports = spare / "exports"
+        self.learners.save(self._start)
+        self.rollouts.publish(0)
+
+    def publish(self) -> int:
+        """Send the learner's weights as the next version."""
+        self.version += 1
+        self.rollouts.publish(self.version)
+        return self.version
+
+    def reset(self) -> None:
+        """Bring the policy back to its start."""
+        self.learners.restore(self._start)
+        self.publish()
+
+    def sample(
+        self, problems: Sequence[Problem], *, temperature: float = 1.0, tokens: int = 24
+    ) -> list[Group]:
+        """Four answers to each problem; one where the likeliest is asked."""
+        count = 4 if temperature else 1
+        return self.rollouts.sample(problems, SamplingRequest(count, temperature, tokens, seed=1))
+
+    def gaps(self, groups: Sequence[Group]) -> list[float]:
+        """|engine - learner| logprob of each sampled token, nats, with today's learner."""
+        rows = parity_rows(groups)
+        return token_gaps(rows, self.learners.logprobs(rows))
+
+    def in_learner(self, work: Callable[..., Any], *args: Any) -> Any:
+        """`work(learner, *args)` in the process of the first rank."""
+        return ray.get(self.learners._ranks[0].__ray_call__.remote(work, *args))
+
+    def in_engine(self, work: Callable[..., Any], *args: Any) -> Any:
+        """`work(vllm_worker, *args)` in the process of the first engine's first rank."""
+        return ray.get(self.engines.handles[0].in_engine.remote(work, *args))[0]
+
+    def greedy_by_transformers(self, problems: Sequence[Problem], tokens: int) -> list[tuple]:
+        """What plain transformers continues, read from the checkpoint that the learner exports."""
+        folder = self._exports / str(self.version)
+        self.learners.export(folder)
+        return [_continued(folder, self.encoder, one, tokens) for one in problems]
+
+
+def _continued(folder: Path, encoder: InputEncoder, one: Problem, tokens: int) -> tuple[int, ...]:
+    family = AutoModelForImageTextToText if encoder.has_vision else AutoModelForCausalLM
+    model = family.from_pretrained(folder, dtype=torch.float32)
+    ids = torch.tensor([encoder.encode(one)])
+    made = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        **(encoder.pixels([one]) if encoder.has_vision else {}),
+        do_sample=False,
+        max_new_tokens=tokens,
+        suppress_tokens=list(encoder.image_token_ids) or None,
+    )
+    return tuple(made[0, ids.shape[1] :].tolist())
+
+
+@contextmanager
+def running_system(plan: GRPORecipe, folder: Path, spare: Path) -> Iterator[System]:
+    """Everything that `plan` asks for, on the policy in `folder`; files go to `spare`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "RolloutWorker", OpenWorker)
+        with running_actors(plan, folder, "cpu") as actors:
+            actors.start()
+            yield System(actors, folder, spare)
+
+
+def token_gaps(rows: Sequence[Row], learner: dict[int, tuple[float, ...]]) -> list[float]:
+    """|sampler - learner| of each answer token of `rows`, nats."""
+    gaps: list[float] = []
+    for answer in (answer for row in rows for answer in row.answers):
+        assert answer.sampler_logprobs is not None
+        pairs = zip(answer.sampler_logprobs, learner[answer.index], strict=True)
+        gaps += [abs(sampled - meant) for sampled, meant in pairs]
+    return gaps
+
+
+def mean_gap(gaps: Sequence[float]) -> float:
+    """Their mean; there must be some."""
+    assert gaps
+    return fmean(gaps)
+
+
+def shift_part(learner: Any, part: str, by: float) -> None:
+    """Move every weight of `part` at random, by `by` of its tensor's spread. Runs in a learner."""
+    source = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for name, parameter in learner._engine.named_parameters():
+            if part_of(name) == part and parameter.numel() > 1:
+                noise = torch.randn(parameter.shape, generator=source)
+                parameter.add_(by * noise * parameter.std())
