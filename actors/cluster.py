@@ -32,11 +32,17 @@ _CALLS_AT_A_TIME = 1024
 @contextmanager
 def ray_session() -> Iterator[None]:
     """Ray for the time of a run: the cluster that RAY_ADDRESS names (`ray job submit` sets it), or
-    one on this machine that ends with the run."""
+    one on this machine that ends with the run, without the dashboard, which takes a small machine's
+    cores for a minute (`ray start --head` brings one)."""
     address = os.environ.get("RAY_ADDRESS", "local")
     local = address == "local"
     environment = {"env_vars": {"PYTHONPATH": str(_ROOT)}} if local else None
-    ray.init(address=address, log_to_driver=False, runtime_env=environment)
+    ray.init(
+        address=address,
+        log_to_driver=False,
+        runtime_env=environment,
+        include_dashboard=False if local else None,
+    )
     try:
         yield
     finally:

@@ -96,19 +96,25 @@ class ActorPool:
             finally:
                 member.open_calls -= 1
 
-    async def revive(self, ping: Callable[[Any], Awaitable[object]]) -> int:
-        """Replace every actor that gives no sign of life; returns how many. Heals nothing."""
-        replaced = 0
-        for member in list(self._members):
-            try:
-                await ping(member.handle)
-            except RayActorError as error:
-                fresh = self._bury(member, error)
-                if fresh is not None:
-                    fresh.ready.set()
-                    await ping(fresh.handle)
-                    replaced += 1
-        return replaced
+    async def revive(self, ping: Callable[[Any], Awaitable[object]]) -> None:
+        """Replace every actor that gives no sign of life, and wait until all of them do.
+
+        New ones get no call before `admit`.
+        """
+        for slot in range(len(self._members)):
+            answered = False
+            while not answered:
+                member = self._members[slot]
+                try:
+                    await ping(member.handle)
+                    answered = True
+                except RayActorError as error:
+                    self._bury(member, error)
+
+    def admit(self) -> None:
+        """Let every actor be called: they have been healed."""
+        for member in self._members:
+            member.ready.set()
 
     def _bury(self, member: _Member, error: Exception) -> _Member | None:
         """Put a new actor in a dead one's place; None when another call did so before."""

@@ -9,12 +9,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
+import torch
+
 from configs.schema import PolicyConfig, PromptConfig, RolloutConfig
 from models.inputs import InputEncoder
 from rl.images import open_image
 from rl.records import Answer, Group, Problem, SamplingRequest
 
 logger = logging.getLogger(__name__)
+
+_BATCHED_TOKENS = 8192
+"""Tokens that an engine reads in one pass, at least a whole sequence."""
 
 
 class RolloutWorker:
@@ -34,6 +39,10 @@ class RolloutWorker:
         transport: Literal["nccl", "ipc", "gloo"],
     ) -> None:
         """Start the engine on the checkpoint in `folder`; takes half a minute on a laptop."""
+        if rollout.tensor_parallel == 1 and not torch.cuda.is_available():
+            # Else vLLM gives a CPU engine's one worker a process of its own, and the engine's core
+            # spins on a core of the machine while it waits for it.
+            os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(rollout.cpu_cache_gib)))
         self._encoder = InputEncoder(folder, prompt, policy.trust_remote_code)
         self._version = 0
@@ -165,15 +174,21 @@ def _start_engine(
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    longest = prompt.max_tokens + rollout.max_new_tokens
     args = AsyncEngineArgs(
         model=str(folder),
         dtype=policy.dtype,
         trust_remote_code=policy.trust_remote_code,
         tensor_parallel_size=rollout.tensor_parallel,
+        distributed_executor_backend="uni" if rollout.tensor_parallel == 1 else "mp",
         gpu_memory_utilization=rollout.memory_share,
         max_num_seqs=rollout.max_running,
-        max_model_len=prompt.max_tokens + rollout.max_new_tokens,
+        max_model_len=longest,
         enforce_eager=rollout.eager,
+        # A seeded request whose prompt is read in two pieces kills a CPU engine: vLLM turns its
+        # random numbers back, which a CPU generator cannot.
+        enable_chunked_prefill=torch.cuda.is_available(),
+        max_num_batched_tokens=max(_BATCHED_TOKENS, longest),
         # What the policy could have said at the sampling temperature, banned tokens left out: the
         # distribution that the learner reconstructs.
         logprobs_mode="processed_logprobs",

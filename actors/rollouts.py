@@ -43,7 +43,7 @@ class Rollouts:
         self._refs = refs
         self._tolerance = tolerance
         self._version = 0
-        self._connected = False
+        self._connected: list[Any] = []
         self._sync_lock = asyncio.Lock()
         self.syncs_verified = 0
         pools.engines.set_heal(self._sync)
@@ -99,23 +99,25 @@ class Rollouts:
 
     async def _sync(self) -> None:
         """Send, read back, compare, go on. An engine that dies meanwhile is replaced first."""
+        pool = self._pools.engines
         async with self._sync_lock:
             while True:
-                replaced = await self._pools.engines.revive(lambda w: w.ready.remote())
-                self._connected = self._connected and not replaced
+                await pool.revive(lambda w: w.ready.remote())
+                engines = pool.handles
                 try:
-                    await self._send()
+                    await self._send(engines)
+                    pool.admit()
                     return
-                except (RayActorError, RayTaskError) as error:
-                    self._connected = False
-                    if not await self._pools.engines.revive(lambda w: w.ready.remote()):
-                        raise error
+                except (RayActorError, RayTaskError):
+                    self._connected = []
+                    await pool.revive(lambda w: w.ready.remote())
+                    if pool.handles == engines:  # nobody died: the fault is another
+                        raise
 
-    async def _send(self) -> None:
-        engines = self._pools.engines.handles
-        if not self._connected:
+    async def _send(self, engines: list[Any]) -> None:
+        if engines != self._connected:
             await self._learners.connect(engines, await engines[0].ready.remote())
-            self._connected = True
+            self._connected = engines
         sent = await self._learners.publish()
         await asyncio.gather(*[e.name_version.remote(self._version) for e in engines])
         held = await asyncio.gather(*[e.readback.remote(list(sent)) for e in engines])

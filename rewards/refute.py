@@ -6,7 +6,7 @@ what math-verify would go on to simplify, and to the same end.
 
 from typing import Any
 
-from sympy import Eq, Expr, Mul, Rational, Symbol, UnevaluatedExpr
+from sympy import Eq, Expr, Rational, Symbol, UnevaluatedExpr
 from sympy.core.function import AppliedUndef
 
 _PRIMES = (7, 11, 13, 17, 19, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71)
@@ -54,11 +54,7 @@ def _assigns(expression: Any) -> bool:
 def _plain(expression: Any) -> bool:
     if not isinstance(expression, Expr) or isinstance(expression, Symbol):
         return False
-    if expression.has(*_NO_PLAIN_VALUE) or not expression.is_commutative:
-        return False
-    if not isinstance(expression, Mul):
-        return True
-    return any(not isinstance(factor, Symbol) for factor in expression.args)
+    return bool(expression.is_commutative) and not expression.has(*_NO_PLAIN_VALUE)
 
 
 def _gap_at(gold: Expr, answer: Expr, symbols: list[Any], scale: int) -> bool:
@@ -68,7 +64,8 @@ def _gap_at(gold: Expr, answer: Expr, symbols: list[Any], scale: int) -> bool:
     values = [_value(expression, places) for expression in (gold, answer)]
     if values[0] is None or values[1] is None:
         return False
-    size = max(abs(values[0]), abs(values[1]), 1e-3)
+    # Plain numbers may be rounded to decimals before they are compared; expressions are not.
+    size = max(abs(values[0]), abs(values[1]), 1e-30 if symbols else 1e-3)
     return abs(values[0] - values[1]) > _CLEAR * size
 
 

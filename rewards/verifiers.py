@@ -51,7 +51,7 @@ class PoolStats:
     verified: int = 0
     """Tasks with a verdict."""
     worst_overrun: float = 0.0
-    """Largest excess over the deadline with which a timeout was told, as a share of it."""
+    """Largest excess by the clock with which a timeout was told, as a share of the limit met."""
     turnaround_s: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES_KEPT))
     """Newest waits from hand-over to verdict."""
     service_s: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES_KEPT))
@@ -184,7 +184,9 @@ class Verifiers:
             if alarmed or isinstance(error, TimeoutError):
                 self.stats.kills += 1
                 deadline = self._config.deadline_s
-                overrun = (time.monotonic() - began) / deadline - 1.0
+                starved = isinstance(error, ProcessExpired) and error.exitcode == -signal.SIGALRM
+                allowed = child.clock_limit_s(culprit.task, deadline) if starved else deadline
+                overrun = (time.monotonic() - began) / allowed - 1.0
                 self.stats.worst_overrun = max(self.stats.worst_overrun, overrun)
                 told.append((culprit, _timeout(deadline, gold_side=phase == child.GOLD)))
             else:
