@@ -90,6 +90,9 @@ class DeepSpeedEngine:
         if hasattr(self._engine.optimizer, "check_grad_overflow"):
             # In float32 ZeRO 1 and 2 would step on a NaN gradient unless told to look.
             self._engine.optimizer.check_grad_overflow = True
+        self._clipped_norm: float | None = None
+        # ZeRO 0 in float32 clips by a norm that DeepSpeed's own function would keep to itself.
+        self._engine.clip_fp32_gradients = self._clip
         self._world = int(os.environ["WORLD_SIZE"])
 
     @property
@@ -117,15 +120,13 @@ class DeepSpeedEngine:
             Whether the step was refused for a gradient that is not finite (weights and optimiser
             state are then unchanged), and the global gradient norm before clipping.
         """
-        norm: float | None = None
-        if self._config.zero_stage == 0:
-            if not self._finite_gradients():
-                self._engine.zero_grad()
-                return True, float("nan")
-            norm = self._gradient_norm()
+        if self._config.zero_stage == 0 and not self._finite_gradients():
+            self._engine.zero_grad()
+            return True, float("nan")
         self._engine.step()
         skipped = bool(getattr(self._engine.optimizer, "overflow", False))
-        norm = norm or self._engine.get_global_grad_norm()
+        norm = self._engine.get_global_grad_norm()
+        norm = self._clipped_norm if norm is None else norm
         return skipped, float("nan") if skipped or norm is None else float(norm)
 
     def _finite_gradients(self) -> bool:
@@ -136,10 +137,11 @@ class DeepSpeedEngine:
         torch.distributed.all_reduce(verdict, op=torch.distributed.ReduceOp.MIN)
         return bool(verdict.item())
 
-    def _gradient_norm(self) -> float:
-        """ZeRO 0 in float32 clips by the norm and forgets it."""
-        gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
-        return torch.nn.utils.get_total_norm(gradients).item()
+    def _clip(self) -> None:
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.policy.parameters(), self._config.optimizer.max_grad_norm
+        )
+        self._clipped_norm = norm.item()
 
     def gathered(self, parameters: Sequence[Tensor]) -> AbstractContextManager[Any]:
         """A context in which these parameters are whole on every rank. A collective at ZeRO 3."""

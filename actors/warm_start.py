@@ -3,7 +3,6 @@ thinking. Made once and cached."""
 
 import hashlib
 import json
-import random
 import shutil
 from pathlib import Path
 
@@ -65,16 +64,10 @@ def make_start_policy(
     learners = start_learners(taught, blank_policy(recipe), device, loop, refs=refs, seats=seats)
     try:
         learners.setup()
-        rng = random.Random(recipe.seed)
         with phase("warm start", warm.steps) as work:
             for step in range(warm.steps):
                 asked = problems.take(warm.batch, step=step)
-                rows = [_row(p, encoder, rng.random() < warm.think_share) for p in asked]
-                numbered = [
-                    Row(r.problem, r.prompt_ids, (TrainingAnswer(i, r.answers[0].token_ids),))
-                    for i, r in enumerate(rows)
-                ]
-                report = learners.update(numbered)
+                report = learners.update([_row(problem, encoder) for problem in asked])
                 work.advance(note=f"loss {report.metrics['loss']:.3f}")
         aside = folder.with_suffix(".writing")
         shutil.rmtree(aside, ignore_errors=True)
@@ -90,16 +83,20 @@ def make_start_policy(
 def _warm_recipe(recipe: GRPORecipe, warm: WarmStartConfig) -> GRPORecipe:
     """The recipe under which the same learner learns by example: every part, one cycle."""
     optimizer = OptimizerConfig(
-        lr=warm.lr, schedule="cosine", warmup_share=0.1, weight_decay=0.05, betas=(0.9, 0.95)
+        lr=warm.lr, schedule="cosine", warmup_share=0.05, weight_decay=0.05, betas=(0.9, 0.95)
     )
     learner: LearnerConfig = recipe.learner.model_copy(update={"optimizer": optimizer})
     policy = recipe.policy.model_copy(update={"train": ("vision", "projector", "language")})
     return recipe.model_copy(update={"learner": learner, "policy": policy, "steps": warm.steps})
 
 
-def _row(problem: Problem, encoder: InputEncoder, think: bool) -> Row:
-    text = warm_targets.target_text(problem.fields, think)
+def _row(problem: Problem, encoder: InputEncoder) -> Row:
+    """A problem with both kinds of answer behind one prompt and image, so that neither is liked
+    better, and the tower runs once."""
     tokenizer = encoder.tokenizer
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    target = TrainingAnswer(0, (*ids, tokenizer.eos_token_id))
-    return Row(problem, encoder.encode(problem), (target,))
+    targets: list[TrainingAnswer] = []
+    for think in (False, True):
+        text = warm_targets.target_text(problem.fields, think)
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        targets.append(TrainingAnswer(int(think), (*ids, tokenizer.eos_token_id)))
+    return Row(problem, encoder.encode(problem), tuple(targets))

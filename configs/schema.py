@@ -212,14 +212,12 @@ class CheckpointConfig(Strict):
 class WarmStartConfig(Strict):
     """The supervised start of the laptop policy, made when `policy.path` is empty."""
 
-    steps: PositiveInt = 600
+    steps: PositiveInt = 1400
     """Updates."""
-    batch: PositiveInt = 64
-    """Problems an update."""
+    batch: PositiveInt = 24
+    """Problems an update, each taught twice: with a chain of thought and without."""
     lr: PositiveFloat = 2e-3
-    """Peak learning rate of a one-cycle schedule."""
-    think_share: Fraction = 0.5
-    """Share of the target answers that think before they box."""
+    """Peak learning rate of one cosine."""
 
 
 class LogConfig(Strict):

@@ -67,15 +67,15 @@ class Drawing:
     """Side of a picture, pixels; a quadrant is half of it."""
     digit: float = 20.0
     """Side of a scan as drawn, pixels."""
-    scale: float = 0.2
+    scale: float = 0.12
     """Relative change of that side."""
-    shift: float = 3.0
+    shift: float = 2.0
     """Distance of a digit from its quadrant's middle along each axis, pixels."""
-    turn: float = 14.0
+    turn: float = 10.0
     """Angle of a digit, degrees."""
-    slant: float = 0.2
+    slant: float = 0.1
     """Pixels across for each pixel down."""
-    stroke: float = 0.6
+    stroke: float = 0.3
     """Width of the pen: grey values are raised to the power of 2 to this."""
     test_chance: float = 0.5
     """Share of each of these chances that the test split is drawn with."""

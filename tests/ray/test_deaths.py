@@ -89,7 +89,7 @@ def test_a_killed_reward_actor_costs_no_score(system: System) -> None:
 @pytest.fixture
 def reward_pool(cluster: None) -> Any:
     worker = ray.remote(num_cpus=0, max_concurrency=8)(RewardWorker)
-    config = RewardConfig(weights={"format": 1.0})
+    config = RewardConfig(weights={"format": 1.0}, accuracy="format")
     pool = ActorPool("reward", lambda _: worker.remote(config), size=2, restarts=1)
     yield pool
     for handle in pool.handles:

@@ -36,6 +36,14 @@ def test_the_engine_expands_prompts_as_the_learner_does(system: System) -> None:
     assert lengths[2] > lengths[0] > lengths[3]
 
 
+def test_more_seeded_prompts_than_one_pass_can_read_do_not_kill_the_engine(system: System) -> None:
+    restarts = system.engines.restarts
+    crowd = [problem(number) for number in range(80)]  # four answers each, 22 tokens a prompt
+    groups = system.sample(crowd, tokens=1)
+    assert [group.problem for group in groups] == crowd
+    assert system.engines.restarts == restarts
+
+
 def test_sampled_logprobs_are_the_learners(system: System) -> None:
     groups = system.sample(PROBLEMS)
     assert mean_gap(system.gaps(groups)) < 1e-4

@@ -83,7 +83,12 @@ REWRITES = {
 
 
 @settings(max_examples=200, deadline=None)
-@given(form=st.sampled_from(RIGHT), names=st.lists(st.sampled_from(sorted(REWRITES)), max_size=3))
+@given(
+    form=st.sampled_from(RIGHT),
+    names=st.lists(st.sampled_from(sorted(REWRITES)), max_size=3, unique=True).filter(
+        lambda names: sum("dollar" in name for name in names) < 2  # no LaTeX has $$$8$.$$
+    ),
+)
 def test_a_right_answer_rewritten_stays_right(form: str, names: list[str]) -> None:
     text = form
     for name in names:
