@@ -25,7 +25,9 @@ from models.packing import PackedBatch
 from rl.records import Problem
 
 _VISION = re.compile(r"(^|\.)(vision_tower|vision_model|visual|vision_encoder)\.")
-_PROJECTOR = re.compile(r"(^|\.)(multi_modal_projector|mlp1|connector|merger|deepstack_merger_list)\.")
+_PROJECTOR = re.compile(
+    r"(^|\.)(multi_modal_projector|mlp1|connector|merger|deepstack_merger_list)\."
+)
 
 
 def part_of(parameter: str) -> Part:

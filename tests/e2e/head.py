@@ -54,6 +54,8 @@ class Head:
         try:
             with urllib.request.urlopen(f"{self.dashboard}/api/version", timeout=5) as page:
                 return page.status == 200
+        except urllib.error.HTTPError as error:
+            return error.code == 401  # it wants Ray's token, which `ray job submit` brings
         except (urllib.error.URLError, OSError):
             return False
 
