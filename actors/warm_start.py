@@ -4,6 +4,8 @@ thinking. Made once and cached."""
 import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from actors.cluster import Seats, start_learners
@@ -14,6 +16,7 @@ from models import tiny
 from models.inputs import InputEncoder
 from rl import digits, warm_targets
 from rl.console import phase
+from rl.lookahead import Lookahead
 from rl.plan import Device
 from rl.problems import ProblemSet
 from rl.records import Problem
@@ -22,7 +25,8 @@ from rl.rows import Row, TrainingAnswer
 
 def cached_policy(recipe: GRPORecipe) -> Path:
     """Where this recipe's warm-started policy lies, or will: named by all that decides it."""
-    code = b"".join(Path(module.__file__ or "").read_bytes() for module in _MODULES)
+    files = [__file__, *(module.__file__ for module in (digits, warm_targets, tiny))]
+    code = b"".join(Path(file).read_bytes() for file in files if file)
     decides = [
         recipe.seed,
         recipe.warm_start,
@@ -34,9 +38,6 @@ def cached_policy(recipe: GRPORecipe) -> Path:
     words = json.dumps([str(part) for part in decides]).encode()
     name = hashlib.sha256(code + words).hexdigest()[:16]
     return digits.cache_folder() / "policies" / name
-
-
-_MODULES = (digits, warm_targets, tiny)
 
 
 def blank_policy(recipe: GRPORecipe) -> Path:
@@ -64,10 +65,15 @@ def make_start_policy(
     learners = start_learners(taught, blank_policy(recipe), device, loop, refs=refs, seats=seats)
     try:
         learners.setup()
-        with phase("warm start", warm.steps) as work:
-            for step in range(warm.steps):
-                asked = problems.take(warm.batch, step=step)
-                report = learners.update([_row(problem, encoder) for problem in asked])
+
+        def rows_of(step: int) -> list[Row]:
+            return [_row(problem, encoder) for problem in problems.take(warm.batch, step=step)]
+
+        with ThreadPoolExecutor(1) as maker, phase("warm start", warm.steps) as work:
+            # The next step's rows are made while the learner works on this one's.
+            ahead = Lookahead(partial(maker.submit, rows_of), first=0, stop=warm.steps, depth=1)
+            for _ in range(warm.steps):
+                report = learners.update(ahead.take())
                 work.advance(note=f"loss {report.metrics['loss']:.3f}")
         aside = folder.with_suffix(".writing")
         shutil.rmtree(aside, ignore_errors=True)
