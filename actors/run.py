@@ -36,11 +36,11 @@ def grpo_run(command: Command[GRPORecipe], train: Train) -> None:
         return
     checkpoints = Checkpoints(recipe.run_folder / "checkpoints", recipe.checkpoint.keep)
     newest = checkpoints.newest() if command.resume else None
-    if newest is None:
-        set_aside(recipe.run_folder)
-    save_recipe(recipe, recipe.run_folder)
     with ray_session():
         device = check_cluster(recipe)
+        if newest is None:
+            set_aside(recipe.run_folder)
+        save_recipe(recipe, recipe.run_folder)
         problems, folder = _problems_and_policy(recipe, device)
         with _started(recipe, folder, device) as actors:
             _train(recipe, train, problems, folder, actors, (checkpoints, newest))

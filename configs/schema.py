@@ -212,7 +212,7 @@ class CheckpointConfig(Strict):
 class WarmStartConfig(Strict):
     """The supervised start of the laptop policy, made when `policy.path` is empty."""
 
-    steps: PositiveInt = 1400
+    steps: PositiveInt = 1000
     """Updates."""
     batch: PositiveInt = 24
     """Problems an update, each taught twice: with a chain of thought and without."""

@@ -37,3 +37,4 @@ def test_a_run_on_gpus_that_are_not_there_is_refused_at_once(place: Place) -> No
     assert "lower rollout.workers" in said
     assert time.monotonic() - began < 120
     assert not place.processes()
+    assert not place.run("refused").exists()
