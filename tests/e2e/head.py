@@ -1,5 +1,6 @@
 """A Ray head of one's own, as `ray start --head` makes it, on ports and in folders of its own."""
 
+import secrets
 import shutil
 import socket
 import subprocess
@@ -40,6 +41,7 @@ class Head:
     dashboard: str
     metrics: str
     folder: Path
+    environment: dict[str, str]
 
     def figures(self) -> str:
         """What the node's Prometheus endpoint shows now; empty before it answers."""
@@ -51,11 +53,11 @@ class Head:
 
     def answers(self) -> bool:
         """True when jobs can be submitted."""
+        token = {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
+        asked = urllib.request.Request(f"{self.dashboard}/api/version", headers=token)
         try:
-            with urllib.request.urlopen(f"{self.dashboard}/api/version", timeout=5) as page:
+            with urllib.request.urlopen(asked, timeout=5) as page:
                 return page.status == 200
-        except urllib.error.HTTPError as error:
-            return error.code == 401  # it wants Ray's token, which `ray job submit` brings
         except (urllib.error.URLError, OSError):
             return False
 
@@ -65,7 +67,7 @@ class Head:
         command += ["--working-dir", ".", "--", "python", "rl/grpo.py", *words]
         with place.log(log).open("wb") as out:
             return subprocess.Popen(
-                command, cwd=ROOT, env=place.environment(), stdout=out, stderr=subprocess.STDOUT
+                command, cwd=ROOT, env=self.environment, stdout=out, stderr=subprocess.STDOUT
             )
 
     def uploaded(self) -> list[str]:
@@ -82,12 +84,18 @@ def ray_head(place: Place) -> Iterator[Head]:
     folder = Path(tempfile.mkdtemp(prefix="r1v"))  # sockets below it want a short name
     options = [f"--{name}={port}" for name, port in ports.items()]
     options += ["--num-cpus=2", f"--temp-dir={folder}", "--disable-usage-stats"]
+    environment = place.environment() | {
+        # A head takes whatever token it finds in the user's home; jobs must then be told of it.
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_metrics_report_interval_ms": "1000",
+    }
     place.folder.mkdir(parents=True, exist_ok=True)
     with place.log("head").open("wb") as out:
         process = subprocess.Popen(
             [BIN / "ray", "start", "--head", "--block", *options],
             cwd=folder,
-            env=place.environment() | {"RAY_metrics_report_interval_ms": "1000"},
+            env=environment,
             stdout=out,
             stderr=subprocess.STDOUT,
         )
@@ -95,6 +103,7 @@ def ray_head(place: Place) -> Iterator[Head]:
         dashboard=f"http://127.0.0.1:{ports['dashboard-port']}",
         metrics=f"http://127.0.0.1:{ports['metrics-export-port']}/metrics",
         folder=folder,
+        environment=environment,
     )
     try:
         wait_until(head.answers, 180, lambda: place.said("head"))
