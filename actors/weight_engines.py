@@ -5,6 +5,9 @@ vLLM brings `nccl` and `ipc`; this adds the third transport, registered in every
 """
 
 import importlib
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -36,7 +39,9 @@ _TIMEOUT = timedelta(minutes=5)
 
 
 def register() -> None:
-    """Make `gloo` known to vLLM, and keep CPU engines' weights readable. Safe to call twice."""
+    """Make `gloo` known to vLLM, keep CPU engines' weights readable, and let engine processes end
+    with whoever started them. Safe to call twice."""
+    _end_with_parent()
     if NAME not in WeightTransferEngineFactory._registry:
         WeightTransferEngineFactory.register_engine(NAME, __name__, GlooEngine.__name__)
         WeightTransferTrainerFactory.register_engine(NAME, __name__, GlooTrainer.__name__)
@@ -46,6 +51,21 @@ def register() -> None:
         # On CPU vLLM packs linear weights into opaque oneDNN handles and drops the tensors, so
         # that nobody could read back what the engine holds. Plain matmul keeps them.
         importlib.import_module("vllm._custom_ops")._supports_onednn = False
+
+
+def _end_with_parent() -> None:
+    """A driver that is killed takes Ray along, but not vLLM's processes, which would keep their
+    memory for ever."""
+    parent = multiprocessing.parent_process()
+    name = "end with parent"
+    if parent is None or name in {thread.name for thread in threading.enumerate()}:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name=name, daemon=True).start()
 
 
 @dataclass
