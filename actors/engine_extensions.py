@@ -19,6 +19,9 @@ from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 
 _LAYER = re.compile(r"^.*?\.\d+(?=\.)")
 
+_PIECE = 2**24
+"""Elements that are summed at a time."""
+
 BANNED_KEY = "banned_token_ids"
 
 
@@ -29,6 +32,15 @@ def weight_group(name: str) -> str:
     """
     match = _LAYER.match(name)
     return match.group(0) if match else name
+
+
+def sum_and_squares(tensor: Tensor) -> tuple[float, float]:
+    """(sum, sum of squares) in float64, a piece at a time: a whole copy could fill a GPU."""
+    total = torch.zeros(2, dtype=torch.float64, device=tensor.device)
+    for piece in tensor.detach().reshape(-1).split(_PIECE):
+        values = piece.double()
+        total += torch.stack([values.sum(), values.square().sum()])
+    return float(total[0]), float(total[1])
 
 
 class WeightReadback:
@@ -53,12 +65,9 @@ class WeightReadback:
         model: nn.Module = self.model_runner.get_model()
         sums: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
         for name, tensor, share in _held(model):
-            values = tensor.detach().double()
+            own_total, own_squares = sum_and_squares(tensor)
             total, squares = sums[weight_group(name)]
-            sums[weight_group(name)] = (
-                total + share * values.sum().item(),
-                squares + share * values.square().sum().item(),
-            )
+            sums[weight_group(name)] = (total + share * own_total, squares + share * own_squares)
         return dict(sums)
 
 

@@ -19,7 +19,7 @@ from actors.weights import WeightSender
 from configs.schema import LearnerConfig, LossConfig, PolicyConfig, PromptConfig
 from models.inputs import InputEncoder
 from models.packing import PackedBatch, pack
-from models.policy import Policy, freeze, load_model
+from models.policy import Policy, freeze, load_model, recompute_activations
 from rl.losses import clipped_policy_loss, kl_divergence
 from rl.records import UpdateReport
 from rl.rows import MicroBatch
@@ -95,7 +95,7 @@ class Learner:
         model = load_model(job.policy, job.folder)
         freeze(model, job.policy.train)
         if job.learner.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            recompute_activations(model)
         policy = Policy(
             model, self._encoder, temperature=job.temperature, chunk=job.learner.logprob_chunk
         )
@@ -113,7 +113,7 @@ class Learner:
         The loss is the sum over the answers' tokens of all ranks, divided by `tokens`, the step's
         global count: the gradient does not depend on how the step was cut.
         """
-        sums = _Sums()
+        sums = _Sums(self._device)
         for batch in share.open():
             packed, pixels = self._tensors(batch)
             logprobs_N, entropy_N = self._engine.forward(packed, pixels)
@@ -215,8 +215,8 @@ class Learner:
 class _Sums:
     """Token sums of one update, kept on the device until the end."""
 
-    def __init__(self) -> None:
-        zero = torch.zeros((), dtype=torch.float64)
+    def __init__(self, device: torch.device) -> None:
+        zero = torch.zeros((), dtype=torch.float64, device=device)
         self.loss: Tensor = zero.clone()
         self.entropy: Tensor = zero.clone()
         self.clipped: Tensor = zero.clone()
@@ -242,8 +242,7 @@ class _Sums:
     def reduce(self, tokens: int) -> dict[str, float]:
         """The step's means over all ranks' tokens."""
         parts = (self.loss, self.entropy, self.clipped, self.kl, self.gap)
-        device = next((p.device for p in parts if p.device.type != "cpu"), torch.device("cpu"))
-        stacked = torch.stack([part.double().to(device) for part in parts])
+        stacked = torch.stack(parts)
         dist.all_reduce(stacked)
         loss, entropy, clipped, kl, gap = stacked.tolist()
         return {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from configs.schema import PolicyConfig, PromptConfig
+from configs.schema import LearnerConfig, PolicyConfig, PromptConfig
 from models.inputs import InputEncoder
 from models.packing import pack
 from models.policy import Policy, load_model
@@ -20,16 +20,18 @@ class ReferencePolicy:
         policy: PolicyConfig,
         prompt: PromptConfig,
         *,
+        learner: LearnerConfig,
         temperature: float,
         device: str,
-        max_tokens: int,
     ) -> None:
-        """`temperature` as the sampler's; `max_tokens`: padded tokens of one forward pass."""
+        """`temperature` as the sampler's; sizes of passes and chunks as the learner's."""
         self._encoder = InputEncoder(folder, prompt, policy.trust_remote_code)
         self._device = torch.device(device)
-        self._max_tokens = max_tokens
+        self._max_tokens = learner.max_tokens_per_microbatch
         model = load_model(policy, folder)
-        self._policy = Policy(model, self._encoder, temperature=temperature, chunk=1024)
+        self._policy = Policy(
+            model, self._encoder, temperature=temperature, chunk=learner.logprob_chunk
+        )
         self._policy.to(self._device).eval()
 
     @torch.no_grad()

@@ -28,6 +28,10 @@ Train = Callable[[GRPORecipe, Parts, int], None]
 """The loop: recipe, parts, first step."""
 
 
+class NothingToResume(ValueError):
+    """--resume was asked for, and there is no whole checkpoint."""
+
+
 def grpo_run(command: Command[GRPORecipe], train: Train) -> None:
     """Run `train` on the actors that the recipe asks for; or, with --dry-run, only show them."""
     recipe = command.recipe
@@ -36,10 +40,17 @@ def grpo_run(command: Command[GRPORecipe], train: Train) -> None:
         return
     checkpoints = Checkpoints(recipe.run_folder / "checkpoints", recipe.checkpoint.keep)
     newest = checkpoints.newest() if command.resume else None
+    if command.resume and newest is None:
+        raise NothingToResume(
+            f"--resume: {recipe.run_folder} holds no whole checkpoint; name the run that should go "
+            "on, or start it without --resume"
+        )
     with ray_session():
         device = check_cluster(recipe)
         if newest is None:
-            set_aside(recipe.run_folder)
+            aside = set_aside(recipe.run_folder)
+            if aside is not None:
+                CONSOLE.print(f"an older run of this name now lies in {aside}")
         save_recipe(recipe, recipe.run_folder)
         problems, folder = _problems_and_policy(recipe, device)
         with _started(recipe, folder, device) as actors:

@@ -1,5 +1,6 @@
 """From learner to engines: gather, send over vLLM's weight-transfer API, and sum what was sent."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,9 +22,12 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferInitRequest,
 )
 
+from actors.engine_extensions import sum_and_squares
 from actors.weight_engines import GlooTrainerInit, register
 
 Transport = Literal["nccl", "ipc", "gloo"]
+_IPC_BUFFER_BYTES = 2**30
+
 Gather = Callable[[Sequence[Tensor]], AbstractContextManager[Any]]
 WeightSums = dict[str, tuple[float, float]]
 """Checkpoint name -> (sum, sum of squares) in float64 of the tensor as sent."""
@@ -57,7 +61,7 @@ class PolicySource(WeightSource):
             parameters = [self._named[name] for name in group]
             with self._gathered(parameters):
                 tensors = [p.detach() for p in parameters]
-                self.sums |= {n: _sums(t) for n, t in zip(group, tensors, strict=True)}
+                self.sums |= {n: sum_and_squares(t) for n, t in zip(group, tensors, strict=True)}
                 yield group, tensors
 
     def finish(self) -> None:
@@ -71,11 +75,6 @@ class PolicySource(WeightSource):
 def _full_shape(parameter: Parameter) -> tuple[int, ...]:
     # ZeRO 3 leaves an empty shard behind and keeps the true shape beside it.
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
-
-
-def _sums(tensor: Tensor) -> tuple[float, float]:
-    values = tensor.double()
-    return values.sum().item(), values.square().sum().item()
 
 
 class _Client(RayVLLMWeightSyncClient):
@@ -130,7 +129,10 @@ class WeightSender:
             return NCCLTrainerInitInfo(self.address, self.port, world, rank=rank)
         from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
 
-        return IPCTrainerInitInfo(packed=True, rank=rank)
+        # Packed buffers refuse tensors larger than they are, and embeddings can be.
+        largest = max(m.dtype.itemsize * math.prod(m.shape) for m in self._source.metadata())
+        size = max(_IPC_BUFFER_BYTES, largest)
+        return IPCTrainerInitInfo(packed=True, packed_buffer_size_bytes=size, rank=rank)
 
     def send(self) -> WeightSums:
         """One round to all engines; returns the sums of every weight, sent now or before."""

@@ -92,7 +92,7 @@ class RolloutConfig(Strict):
     """Sequences an engine decodes at a time."""
     memory_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.85
     """Share of a GPU's memory that an engine may take."""
-    cpu_cache_gib: PositiveFloat = 1.0
+    cpu_cache_gib: PositiveInt = 1
     """Memory of an engine's key-value cache on CPU, GiB."""
     eager: bool = False
     """Skip compilation and CUDA graphs: faster start, slower steps."""
@@ -275,6 +275,18 @@ class GRPORecipe(Strict):
             raise ValueError(
                 f"policy.path is empty, and a warm start teaches the built-in data sets only, not "
                 f"data.source={self.data.source!r}: name a checkpoint in policy.path"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _longest_answer_fits_the_learner(self) -> Self:
+        longest = self.prompt.max_tokens + self.rollout.max_new_tokens - 1
+        if longest > self.learner.max_tokens_per_microbatch:
+            raise ValueError(
+                f"prompt.max_tokens={self.prompt.max_tokens} and rollout.max_new_tokens="
+                f"{self.rollout.max_new_tokens} allow rows of {longest} tokens, more than "
+                f"learner.max_tokens_per_microbatch={self.learner.max_tokens_per_microbatch}; "
+                "raise it, or lower one of the two"
             )
         return self
 

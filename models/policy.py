@@ -62,6 +62,21 @@ def freeze(model: nn.Module, train: Collection[Part]) -> None:
         )
 
 
+def recompute_activations(model: Any) -> None:
+    """Let the model's layers keep no activations and make them again in the backward pass.
+
+    transformers does so in training mode only, which would also switch dropout on: the sampler
+    knows none, so it is set to 0.
+    """
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0
+
+
 class Policy(nn.Module):
     """A transformers model seen as log pi(answer tokens | prompt, images)."""
 

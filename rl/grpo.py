@@ -27,6 +27,9 @@ from rl.skips import NOTHING_LEARNED, SkipGuard
 from rl.stopwatch import Stopwatch
 from rl.training_rows import logged_groups, training_rows
 
+_SEED_STRIDE = 1_000_000
+"""Keeps the draws of one seed's steps apart from another seed's."""
+
 
 def train(recipe: GRPORecipe, parts: Parts, first: int = 0) -> None:
     """Run the steps from `first` to the recipe's last; the engines hold version `first` already.
@@ -40,7 +43,10 @@ def train(recipe: GRPORecipe, parts: Parts, first: int = 0) -> None:
     def ask(step: int) -> Pending[list[ScoredGroup]]:  # begins, and waits for nothing
         rollout = recipe.rollout
         request = SamplingRequest(
-            rollout.group_size, rollout.temperature, rollout.max_new_tokens, recipe.seed + step
+            rollout.group_size,
+            rollout.temperature,
+            rollout.max_new_tokens,
+            recipe.seed * _SEED_STRIDE + step,
         )
         return parts.rollouts.ask(parts.problems.take(recipe.problems_per_step, step=step), request)
 
@@ -78,11 +84,20 @@ def train(recipe: GRPORecipe, parts: Parts, first: int = 0) -> None:
 
 def main(argv: list[str]) -> None:
     """Wire the actors that the recipe asks for, and train."""
-    from actors.run import grpo_run
+    from actors.run import NothingToResume, grpo_run
     from configs.load import RECIPES, load_recipe
+    from rl.plan import DoesNotFit
+    from rl.problems import TooManyRejected
 
     command = load_recipe(argv, GRPORecipe, RECIPES / "digits.yaml")
-    grpo_run(command, train)
+    try:
+        grpo_run(command, train)
+    except (
+        DoesNotFit,
+        NothingToResume,
+        TooManyRejected,
+    ) as error:  # the user's to mend: no traceback
+        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def test_problems_are_asked_by_step_with_a_seed_for_each(bandit: Make) -> None:
     run = bandit()
     run.train(train)
     expected = [
-        ([p.id for p in run.questions.take(2, step=step)], run.recipe.seed + step)
+        ([p.id for p in run.questions.take(2, step=step)], run.recipe.seed * 1_000_000 + step)
         for step in range(10)
     ]
     assert run.engines.asked == expected

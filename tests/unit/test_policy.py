@@ -10,7 +10,7 @@ from torch import Tensor
 from configs.schema import PolicyConfig, PromptConfig
 from models.inputs import InputEncoder
 from models.packing import pack
-from models.policy import Policy, load_model
+from models.policy import Policy, load_model, recompute_activations
 from models.tiny import build_tiny_text, build_tiny_vlm
 from rl.losses import clipped_policy_loss
 from rl.records import Problem
@@ -217,3 +217,19 @@ def test_image_tokens_can_never_be_answered(vlm: tuple[Policy, InputEncoder]) ->
         )
     assert found.exp().tolist()[:-1] == [0.0] * len(encoder.image_token_ids)
     assert found[-1].isfinite() and entropy.isfinite().all()
+
+
+def test_recomputed_activations_really_are_recomputed_and_nothing_is_dropped_out(
+    tmp_path: Path,
+) -> None:
+    build_tiny_text(tmp_path, seed=0)
+    model = load_model(PolicyConfig(path=str(tmp_path), dtype="float32"), tmp_path)
+    plain = model.eval()(torch.tensor([[5, 6, 7]])).logits.detach()
+    model.model.layers[0].self_attn.attention_dropout = 0.5
+    recompute_activations(model)
+    calls: list[int] = []
+    model.model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
+    logits = model(torch.tensor([[5, 6, 7]]), use_cache=False).logits
+    logits.sum().backward()
+    assert len(calls) == 2
+    assert torch.allclose(logits, plain, atol=1e-6)
