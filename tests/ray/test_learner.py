@@ -49,7 +49,8 @@ def plan_for(folder: Path, sharding: dict[str, Any]) -> GRPORecipe:
             "max_grad_norm": MAX_NORM,
         },
     }
-    return recipe(folder, steps=STEPS, learner=learner | sharding)
+    short = {"prompt": {"max_tokens": 40}, "rollout": {"max_new_tokens": SMALL - 39}}
+    return recipe(folder, steps=STEPS, learner=learner | sharding, **short)
 
 
 @dataclass
