@@ -1,6 +1,5 @@
 """Starting a run's actors on a Ray cluster, and ending them."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,45 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.placement_group import (
-    PlacementGroup,
-    placement_group,
-    remove_placement_group,
-)
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.learner import Learner, LearnerJob
 from actors.learners import LearnerGroup, ProblemRefs
-from actors.pool import ActorPool, DriverLoop
+from actors.pool import CALLS_AT_A_TIME, ActorPool, DriverLoop
 from actors.reference import ReferencePolicy
 from actors.reward import RewardWorker
 from actors.rollout import RolloutWorker
 from actors.rollouts import RolloutPools, Rollouts
+from actors.seats import Seats
+from actors.session import thread_variables
+from actors.weight_sync import WeightSync
 from configs.schema import GRPORecipe
-from rl.plan import Device, DoesNotFit, check_fits, device_of, planned_actors, transport_of
-
-_ROOT = Path(__file__).resolve().parents[1]
-_CALLS_AT_A_TIME = 1024
-
-
-@contextmanager
-def ray_session() -> Iterator[None]:
-    """Ray for the time of a run: the cluster that RAY_ADDRESS names (`ray job submit` sets it), or
-    one on this machine that ends with the run, without the dashboard, which takes a small machine's
-    cores for a minute (`ray start --head` brings one)."""
-    address = os.environ.get("RAY_ADDRESS", "local")
-    local = address == "local"
-    environment = {"env_vars": {"PYTHONPATH": str(_ROOT)}} if local else None
-    ray.init(
-        address=address,
-        log_to_driver=False,
-        runtime_env=environment,
-        include_dashboard=False if local else None,
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
+from rl.plan import Device, check_fits, device_of, planned_actors, transport_of
 
 
 def check_cluster(recipe: GRPORecipe) -> Device:
@@ -54,35 +27,8 @@ def check_cluster(recipe: GRPORecipe) -> Device:
     resources = ray.cluster_resources()
     device = device_of(recipe, resources)
     transport_of(recipe, device)
-    check_fits(planned_actors(recipe, device), resources, recipe)
+    check_fits(planned_actors(recipe, device), resources)
     return device
-
-
-class Seats:
-    """Where learner ranks and engines sit: anywhere, or rank i beside engine i on one GPU."""
-
-    def __init__(self, recipe: GRPORecipe, device: Device) -> None:
-        """Reserves the GPUs at once where they are shared, so that nobody waits for half a pair."""
-        self._group: PlacementGroup | None = None
-        if device == "cuda" and recipe.sync.shared_gpu:
-            pair = {"GPU": 1.0, "CPU": 2.0}
-            self._group = placement_group([dict(pair) for _ in range(recipe.learner.ranks)])
-            if not self._group.wait(timeout_seconds=120):
-                raise DoesNotFit(
-                    f"{recipe.learner.ranks} GPUs with 2 cores each could not be reserved in 120 "
-                    "seconds; is another job on the cluster? `ray status` shows who holds them"
-                )
-
-    def seat(self, slot: int) -> dict[str, Any]:
-        """Ray's options for the actor of a slot."""
-        if self._group is None:
-            return {}
-        return {"scheduling_strategy": PlacementGroupSchedulingStrategy(self._group, slot)}
-
-    def release(self) -> None:
-        """Give reserved GPUs back."""
-        if self._group is not None:
-            remove_placement_group(self._group)
 
 
 def start_learners(
@@ -108,7 +54,7 @@ def start_learners(
     ranks = recipe.learner.ranks
     make = ray.remote(**_options(recipe, device, "learner", share=ranks))(Learner)
     return LearnerGroup(
-        [make.options(**seats.seat(rank)).remote(job, rank) for rank in range(ranks)],
+        [make.options(**seats.seat("learner", rank)).remote(job, rank) for rank in range(ranks)],
         loop,
         refs=refs,
         max_tokens=recipe.learner.max_tokens_per_microbatch,
@@ -127,7 +73,7 @@ def start_pools(recipe: GRPORecipe, folder: Path, device: Device, seats: Seats) 
         frozen = ray.remote(**_options(recipe, device, "reference", share=1))(ReferencePolicy)
         reference = ActorPool(
             "reference",
-            lambda _: frozen.remote(
+            lambda _: frozen.options(**seats.seat("reference")).remote(
                 folder,
                 recipe.policy,
                 recipe.prompt,
@@ -141,7 +87,7 @@ def start_pools(recipe: GRPORecipe, folder: Path, device: Device, seats: Seats) 
     return RolloutPools(
         engines=ActorPool(
             "rollout",
-            lambda slot: engine.options(**seats.seat(slot)).remote(
+            lambda slot: engine.options(**seats.seat("rollout", slot)).remote(
                 folder, recipe.policy, recipe.prompt, rollout, transport
             ),
             rollout.workers,
@@ -149,7 +95,7 @@ def start_pools(recipe: GRPORecipe, folder: Path, device: Device, seats: Seats) 
         ),
         rewards=ActorPool(
             "reward",
-            lambda _: reward.remote(recipe.reward),
+            lambda slot: reward.options(**seats.seat("reward", slot)).remote(recipe.reward),
             recipe.reward.workers,
             rollout.restarts,
         ),
@@ -162,13 +108,9 @@ def _options(recipe: GRPORecipe, device: Device, role: str, *, share: int) -> di
     planned = next(a for a in planned_actors(recipe, device) if a.role == role)
     options: dict[str, Any] = {"num_gpus": planned.gpus, "num_cpus": planned.cpus}
     if role in ("rollout", "reward"):
-        options["max_concurrency"] = _CALLS_AT_A_TIME
+        options["max_concurrency"] = CALLS_AT_A_TIME
     if device == "cpu" and role != "reward":
-        # Ray would give an actor that reserves no core a single thread. Threads that spin while
-        # they wait make a step ten times slower as soon as anything else wants a core.
-        threads = max(1, (os.cpu_count() or 1) // share)
-        variables = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
-        options["runtime_env"] = {"env_vars": variables}
+        options["runtime_env"] = {"env_vars": thread_variables(share)}
     return options
 
 
@@ -195,7 +137,8 @@ def running_actors(recipe: GRPORecipe, folder: Path, device: Device) -> Iterator
     pools = start_pools(recipe, folder, device, seats)
     learners = start_learners(recipe, folder, device, loop, refs=refs, seats=seats)
     try:
-        rollouts = Rollouts(loop, learners, pools, refs=refs, tolerance=recipe.sync.tolerance)
+        sync = WeightSync(learners, pools.engines, recipe.sync)
+        rollouts = Rollouts(loop, sync, pools, refs=refs, timeout_s=recipe.rollout.timeout_s)
         yield RunningActors(learners, rollouts, pools)
     finally:
         pools.kill()

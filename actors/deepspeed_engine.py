@@ -14,6 +14,7 @@ from transformers import get_scheduler
 from configs.schema import LearnerConfig, OptimizerConfig
 from models.packing import PackedBatch
 from models.policy import Policy
+from models.weights import CheckpointWeight, checkpoint_weights, saved_names
 
 _TAG = "learner"
 
@@ -66,11 +67,23 @@ def _optimizer(policy: Policy, config: OptimizerConfig) -> torch.optim.Optimizer
     return torch.optim.AdamW(filled, lr=config.lr, betas=config.betas)
 
 
+def _shard(policy: Policy, config: dict[str, Any], dtype: str) -> None:
+    """Deal the weights out over the ranks, one weight at a time.
+
+    Left to itself DeepSpeed moves the policy to the device first, whole, where one that is sharded
+    for its size does not fit.
+    """
+    for parameter in policy.parameters():
+        parameter.data = parameter.data.to(getattr(torch, dtype))
+    import_deepspeed().zero.Init(module=policy, config_dict_or_path=config)
+
+
 class DeepSpeedEngine:
     """One rank's share of a policy that DeepSpeed shards and updates."""
 
     def __init__(self, policy: Policy, config: LearnerConfig, dtype: str, total_steps: int) -> None:
-        """Needs an initialised process group. `total_steps`: what the schedule spans."""
+        """Needs an initialised process group. `policy` may lie on the host: it is moved to the
+        device. `total_steps`: what the schedule spans."""
         deepspeed = import_deepspeed()
         self._config = config
         optimizer = _optimizer(policy, config.optimizer)
@@ -80,13 +93,18 @@ class DeepSpeedEngine:
             num_warmup_steps=math.ceil(config.optimizer.warmup_share * total_steps),
             num_training_steps=total_steps,
         )
+        settings = deepspeed_config(config, dtype)
+        if config.zero_stage == 3:
+            _shard(policy, settings, dtype)
         self._engine, *_ = deepspeed.initialize(
             model=policy,
             optimizer=optimizer,
             lr_scheduler=scheduler,
-            config=deepspeed_config(config, dtype),
+            config=settings,
             dist_init_required=False,
         )
+        for buffer in policy.buffers():  # ZeRO 3 forgets them
+            buffer.data = buffer.data.to(self._engine.device)
         if hasattr(self._engine.optimizer, "check_grad_overflow"):
             # In float32 ZeRO 1 and 2 would step on a NaN gradient unless told to look.
             self._engine.optimizer.check_grad_overflow = True
@@ -149,18 +167,25 @@ class DeepSpeedEngine:
             return nullcontext()
         return import_deepspeed().zero.GatheredParameters(list(parameters))
 
-    def named_parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
-        """The transformers model's own parameters by checkpoint name, tied ones once."""
-        return list(self.policy.model.named_parameters())
+    def weights(self) -> dict[str, CheckpointWeight]:
+        """The transformers model's weights by the names in its checkpoint, tied ones once."""
+        model = self.policy.model
+        weights = checkpoint_weights(model)
+        names = saved_names(model, weights)
+        return {names[name]: weight for name, weight in weights.items()}
 
     def gather_on_first_rank(self) -> dict[str, Tensor]:
         """Every weight on rank 0's host, gathered one at a time; empty on other ranks."""
-        weights: dict[str, Tensor] = {}
-        for name, parameter in self.named_parameters():
-            with self.gathered([parameter]):
+        gathered: dict[str, Tensor] = {}
+        for name, weight in checkpoint_weights(self.policy.model).items():
+            with self.gathered(weight.sources):
                 if torch.distributed.get_rank() == 0:
-                    weights[name] = parameter.detach().cpu().clone()
-        return weights
+                    gathered[name] = weight.merged().cpu().clone()
+        return gathered
+
+    def close(self) -> None:
+        """Let go of everything, so that another engine may come."""
+        self._engine.destroy()
 
     def save(self, folder: Path) -> None:
         """Write every rank's shards."""

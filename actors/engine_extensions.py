@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -47,6 +47,16 @@ class WeightReadback:
     """vLLM worker extension: tells what weights the engine holds."""
 
     model_runner: Any
+    _weight_update_active: bool
+    finish_weight_update: Callable[[], None]
+
+    def answer(self) -> None:
+        """Return at once: this rank lives."""
+
+    def end_update(self) -> None:
+        """End an update that was begun and whose weights never came; vLLM allows one at a time."""
+        if self._weight_update_active:
+            self.finish_weight_update()
 
     def weight_groups(self, names: Sequence[str]) -> dict[str, str]:
         """For each checkpoint name the engine's weight group that it is loaded into."""
@@ -116,9 +126,14 @@ def compare_sums(
             of squares itself.
 
     Returns:
-        One line for each group that is missing or differs, naming both figures; empty when equal.
+        One line for each group that is missing on either side or differs, naming the figures;
+        empty when equal.
     """
-    faults: list[str] = []
+    faults = [
+        f"{group}: the engine holds such weights (sum {total:.9g}), but none were sent"
+        for group, (total, _) in held.items()
+        if group not in sent
+    ]
     for group, (total, squares) in sent.items():
         if group not in held:
             faults.append(f"{group}: sent, but the engine holds no such weights")

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +14,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from actors.deepspeed_engine import DeepSpeedEngine
+from actors.export import export_policy
 from actors.weights import WeightSender
 from configs.schema import LearnerConfig, LossConfig, PolicyConfig, PromptConfig
 from models.inputs import InputEncoder
 from models.packing import PackedBatch, pack
-from models.policy import Policy, freeze, load_model, recompute_activations
+from models.policy import Policy, load_learning_model, recompute_activations
 from rl.losses import clipped_policy_loss, kl_divergence
 from rl.records import UpdateReport
 from rl.rows import MicroBatch
@@ -92,16 +92,13 @@ class Learner:
             MASTER_PORT=str(port),
         )
         dist.init_process_group("nccl" if job.device == "cuda" else "gloo")
-        model = load_model(job.policy, job.folder)
-        freeze(model, job.policy.train)
+        model = load_learning_model(job.policy, job.folder)
         if job.learner.gradient_checkpointing:
             recompute_activations(model)
         policy = Policy(
             model, self._encoder, temperature=job.temperature, chunk=job.learner.logprob_chunk
         )
-        self._engine = DeepSpeedEngine(
-            policy.to(self._device), job.learner, job.policy.dtype, job.total_steps
-        )
+        self._engine = DeepSpeedEngine(policy, job.learner, job.policy.dtype, job.total_steps)
 
     def free_address(self) -> tuple[str, int]:
         """This rank's node and a port that is free there, for others to meet at."""
@@ -177,7 +174,7 @@ class Learner:
         if self._sender is not None:
             self._sender.close()
         self._sender = sender
-        sender.open(self._engine.named_parameters(), self._rank, self._engine.gathered)
+        sender.open(self._engine.weights(), self._rank, self._engine.gathered)
 
     def publish(self) -> dict[str, tuple[float, float]]:
         """Send the weights; (sum, sum of squares) of each as sent, now or in an earlier round."""
@@ -200,16 +197,7 @@ class Learner:
 
     def export(self, folder: Path) -> None:
         """Write the policy in Hugging Face layout on rank 0. Called on every rank."""
-        weights = self._engine.gather_on_first_rank()
-        if self._rank == 0:
-            self._engine.policy.model.save_pretrained(folder, state_dict=weights)
-            (self._encoder.processor or self._encoder.tokenizer).save_pretrained(folder)
-            self._copy_remote_code(folder)
-
-    def _copy_remote_code(self, folder: Path) -> None:
-        if Path(self._job.folder).is_dir():
-            for source in Path(self._job.folder).glob("*.py"):
-                shutil.copy(source, folder)
+        export_policy(self._engine, self._encoder, self._job.folder, folder)
 
 
 class _Sums:

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError, RayTaskError
 
+from actors.folders import check_reached, sees
+from actors.last_words import last_words
 from actors.learner import Share
 from actors.pool import DriverLoop
 from actors.weights import Transport, WeightSender, WeightSums
+from rl.console import wait_for
 from rl.records import Problem, UpdateReport
 from rl.rows import MicroBatch, Row, build_microbatches, count_tokens
 
@@ -38,6 +42,10 @@ class ProblemRefs:
         return self._refs[key]
 
 
+class LearnerDied(RuntimeError):
+    """A learner rank is gone, and its shard with it; only a checkpoint can go on."""
+
+
 class LearnerGroup:
     """Every rank's handle; each method reaches all ranks at the same time, as collectives need."""
 
@@ -58,8 +66,21 @@ class LearnerGroup:
 
     def setup(self) -> None:
         """Let the ranks meet and shard the policy."""
-        address, port = ray.get(self._ranks[0].free_address.remote())
-        ray.get([rank.setup.remote(address, port) for rank in self._ranks])
+        ((address, port),) = self._wait("start", [self._ranks[0].free_address.remote()])
+        self._wait("load the policy", [rank.setup.remote(address, port) for rank in self._ranks])
+
+    def check_folder(self, folder: Path) -> None:
+        """Nothing when every rank reaches `folder`, where checkpoints will lie.
+
+        Raises:
+            UnusableFolder: names the nodes that do not.
+        """
+        check_reached(
+            folder,
+            lambda marker: self._wait(
+                "start", [rank.__ray_call__.remote(sees, marker) for rank in self._ranks]
+            ),
+        )
 
     def update(self, rows: Sequence[Row]) -> UpdateReport:
         """One step over `rows`, cut into micro-batches and dealt to the ranks."""
@@ -69,7 +90,7 @@ class LearnerGroup:
             rank.update.remote(share, tokens)
             for rank, share in zip(self._ranks, shares, strict=True)
         ]
-        reports: list[UpdateReport] = ray.get(calls)
+        reports: list[UpdateReport] = self._wait("update", calls)
         gaps = {index: gap for report in reports for index, gap in report.gaps.items()}
         return dataclasses.replace(reports[0], gaps=gaps)
 
@@ -79,7 +100,8 @@ class LearnerGroup:
         calls = [
             rank.logprobs.remote(share) for rank, share in zip(self._ranks, shares, strict=True)
         ]
-        return {index: values for found in ray.get(calls) for index, values in found.items()}
+        found = self._wait("read answers", calls)
+        return {index: values for own in found for index, values in own.items()}
 
     def _shares(self, rows: Sequence[Row]) -> list[Share]:
         dealt = build_microbatches(rows, self._max_tokens, len(self._ranks))
@@ -98,28 +120,49 @@ class LearnerGroup:
 
     async def connect(self, engines: list[Any], ranks_per_engine: int) -> None:
         """Let every rank meet the engines; rank 0 will send."""
-        address, port = await self._ranks[0].free_address.remote()
+        ((address, port),) = await self._each([self._ranks[0].free_address.remote()])
         sender = WeightSender(self._transport, engines, ranks_per_engine, address, port)
-        await asyncio.gather(*[rank.connect.remote(sender) for rank in self._ranks])
+        await self._each([rank.connect.remote(sender) for rank in self._ranks])
 
     async def publish(self) -> WeightSums:
         """Send the weights; the sums of every weight as sent."""
-        sums = await asyncio.gather(*[rank.publish.remote() for rank in self._ranks])
+        sums: list[WeightSums] = await self._each([rank.publish.remote() for rank in self._ranks])
         return sums[0]
 
     def save(self, folder: Path) -> None:
         """Write all ranks' state to `folder`, which every rank's node must reach."""
-        ray.get([rank.save.remote(folder) for rank in self._ranks])
+        self._wait("save", [rank.save.remote(folder) for rank in self._ranks])
 
     def restore(self, folder: Path) -> None:
         """Go on from `save`'s folder."""
-        ray.get([rank.restore.remote(folder) for rank in self._ranks])
+        self._wait("restore", [rank.restore.remote(folder) for rank in self._ranks])
 
     def export(self, folder: Path) -> None:
         """Write the policy in Hugging Face layout."""
-        ray.get([rank.export.remote(folder) for rank in self._ranks])
+        self._wait("write the policy", [rank.export.remote(folder) for rank in self._ranks])
+
+    def _wait(self, work: str, calls: Sequence[Any]) -> list[Any]:
+        """What every rank returns."""
+        return wait_for(self._loop.start(self._each(calls)), lambda: f"the learner to {work}")
+
+    async def _each(self, calls: Sequence[Any]) -> list[Any]:
+        """What every rank returns. The first death or error is raised at once: the other ranks may
+        wait for the dead one in a collective for a long time."""
+        return list(await asyncio.gather(*[_of(rank, call) for rank, call in enumerate(calls)]))
 
     def kill(self) -> None:
         """End all ranks."""
         for rank in self._ranks:
             ray.kill(rank)
+
+
+async def _of(rank: int, call: Any) -> Any:
+    try:
+        return await call
+    except RayTaskError:  # raised by the rank, which lives; also where it met a dead engine
+        raise
+    except RayActorError as error:
+        raise LearnerDied(
+            f"learner rank {rank} died; a run that has a checkpoint goes on by --resume. "
+            f"{last_words(error)}"
+        ) from error

@@ -11,7 +11,15 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayActorError
 
+from actors.last_words import last_words
+
 logger = logging.getLogger(__name__)
+
+CALLS_AT_A_TIME = 1024
+"""Calls that a pool's actor takes at a time."""
+ROOM = CALLS_AT_A_TIME // 2
+"""Calls that a pool gives each actor at a time. The other half is left to those that steer it: a
+weight sync must not wait behind a thousand problems."""
 
 T = TypeVar("T")
 
@@ -64,6 +72,8 @@ class ActorPool:
             member.ready.set()
         self._restarts_left = restarts
         self._heal: Callable[[], Awaitable[None]] | None = None
+        self._places = asyncio.Semaphore(size * ROOM)
+        self._broken: asyncio.Future[Exception] | None = None
         self.restarts = 0
 
     def set_heal(self, heal: Callable[[], Awaitable[None]]) -> None:
@@ -80,28 +90,62 @@ class ActorPool:
 
         Raises:
             PoolExhausted: more actors died than the recipe allows.
+            Exception: what healing raised; every call that is open, and every later one, gets it.
         """
-        while True:
-            member = min(self._members, key=lambda m: m.open_calls)
-            member.open_calls += 1
+        async with self._places:
+            while True:
+                member = min(self._members, key=lambda m: m.open_calls)
+                try:
+                    return await self._unless_broken(member, call)
+                except RayActorError as error:
+                    await self._replace(member, error)
+
+    async def _unless_broken(self, member: _Member, call: Callable[[Any], Awaitable[T]]) -> T:
+        async def when_ready() -> T:
+            await member.ready.wait()
+            return await call(member.handle)
+
+        broken = self._breakage()
+        member.open_calls += 1
+        work = asyncio.ensure_future(when_ready())
+        try:
+            await asyncio.wait({work, broken}, return_when=asyncio.FIRST_COMPLETED)
+            if broken.done():
+                raise broken.result()
+            return work.result()
+        finally:
+            work.cancel()
+            member.open_calls -= 1
+
+    def _breakage(self) -> "asyncio.Future[Exception]":
+        """Done, with the reason, once this pool can answer no more."""
+        if self._broken is None:
+            self._broken = asyncio.get_running_loop().create_future()
+        return self._broken
+
+    def _break(self, reason: Exception) -> Exception:
+        if not self._breakage().done():
+            self._breakage().set_result(reason)
+        return reason
+
+    async def _replace(self, member: _Member, error: RayActorError) -> None:
+        fresh = self._bury(member, error)
+        if fresh is None:
+            return
+        if self._heal is not None:
             try:
-                await member.ready.wait()
-                return await call(member.handle)
-            except RayActorError as error:
-                fresh = self._bury(member, error)
-                if fresh is not None:
-                    if self._heal is not None:
-                        await self._heal()
-                    fresh.ready.set()
-            finally:
-                member.open_calls -= 1
+                await self._heal()
+            except Exception as failure:
+                raise self._break(failure) from None
+        fresh.ready.set()
 
     async def revive(self, ping: Callable[[Any], Awaitable[object]]) -> None:
         """Replace every actor that gives no sign of life, and wait until all of them do.
 
         New ones get no call before `admit`.
         """
-        for slot in range(len(self._members)):
+
+        async def revived(slot: int) -> None:
             answered = False
             while not answered:
                 member = self._members[slot]
@@ -111,24 +155,29 @@ class ActorPool:
                 except RayActorError as error:
                     self._bury(member, error)
 
+        await asyncio.gather(*[revived(slot) for slot in range(len(self._members))])
+
     def admit(self) -> None:
         """Let every actor be called: they have been healed."""
         for member in self._members:
             member.ready.set()
 
-    def _bury(self, member: _Member, error: Exception) -> _Member | None:
+    def _bury(self, member: _Member, error: RayActorError) -> _Member | None:
         """Put a new actor in a dead one's place; None when another call did so before."""
         if not member.alive:
             return None
         member.alive = False
         member.ready.set()  # whoever waits for it shall find it dead, not wait for ever
         if self._restarts_left == 0:
-            raise PoolExhausted(
-                f"a {self._name} actor died and no restart is left; its last words: {error}"
+            raise self._break(
+                PoolExhausted(
+                    f"a {self._name} actor died and no restart is left; its last words: "
+                    f"{last_words(error)}"
+                )
             ) from error
         self._restarts_left -= 1
         self.restarts += 1
-        logger.warning("a %s actor died; starting another (%s)", self._name, error)
+        logger.warning("a %s actor died; starting another: %s", self._name, last_words(error))
         ray.kill(member.handle)  # unreachable is not always dead; two engines must not share a GPU
         slot = self._members.index(member)
         fresh = self._members[slot] = _Member(self._make(slot))

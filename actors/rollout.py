@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,11 @@ from rl.images import open_image
 from rl.records import Answer, Group, Problem, SamplingRequest
 
 logger = logging.getLogger(__name__)
+
+EXTENSION = "actors.engine_extensions.WeightReadback"
+"""What is mixed into vLLM's worker classes."""
+
+_SIGN_OF_LIFE_S = 60.0
 
 _BATCHED_TOKENS = 8192
 """Tokens that an engine reads in one pass, at least a whole sequence."""
@@ -54,9 +60,21 @@ class RolloutWorker:
         self._engine: Any = _start_engine(folder, policy, prompt, rollout, transport, self._encoder)
 
     async def ready(self) -> int:
-        """The number of engine ranks, once the engine answers."""
-        await self._engine.check_health()
-        return self._engine.vllm_config.parallel_config.world_size
+        """The number of engine ranks, once all of them answer.
+
+        An engine that is stuck, as in a broadcast whose sender is gone, ends its worker.
+        """
+        try:
+            ranks = await asyncio.wait_for(
+                self._guarded(self._engine.collective_rpc("answer")), _SIGN_OF_LIFE_S
+            )
+        except TimeoutError:
+            self._die(f"gave no sign of life for {_SIGN_OF_LIFE_S:g} s")
+        return len(ranks)
+
+    async def beat(self) -> None:
+        """Return at once. A worker whose engine has died ends: vLLM leaves calls to it open."""
+        await self._guarded(self._engine.check_health())
 
     async def sample(self, problem: Problem, request: SamplingRequest) -> Group:
         """`request.count` answers to one problem, each with its sampled logprobs and version."""
@@ -114,9 +132,10 @@ class RolloutWorker:
         """Freeze running answers and drop every cache made by the old weights.
 
         Key-value, prefix and image-embedding caches go; frozen answers are read again with the new
-        weights when they go on.
+        weights when they go on. An update that was begun and broken off elsewhere is ended first.
         """
         await self._guarded(self._engine.pause_generation(mode="keep", clear_cache=True))
+        await self._guarded(self._engine.collective_rpc("end_update"))
         await self._guarded(self._engine.start_weight_update())
 
     async def update_weights(self, request: Any) -> None:
@@ -160,9 +179,11 @@ class RolloutWorker:
         except EngineDeadError:
             self._die()
 
-    def _die(self) -> NoReturn:
-        logger.error("the vLLM engine died; ending this rollout worker so that it is replaced")
+    def _die(self, how: str = "died") -> NoReturn:
+        logger.error("the vLLM engine %s; ending this rollout worker so that it is replaced", how)
         logging.shutdown()
+        for child in multiprocessing.active_children():
+            child.kill()  # one that is stuck would not notice that its parent is gone
         os._exit(1)
 
 
@@ -197,7 +218,7 @@ def _start_engine(
         # distribution that the learner reconstructs.
         logprobs_mode="processed_logprobs",
         logits_processors=["actors.engine_extensions:BannedTokens"],
-        worker_extension_cls="actors.engine_extensions.WeightReadback",
+        worker_extension_cls=EXTENSION,
         additional_config={"banned_token_ids": list(encoder.image_token_ids)},
         weight_transfer_config=WeightTransferConfig(backend=transport),
         limit_mm_per_prompt={"image": prompt.max_images, "video": 0} if encoder.has_vision else {},

@@ -7,22 +7,48 @@ written, and read by the reference policy at the same time.
 import asyncio
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError
 
-from actors.engine_extensions import compare_sums
-from actors.learners import LearnerGroup, ProblemRefs
+from actors.last_words import last_words
+from actors.learners import ProblemRefs
 from actors.pool import ActorPool, DriverLoop
+from actors.weight_sync import WeightSync
+from rl.console import wait_for
 from rl.records import Group, Problem, SamplingRequest, ScoredGroup
 from rl.rows import Row, TrainingAnswer
 
+G = TypeVar("G", Group, ScoredGroup)
 
-class WeightSyncError(RuntimeError):
-    """An engine does not hold the weights that the learner sent."""
+
+class EngineDidNotStart(RuntimeError):
+    """An engine died before it could answer anything; another would do the same."""
+
+
+class GroupOverdue(RuntimeError):
+    """A problem's answers took longer than the recipe allows."""
+
+
+class Asked(Generic[G]):
+    """Groups on their way, in the order of their problems."""
+
+    def __init__(self, future: "Future[list[G]]", total: int, open_places: set[int]) -> None:
+        self._future = future
+        self._total = total
+        self._open = open_places
+
+    @property
+    def open(self) -> int:
+        """Groups that have not come yet."""
+        return len(self._open)
+
+    def result(self) -> list[G]:
+        """Wait for all of them."""
+        return wait_for(self._future, lambda: f"{self.open} of {self._total} groups")
 
 
 class Rollouts:
@@ -31,37 +57,40 @@ class Rollouts:
     def __init__(
         self,
         loop: DriverLoop,
-        learners: LearnerGroup,
+        sync: WeightSync,
         pools: "RolloutPools",
         *,
         refs: ProblemRefs,
-        tolerance: float,
+        timeout_s: float,
     ) -> None:
+        """`timeout_s`: what a problem may take from being asked to the last of its scores."""
         self._loop = loop
-        self._learners = learners
+        self._sync = sync
         self._pools = pools
         self._refs = refs
-        self._tolerance = tolerance
-        self._version = 0
-        self._connected: list[Any] = []
-        self._sync_lock = asyncio.Lock()
-        self.syncs_verified = 0
-        pools.engines.set_heal(self._sync)
+        self._timeout_s = timeout_s
+        pools.engines.set_heal(sync.run)
 
-    def ask(
-        self, problems: Sequence[Problem], request: SamplingRequest
-    ) -> "Future[list[ScoredGroup]]":
+    @property
+    def syncs_verified(self) -> int:
+        """Syncs that brought every engine the right weights."""
+        return self._sync.verified
+
+    def ask(self, problems: Sequence[Problem], request: SamplingRequest) -> Asked[ScoredGroup]:
         """Groups of scored answers, in the problems' order; returns at once."""
-        return self._loop.start(self._gather([self._scored(p, request) for p in problems]))
+        return self._begin(problems, lambda problem: self._scored(problem, request))
 
     def sample(self, problems: Sequence[Problem], request: SamplingRequest) -> list[Group]:
         """Groups without scores, for checks."""
-        return self._loop.start(self._gather([self._group(p, request) for p in problems])).result()
+        return self._begin(problems, lambda problem: self._group(problem, request)).result()
 
     def wait_ready(self) -> None:
-        """Wait until every engine answers."""
-        ready = [engine.ready.remote() for engine in self._pools.engines.handles]
-        ray.get(ready)
+        """Wait until every engine answers.
+
+        Raises:
+            EngineDidNotStart: with the last words of its log.
+        """
+        wait_for(self._loop.start(self._ready()), lambda: "engines to start")
 
     def publish(self, version: int) -> None:
         """Bring the learner's weights to every engine and make sure that they arrived.
@@ -69,11 +98,34 @@ class Rollouts:
         Raises:
             WeightSyncError: an engine reads back another version or other weights.
         """
-        self._version = version
-        self._loop.start(self._sync()).result()
+        self._sync.version = version
+        done = self._loop.start(self._sync.run())
+        wait_for(done, lambda: f"{self._sync.stage} in the sync of version {version}")
 
-    async def _gather(self, works: list[Any]) -> list[Any]:
-        return list(await asyncio.gather(*works))
+    async def _ready(self) -> None:
+        await asyncio.gather(*[_started(engine) for engine in self._pools.engines.handles])
+
+    def _begin(
+        self, problems: Sequence[Problem], answer: Callable[[Problem], Awaitable[G]]
+    ) -> Asked[G]:
+        places = set(range(len(problems)))
+
+        async def one(place: int, problem: Problem) -> G:
+            try:
+                return await asyncio.wait_for(answer(problem), self._timeout_s)
+            except TimeoutError:
+                raise GroupOverdue(
+                    f"problem {problem.id!r} had no scored answers after rollout.timeout_s="
+                    f"{self._timeout_s:g} s, and {len(places)} of {len(problems)} groups are open; "
+                    "raise it if answers need longer, else look into the engines' logs"
+                ) from None
+            finally:
+                places.discard(place)
+
+        async def every() -> list[G]:
+            return list(await asyncio.gather(*[one(i, p) for i, p in enumerate(problems)]))
+
+        return Asked(self._loop.start(every()), len(problems), places)
 
     async def _group(self, problem: Problem, request: SamplingRequest) -> Group:
         ref = self._refs.put(problem)
@@ -97,50 +149,12 @@ class Rollouts:
         row = Row(group.problem, group.prompt_ids, answers)
         return await self._pools.reference.run(lambda w: w.logprobs.remote(row))
 
-    async def _sync(self) -> None:
-        """Send, read back, compare, go on. An engine that dies meanwhile is replaced first."""
-        pool = self._pools.engines
-        async with self._sync_lock:
-            while True:
-                await pool.revive(lambda w: w.ready.remote())
-                engines = pool.handles
-                try:
-                    await self._send(engines)
-                    pool.admit()
-                    return
-                except (RayActorError, RayTaskError):
-                    self._connected = []
-                    await pool.revive(lambda w: w.ready.remote())
-                    if pool.handles == engines:  # nobody died: the fault is another
-                        raise
 
-    async def _send(self, engines: list[Any]) -> None:
-        if engines != self._connected:
-            await self._learners.connect(engines, await engines[0].ready.remote())
-            self._connected = engines
-        sent = await self._learners.publish()
-        await asyncio.gather(*[e.name_version.remote(self._version) for e in engines])
-        held = await asyncio.gather(*[e.readback.remote(list(sent)) for e in engines])
-        for number, (version, groups, sums) in enumerate(held):
-            faults = [] if version == str(self._version) else [f"version {version}"]
-            faults += compare_sums(_by_group(sent, groups), sums, self._tolerance)
-            if faults:
-                raise WeightSyncError(
-                    f"rollout engine {number} does not hold version {self._version} that the "
-                    f"learner sent: {'; '.join(faults[:5])}"
-                )
-        await asyncio.gather(*[e.go_on.remote() for e in engines])
-        self.syncs_verified += 1
-
-
-def _by_group(
-    sent: dict[str, tuple[float, float]], groups: dict[str, str]
-) -> dict[str, tuple[float, float]]:
-    sums: dict[str, tuple[float, float]] = {}
-    for name, (total, squares) in sent.items():
-        has = sums.get(groups[name], (0.0, 0.0))
-        sums[groups[name]] = (has[0] + total, has[1] + squares)
-    return sums
+async def _started(engine: Any) -> None:
+    try:
+        await engine.ready.remote()
+    except RayActorError as error:
+        raise EngineDidNotStart(f"a rollout engine did not start. {last_words(error)}") from error
 
 
 def _mix(seed: int, problem_id: str) -> int:

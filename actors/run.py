@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from rich.table import Table
-
-from actors.cluster import RunningActors, check_cluster, ray_session, running_actors
+from actors.cluster import RunningActors, check_cluster, running_actors
+from actors.dry_run import show_plan
+from actors.folders import check_outlives_job
 from actors.gauges import Gauges
 from actors.preflight import preflight
+from actors.session import ray_session
 from actors.warm_start import blank_policy, cached_policy, make_start_policy
-from configs.load import Command, save_recipe
+from configs.load import SAVED_AS, Command, save_recipe
 from configs.schema import DataConfig, GRPORecipe
 from models.inputs import InputEncoder
 from rewards.check import check_rewards
@@ -19,17 +19,14 @@ from rl.checkpoints import Checkpoint, Checkpoints
 from rl.console import CONSOLE, phase
 from rl.evaluation import HeldOut
 from rl.interfaces import Parts
-from rl.plan import Device, device_of, planned_actors, transport_of
+from rl.plan import Device
 from rl.problems import ProblemSet
+from rl.resume import check_same_problems
 from rl.run_log import RunLog, set_aside
 from rl.summary import summarise
 
 Train = Callable[[GRPORecipe, Parts, int], None]
 """The loop: recipe, parts, first step."""
-
-
-class NothingToResume(ValueError):
-    """--resume was asked for, and there is no whole checkpoint."""
 
 
 def grpo_run(command: Command[GRPORecipe], train: Train) -> None:
@@ -39,12 +36,10 @@ def grpo_run(command: Command[GRPORecipe], train: Train) -> None:
         show_plan(recipe)
         return
     checkpoints = Checkpoints(recipe.run_folder / "checkpoints", recipe.checkpoint.keep)
-    newest = checkpoints.newest() if command.resume else None
-    if command.resume and newest is None:
-        raise NothingToResume(
-            f"--resume: {recipe.run_folder} holds no whole checkpoint; name the run that should go "
-            "on, or start it without --resume"
-        )
+    newest = checkpoints.to_resume() if command.resume else None
+    if newest:
+        check_same_problems(newest.folder / SAVED_AS, recipe)
+    check_outlives_job(recipe.run_folder)
     with ray_session():
         device = check_cluster(recipe)
         if newest is None:
@@ -88,6 +83,7 @@ def _open(recipe: GRPORecipe, data: DataConfig, encoder: InputEncoder, rejected:
 def _started(recipe: GRPORecipe, folder: Path, device: Device) -> Iterator[RunningActors]:
     with running_actors(recipe, folder, device) as actors:
         with phase("starting engines and learners"):
+            actors.learners.check_folder(recipe.run_folder)
             actors.start()
         yield actors
 
@@ -136,18 +132,3 @@ def _train(
             "rejected_rows": sum(problems.rejected.values()),
         }
         log.write_summary(summary)
-
-
-def show_plan(recipe: GRPORecipe) -> None:
-    """Print the resolved recipe and the actors that it would start."""
-    from configs.load import recipe_text
-
-    resources: dict[str, Any] = {}
-    device = device_of(recipe, resources)
-    CONSOLE.print(recipe_text(recipe), markup=False, highlight=False)
-    table = Table("role", "actors", "GPUs each", "cores each", "what")
-    for actors in planned_actors(recipe, device):
-        cells = (actors.role, actors.count, f"{actors.gpus:g}", f"{actors.cpus:g}", actors.what)
-        table.add_row(*map(str, cells))
-    CONSOLE.print(table)
-    CONSOLE.print(f"device {device}, weights travel by {transport_of(recipe, device)}")

@@ -92,7 +92,9 @@ def _warm_recipe(recipe: GRPORecipe, warm: WarmStartConfig) -> GRPORecipe:
         lr=warm.lr, schedule="cosine", warmup_share=0.05, weight_decay=0.05, betas=(0.9, 0.95)
     )
     learner: LearnerConfig = recipe.learner.model_copy(update={"optimizer": optimizer})
-    policy = recipe.policy.model_copy(update={"train": ("vision", "projector", "language")})
+    policy = recipe.policy.model_copy(
+        update={"train": ("vision", "projector", "language"), "lora": None}
+    )
     return recipe.model_copy(update={"learner": learner, "policy": policy, "steps": warm.steps})
 
 

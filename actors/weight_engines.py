@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Self
@@ -190,10 +190,16 @@ class GlooTrainer(TrainerWeightTransferEngine[GlooTrainerInit]):
             init_info.world_size,
         )
         engine = GlooInit(address, port, rank_offset=1, world_size=world)
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            told = pool.submit(client.init_weight_transfer_engine, asdict(engine))
-            trainer._group = _meet(address, port, 0, world)
-            told.result()
+        pool = ThreadPoolExecutor(max_workers=2)
+        told = pool.submit(client.init_weight_transfer_engine, asdict(engine))
+        met = pool.submit(_meet, address, port, 0, world)
+        try:
+            # An engine that died never comes to the meeting; the call to it says so at once.
+            for first in wait((told, met), return_when=FIRST_EXCEPTION).done:
+                first.result()
+        finally:
+            pool.shutdown(wait=False)
+        trainer._group = met.result()
         return trainer
 
     def send_weights(self) -> None:

@@ -6,7 +6,7 @@ Usage of an entry point:
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -43,22 +43,28 @@ class Command(Generic[R]):
     dry_run: bool
 
 
-def load_recipe(argv: Sequence[str], schema: type[R], default: Path) -> Command[R]:
+def load_recipe(
+    argv: Sequence[str],
+    schema: type[R],
+    default: Path | None,
+    flags: Mapping[str, str] = FLAGS,
+) -> Command[R]:
     """The command in `argv` (without the program's name); `default` is used if it names no recipe.
 
-    `--help` shows every field and ends the process; so does a recipe that cannot be used, with its
-    faults on stderr and status 2.
+    `default` None: the command line says everything. `flags`: those that it may hold, and what they
+    mean. `--help` shows every field and ends the process; so does a recipe that cannot be used,
+    with its faults on stderr and status 2.
     """
     if "--help" in argv or "-h" in argv:
-        _show_help(schema, default)
+        _show_help(schema, default, flags)
         raise SystemExit(0)
     try:
-        path, overrides, flags = _split(argv)
+        path, overrides, given = _split(argv, flags)
         recipe = read_recipe(find_recipe(path) if path else default, schema, overrides)
     except RecipeError as error:
         Console(stderr=True, soft_wrap=True).print(f"[red]{escape(str(error))}[/red]")
         raise SystemExit(2) from None
-    return Command(recipe, resume="--resume" in flags, dry_run="--dry-run" in flags)
+    return Command(recipe, resume="--resume" in given, dry_run="--dry-run" in given)
 
 
 def find_recipe(name: str) -> Path:
@@ -77,14 +83,14 @@ def find_recipe(name: str) -> Path:
     )
 
 
-def read_recipe(path: Path, schema: type[R], overrides: Sequence[str] = ()) -> R:
-    """The recipe in `path` with each `section.key=value` of `overrides` put in.
+def read_recipe(path: Path | None, schema: type[R], overrides: Sequence[str] = ()) -> R:
+    """The recipe in `path`, or an empty one, with each `section.key=value` of `overrides` put in.
 
     Raises:
         RecipeError: with all faults at once, each with its place and what to do.
     """
     try:
-        tree, lines = text.parse(path.read_text("utf-8"), str(path))
+        tree, lines = text.parse(path.read_text("utf-8") if path else "", str(path))
     except (OSError, ValueError) as error:
         raise RecipeError(f"recipe {path} cannot be read: {error}") from error
     if not isinstance(tree, dict | None):
@@ -104,7 +110,7 @@ def read_recipe(path: Path, schema: type[R], overrides: Sequence[str] = ()) -> R
     def place(name: str) -> str:
         if any(name == key or name.startswith(f"{key}.") for key in named):
             return "command line"
-        return f"{path}:{lines[name]}" if name in lines else str(path)
+        return f"{path}:{lines[name]}" if name in lines else str(path or "command line")
 
     try:
         recipe = schema.model_validate(tree)
@@ -132,16 +138,16 @@ def save_recipe(recipe: BaseModel, folder: Path) -> Path:
     return target
 
 
-def _split(argv: Sequence[str]) -> tuple[str | None, list[str], set[str]]:
+def _split(argv: Sequence[str], known: Mapping[str, str]) -> tuple[str | None, list[str], set[str]]:
     """Recipe name, overrides and flags; a word with `=` that is no file is an override."""
     paths: list[str] = []
     overrides: list[str] = []
     flags: set[str] = set()
     for word in argv:
-        if word in FLAGS:
+        if word in known:
             flags.add(word)
         elif word.startswith("-"):
-            hint = None if "=" in word else nearest(word, FLAGS)
+            hint = None if "=" in word else nearest(word, known)
             field = word.lstrip("-")
             advice = f"did you mean {hint}?" if hint else f"a field is set by {field}, no dashes"
             raise RecipeError(f"there is no option {word!r}; {advice}")
@@ -185,17 +191,17 @@ def _mapping_default(section: str, known: Sequence[Known]) -> Any:
     return {}
 
 
-def _show_help(schema: type[BaseModel], default: Path) -> None:
+def _show_help(schema: type[BaseModel], default: Path | None, flags: Mapping[str, str]) -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print(
         f"[bold]python {escape(sys.argv[0])} \\[recipe] \\[section.key=value ...] "
-        "\\[--resume] \\[--dry-run] \\[--help][/bold]\n\n"
+        f"{escape(' '.join(f'[{flag}]' for flag in flags))}[/bold]\n\n"
         f"recipe: a YAML file, a run's folder, or a name in {escape(str(RECIPES))} "
-        f"(default: {escape(str(default))}).\n"
+        f"(default: {escape(str(default or 'none'))}).\n"
         "A value is YAML: steps=50, policy.train=\\[language], prompt.system=null, "
         "reward.weights.math=0.5\n"
     )
-    for flag, meaning in FLAGS.items():
+    for flag, meaning in flags.items():
         console.print(f"  [cyan]{flag}[/cyan]\n      {meaning}")
     console.print()
     for field in known_fields(schema):

@@ -15,24 +15,15 @@ from pydantic import (
     model_validator,
 )
 
+from configs.policy import PolicyConfig
 from configs.rewards import RewardConfig
+from configs.rollout import RolloutConfig, SyncConfig
 from configs.strict import Strict
 
-Part = Literal["vision", "projector", "language"]
+_SHARED_WITH_A_LEARNER = 0.6
+"""Most of a GPU's memory that an engine may take beside a learner rank."""
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class PolicyConfig(Strict):
-    """The model that learns."""
-
-    path: str = ""
-    """Folder or hub name of a transformers checkpoint; empty: the warm start makes one."""
-    train: tuple[Part, ...] = ("vision", "projector", "language")
-    """Parts that learn; the others stay frozen."""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Precision of learner, reference and engine."""
-    trust_remote_code: bool = False
-    """Run Python code that the checkpoint's folder brings."""
 
 
 class DataConfig(Strict):
@@ -73,31 +64,6 @@ class PromptConfig(Strict):
     """Prompts longer than this, image tokens included, are rejected, never truncated."""
     max_images: PositiveInt = 8
     """Most images in one prompt; an engine makes room for them."""
-
-
-class RolloutConfig(Strict):
-    """The engines that answer."""
-
-    workers: PositiveInt = 1
-    """Rollout actors, each with one vLLM engine."""
-    tensor_parallel: PositiveInt = 1
-    """Devices of one engine."""
-    group_size: Annotated[int, Field(ge=2)] = 8
-    """Answers to each problem (paper, section 2.2: 8)."""
-    temperature: PositiveFloat = 1.0
-    """Sampling temperature (paper, section 2.2: 1.0); the learner divides its logits by it too."""
-    max_new_tokens: PositiveInt = 8192
-    """Longest answer (paper, section 2.2: 8k)."""
-    max_running: PositiveInt = 64
-    """Sequences an engine decodes at a time."""
-    memory_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.85
-    """Share of a GPU's memory that an engine may take."""
-    cpu_cache_gib: PositiveInt = 1
-    """Memory of an engine's key-value cache on CPU, GiB."""
-    eager: bool = False
-    """Skip compilation and CUDA graphs: faster start, slower steps."""
-    restarts: NonNegativeInt = 3
-    """Times a dead rollout actor is started again before the run ends."""
 
 
 class KLConfig(Strict):
@@ -165,17 +131,6 @@ class LearnerConfig(Strict):
                 "optimizer state only; set zero_stage to 2 or 3, or offload to false"
             )
         return self
-
-
-class SyncConfig(Strict):
-    """How new weights reach the engines."""
-
-    transport: Literal["auto", "nccl", "ipc", "gloo"] = "auto"
-    """auto: gloo on CPU, ipc where learner and engine share a GPU, nccl otherwise."""
-    shared_gpu: bool = False
-    """Learner ranks and engines sit on the same GPUs."""
-    tolerance: PositiveFloat = 1e-10
-    """Largest relative gap between float64 sums of weights sent and held; rounding stays below."""
 
 
 class PreflightConfig(Strict):
@@ -287,6 +242,29 @@ class GRPORecipe(Strict):
                 f"{self.rollout.max_new_tokens} allow rows of {longest} tokens, more than "
                 f"learner.max_tokens_per_microbatch={self.learner.max_tokens_per_microbatch}; "
                 "raise it, or lower one of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_share_gpus_with_engines_in_pairs(self) -> Self:
+        rollout, ranks = self.rollout, self.learner.ranks
+        if not self.sync.shared_gpu:
+            return self
+        if rollout.tensor_parallel > 1:
+            raise ValueError(
+                f"sync.shared_gpu=true with rollout.tensor_parallel={rollout.tensor_parallel}: an "
+                "engine that shares its GPU with a learner rank has one GPU; set tensor_parallel=1"
+            )
+        if rollout.workers != ranks:
+            raise ValueError(
+                f"sync.shared_gpu=true with rollout.workers={rollout.workers} and learner.ranks="
+                f"{ranks}: they share GPUs in pairs; make them equal"
+            )
+        if rollout.memory_share > _SHARED_WITH_A_LEARNER:
+            raise ValueError(
+                f"sync.shared_gpu=true with rollout.memory_share={rollout.memory_share:g} leaves "
+                "the learner too little of its GPU; set memory_share to "
+                f"{_SHARED_WITH_A_LEARNER:g} or less"
             )
         return self
 

@@ -1,6 +1,7 @@
 """Logprobs of given tokens, without a [tokens, vocabulary] tensor of a whole batch."""
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -18,6 +19,14 @@ def _chunk_logprobs(
     return logprobs_NV.gather(1, targets_N[:, None])[:, 0], entropy_N
 
 
+def _most_of_all_ranks(count: int, device: torch.device) -> int:
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return count
+    most = torch.tensor(count, device=device)
+    dist.all_reduce(most, op=dist.ReduceOp.MAX)
+    return int(most)
+
+
 def token_logprobs(
     head: nn.Module,
     hidden_NH: Tensor,
@@ -29,7 +38,9 @@ def token_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """log softmax(head(h) / temperature)[target], `chunk` positions at a time.
 
-    Logits are made again in the backward pass, so at most [chunk, vocabulary] of them exist.
+    Logits are made again in the backward pass, so at most [chunk, vocabulary] of them exist. Where
+    there are several ranks this is a collective: those that shard the head's weight meet each time
+    it is called, so all call it as often as the one with the most positions.
 
     Args:
         head: the language model's output layer, [*, H] -> [*, V].
@@ -44,8 +55,8 @@ def token_logprobs(
     """
     logprobs: list[Tensor] = []
     entropies: list[Tensor] = []
-    for start in range(0, hidden_NH.shape[0], chunk):
-        part = slice(start, start + chunk)
+    for call in range(_most_of_all_ranks(-(-len(targets_N) // chunk), targets_N.device)):
+        part = slice(call * chunk, (call + 1) * chunk)  # empty where others have more
         args = (head, hidden_NH[part], targets_N[part], banned, temperature)
         if torch.is_grad_enabled():
             values, entropy = checkpoint(_chunk_logprobs, *args, use_reentrant=False)

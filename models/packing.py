@@ -19,11 +19,12 @@ class PackedBatch:
     input_ids: Tensor
     """int64 [B, T]."""
     position_ids: Tensor
-    """int64 [B, T]; each answer goes on from its prompt."""
+    """int64 [B, T]; each answer goes on from its prompt, each chat starts at 0."""
     in_prompt: Tensor
-    """bool [B, T]; True where a token belongs to its row's prompt."""
-    attention_mask: Tensor
-    """bool [B, 1, T, T]; True where the row's token may look at the column's."""
+    """bool [B, T]; True where a token belongs to its row's prompt, or to a chat."""
+    segments: Tensor
+    """int64 [B, T]; 0 is the row's prompt, which all of the row sees, k > 0 its k-th answer or
+    chat, -1 padding."""
     sources: Tensor
     """int64 [N]: index into B*T of the position that predicts each answer token."""
     targets: Tensor
@@ -38,6 +39,21 @@ class PackedBatch:
     """float32 [N]; None for supervised targets."""
     reference_logprobs: Tensor | None
     """float32 [N]; None without a reference policy."""
+
+    @property
+    def attention_mask(self) -> Tensor:
+        """bool [B, 1, T, T]; True where the row's token may look at the column's.
+
+        A token sees the prompt and its own segment, up to itself. Padding sees itself only, since
+        a row without any True has no softmax. Made where the batch lies, never moved.
+        """
+        segments_BT = self.segments
+        query, key = segments_BT[:, :, None], segments_BT[:, None, :]
+        place = torch.arange(segments_BT.shape[1], device=segments_BT.device)
+        allowed = (key == query).logical_or_(key == 0).logical_and_(query >= 0)
+        allowed.logical_and_(place[:, None] >= place)
+        allowed.diagonal(dim1=1, dim2=2).fill_(True)
+        return allowed[:, None]
 
     def to(self, device: torch.device) -> "PackedBatch":
         """The same batch on `device`."""
@@ -63,18 +79,6 @@ def _row_layout(row: Row) -> tuple[list[int], list[int], list[int], list[int]]:
     return ids, positions, segments, sources
 
 
-def _attention_mask(segments_BT: Tensor) -> Tensor:
-    """bool [B, 1, T, T]: a token sees the prompt and its own answer, up to itself.
-
-    Padding (segment -1) sees itself only, since a row without any True has no softmax.
-    """
-    width = segments_BT.shape[1]
-    query, key = segments_BT[:, :, None], segments_BT[:, None, :]
-    causal = torch.ones(width, width, dtype=torch.bool).tril()
-    allowed = ((key == 0) | (key == query)) & causal & (query >= 0)
-    return (allowed | torch.eye(width, dtype=torch.bool))[:, None]
-
-
 def pack(batch: MicroBatch, pad_id: int) -> PackedBatch:
     """Lay a micro-batch out as tensors on the CPU. Filler keeps its tokens, at weight 0."""
     layouts = [_row_layout(row) for row in batch]
@@ -94,7 +98,7 @@ def pack(batch: MicroBatch, pad_id: int) -> PackedBatch:
         input_ids=padded(0, pad_id),
         position_ids=padded(1, 0),
         in_prompt=padded(2, -1) == 0,
-        attention_mask=_attention_mask(padded(2, -1)),
+        segments=padded(2, -1),
         sources=torch.tensor(sources, dtype=torch.int64),
         targets=torch.tensor([t for a in answers for t in a.token_ids], dtype=torch.int64),
         answers=torch.tensor([a.index for a in answers for _ in a.token_ids], dtype=torch.int64),

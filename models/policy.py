@@ -18,9 +18,11 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-from configs.schema import Part, PolicyConfig
+from configs.policy import Part, PolicyConfig
+from models.features import FEATURES, FrozenTower, vision_inputs
 from models.inputs import InputEncoder
 from models.logprobs import token_logprobs
+from models.lora import add_adapters, is_adapter
 from models.packing import PackedBatch
 from rl.records import Problem
 
@@ -47,14 +49,39 @@ def load_model(config: PolicyConfig, folder: str | Path) -> Any:
     return family.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa", **trust)
 
 
+def load_learning_model(config: PolicyConfig, folder: str | Path) -> Any:
+    """The model in `folder`, made ready to learn what the recipe says."""
+    model = load_model(config, folder)
+    prepare_to_learn(model, config)
+    return model
+
+
+def prepare_to_learn(model: Any, config: PolicyConfig) -> None:
+    """Add the recipe's adapters to `model`, and freeze everything but what shall learn."""
+    if config.lora is not None:
+        head = model.get_output_embeddings()
+        linears = [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear)
+            and module is not head
+            and part_of(f"{name}.") == "language"
+        ]
+        add_adapters(model, config.lora, linears)
+    freeze(model, config.train)
+
+
 def freeze(model: nn.Module, train: Collection[Part]) -> None:
-    """Let only the named parts learn.
+    """Let only the named parts learn; a language model with adapters learns by them alone.
 
     Raises:
         ValueError: the model has no parameter in any of them.
     """
+    adapted = any(is_adapter(name) for name, _ in model.named_parameters())
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(part_of(name) in train)
+        part = part_of(name)
+        own = adapted and part == "language" and not is_adapter(name)
+        parameter.requires_grad_(part in train and not own)
     if not any(p.requires_grad for p in model.parameters()):
         found = sorted({part_of(name) for name, _ in model.named_parameters()})
         raise ValueError(
@@ -99,7 +126,8 @@ class Policy(nn.Module):
 
         Args:
             batch: B rows of T tokens with N answer tokens.
-            pixels: the processor's tensors for the rows' images in order; empty without images.
+            pixels: the processor's tensors for the rows' images in order, or, without a tower,
+                what it made of them; empty without images.
 
         Returns:
             float32 [N] logprobs in nats at the sampling temperature; float32 [N] entropies, no
@@ -112,7 +140,7 @@ class Policy(nn.Module):
             attention_mask=batch.attention_mask,
             position_ids=self._positions(batch, pixels),
             use_cache=False,
-            **pixels,
+            **vision_inputs(self.model.model, pixels),
         )[0]
         return token_logprobs(
             self.model.get_output_embeddings(),
@@ -123,6 +151,13 @@ class Policy(nn.Module):
             chunk=self._chunk,
         )
 
+    def take_out_tower(self, device: torch.device) -> FrozenTower:
+        """Leave the tower out from now on: `forward` takes features in place of pixels."""
+        tower = FrozenTower(self.model, device)
+        assert self._blank is not None, "a policy with a tower reads images"
+        self._blank.be_seen_by(tower)
+        return tower
+
     def _positions(self, batch: PackedBatch, pixels: Mapping[str, Tensor]) -> Tensor:
         """int64 [B, T], or [3, B, T] where images span time, height and width (M-RoPE).
 
@@ -132,23 +167,29 @@ class Policy(nn.Module):
         rope_index = getattr(self.model.model, "get_rope_index", None)
         if rope_index is None or "image_grid_thw" not in pixels:
             return batch.position_ids
-        in_prompt, ids = batch.in_prompt, batch.input_ids
-        prompt_3BT, shift_B1 = rope_index(
+        in_prompt, ids, places_BT = batch.in_prompt, batch.input_ids, batch.position_ids
+        rope_3BT, _ = rope_index(
             ids,
             mm_token_type_ids=(ids == self.model.config.image_token_id).int(),
             image_grid_thw=pixels["image_grid_thw"],
             attention_mask=in_prompt.long(),
         )
-        answer_BT = batch.position_ids + shift_B1.to(ids.device)
-        return torch.where(in_prompt, prompt_3BT.to(ids.device), answer_BT)
+        rope_3BT = rope_3BT.to(ids.device)
+        # Chats of a row are numbered on from one another; each starts anew.
+        start_BT = torch.arange(ids.shape[1], device=ids.device) - places_BT
+        start_BT = start_BT.where(in_prompt, 0)
+        rope_3BT = rope_3BT - rope_3BT.gather(2, start_BT.expand(3, -1, -1))
+        last_B1 = (in_prompt & (start_BT == 0)).sum(1, keepdim=True) - 1
+        shift_B1 = rope_3BT[0].gather(1, last_B1) - last_B1
+        return torch.where(in_prompt, rope_3BT, places_BT + shift_B1)
 
 
 class _Blank:
-    """A row with a blank picture, for batches without any.
+    """A chat of a blank picture, for batches without any.
 
     Every rank then runs the same modules in the same order: with sharded weights or gradients a
     rank that skipped the tower would leave the others waiting for ever. DeepSpeed even wants the
-    calls to nest alike, so the picture goes the ordinary way, in a row that no answer reads.
+    calls to nest alike, so the picture goes the ordinary way, behind a row and read by no other.
     """
 
     def __init__(self, encoder: InputEncoder) -> None:
@@ -159,27 +200,25 @@ class _Blank:
         self._pixels = encoder.pixels([problem])
         self._pad_id = encoder.pad_id
 
+    def be_seen_by(self, tower: FrozenTower) -> None:
+        """Come as features from now on."""
+        self._pixels = {FEATURES: tower(self._pixels).cpu()}
+
     def added_to(self, batch: PackedBatch) -> tuple[PackedBatch, dict[str, Tensor]]:
-        """The batch with the row behind its own, and the picture's tensors."""
-        device = batch.input_ids.device
-        length, (rows, width) = len(self._ids), batch.input_ids.shape
-        more = max(0, length - width)
-        wide = width + more
-        ids = F.pad(batch.input_ids, (0, more, 0, 1), value=self._pad_id)
-        ids[rows, :length] = self._ids.to(device)
-        positions = F.pad(batch.position_ids, (0, more, 0, 1))
-        positions[rows] = torch.arange(wide, device=device)
-        in_prompt = F.pad(batch.in_prompt, (0, more, 0, 1))
-        in_prompt[rows, :length] = True
-        mask = F.pad(batch.attention_mask, (0, more, 0, more, 0, 0, 0, 1))
-        mask[rows, 0] = torch.ones(wide, wide, dtype=torch.bool, device=device).tril()
-        mask |= torch.eye(wide, dtype=torch.bool, device=device)
+        """The batch with the picture's chat behind its first row, and the picture's tensors."""
+        device, width, length = batch.input_ids.device, batch.input_ids.shape[1], len(self._ids)
+
+        def longer(values_BT: Tensor, first: Tensor | int, others: int) -> Tensor:
+            grown_BT = F.pad(values_BT, (0, length), value=others)
+            grown_BT[0, width:] = first.to(device) if isinstance(first, Tensor) else first
+            return grown_BT
+
         grown = replace(
             batch,
-            input_ids=ids,
-            position_ids=positions,
-            in_prompt=in_prompt,
-            attention_mask=mask,
-            sources=batch.sources // width * wide + batch.sources % width,
+            input_ids=longer(batch.input_ids, self._ids, self._pad_id),
+            position_ids=longer(batch.position_ids, torch.arange(length), 0),
+            in_prompt=longer(batch.in_prompt, True, False),
+            segments=longer(batch.segments, batch.segments[0].max() + 1, -1),
+            sources=batch.sources + batch.sources // width * length,
         )
         return grown, {name: value.to(device) for name, value in self._pixels.items()}

@@ -33,6 +33,10 @@ class Checkpoint:
         return self.folder / "policy"
 
 
+class NothingToResume(ValueError):
+    """--resume was asked for, and there is no whole checkpoint."""
+
+
 class Checkpoints:
     """The checkpoints of one run."""
 
@@ -42,7 +46,7 @@ class Checkpoints:
 
     def write(self, step: int, fill: Callable[[Checkpoint], None]) -> Checkpoint:
         """Let `fill` write into a folder aside, then give it its name and drop old ones."""
-        aside = Checkpoint(step, self._folder / f".writing_step_{step:06d}")
+        aside = self.aside(step)
         shutil.rmtree(aside.folder, ignore_errors=True)
         aside.folder.mkdir(parents=True)
         fill(aside)
@@ -54,6 +58,10 @@ class Checkpoints:
         for old in [each for each in self._all() if each.step <= step][: -self._keep]:
             shutil.rmtree(old.folder)
         return whole
+
+    def aside(self, step: int) -> Checkpoint:
+        """Where a checkpoint lies while it is written, for ranks that write their part of it."""
+        return Checkpoint(step, self._folder / f".writing_step_{step:06d}")
 
     def newest(self) -> Checkpoint | None:
         """The newest whole checkpoint; half-written ones are passed over with a warning."""
@@ -69,6 +77,16 @@ class Checkpoints:
                 return found
             logger.warning("passing over %s: its %s speaks of another step", found.folder, STATE)
         return None
+
+    def to_resume(self) -> Checkpoint:
+        """The newest whole checkpoint. NothingToResume where there is none."""
+        found = self.newest()
+        if found is None:
+            raise NothingToResume(
+                f"--resume: {self._folder.parent} holds no whole checkpoint; name the run that "
+                "should go on, or start it without --resume"
+            )
+        return found
 
     def _all(self) -> list[Checkpoint]:
         found = [

@@ -7,7 +7,9 @@ every few seconds, so that work that hangs and work that is slow can be told apa
 import threading
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -24,6 +26,26 @@ CONSOLE = Console(highlight=False, soft_wrap=True)
 """All output goes through here: lines printed elsewhere would tear the bars."""
 
 LINE_EVERY_S = 5.0
+SILENT_S = 60.0
+
+T = TypeVar("T")
+
+
+def wait_for(future: "Future[T]", what: Callable[[], str], *, silent_s: float = SILENT_S) -> T:
+    """The future's result; until it comes, lines say what is waited for and since when.
+
+    The first line comes after `silent_s` seconds, each further one after twice the time.
+    """
+    began = time.monotonic()
+    while True:
+        try:
+            return future.result(timeout=silent_s)
+        except TimeoutError:
+            if future.done():  # just now, or the error is the work's own
+                return future.result()
+        waited_s = time.monotonic() - began
+        CONSOLE.print(f"waiting for {what()} for {waited_s:.0f} s", markup=False)
+        silent_s = waited_s
 
 
 class Phase:

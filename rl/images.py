@@ -1,12 +1,17 @@
 """Opening an image: one place, so that what was checked is what is trained on."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Literal
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """What is decoded. Pillow knows more, some of which start programs of their own (EPS)."""
+
+_ON_ITS_SIDE = (5, 6, 7, 8)
+"""Orientations in EXIF that swap width and height."""
 
 ImageFault = Literal["missing_image", "corrupt_image", "image_bomb", "image_outside_folder"]
 
@@ -25,6 +30,24 @@ def open_image(image: bytes | str, max_pixels: int | None = None) -> Image.Image
     Raises:
         BadImage: no such file, not an image, broken, or more than `max_pixels` (width x height).
     """
+    with _opened(image, max_pixels) as opened:
+        opened.load()
+        return _rgb(ImageOps.exif_transpose(opened))
+
+
+def upright_size(image: bytes | str) -> tuple[int, int]:
+    """Width and height of what `open_image` gives, without decoding it. Raises as that does."""
+    with _opened(image, None) as opened:
+        width, height = opened.size
+        # Pillow has turned a TIFF's size already.
+        sideways = opened.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
+        turned = sideways and opened.format != "TIFF"
+    return (height, width) if turned else (width, height)
+
+
+@contextmanager
+def _opened(image: bytes | str, max_pixels: int | None) -> Generator[Image.Image]:
+    """The image, not decoded yet; what goes wrong with it in the block comes out as BadImage."""
     try:
         source = image if isinstance(image, str) else BytesIO(image)
         with Image.open(source, formats=FORMATS) as opened:
@@ -33,8 +56,7 @@ def open_image(image: bytes | str, max_pixels: int | None = None) -> Image.Image
                 raise BadImage(
                     "image_bomb", f"{width} x {height} pixels are more than {max_pixels:,}"
                 )
-            opened.load()
-            return _rgb(ImageOps.exif_transpose(opened))
+            yield opened
     except BadImage:
         raise
     except FileNotFoundError as error:

@@ -1,12 +1,15 @@
-"""Rollouts asked ahead of the learner: all that tells synchronous from asynchronous."""
+"""Work begun before its result is needed: rollouts asked ahead of the learner, which is all that
+tells synchronous from asynchronous, and packs made ready ahead of it."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
 from typing import Generic, TypeVar
 
 from rl.interfaces import Pending
 from rl.records import ScoredGroup
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -39,6 +42,19 @@ class Lookahead(Generic[T]):
             self._next += 1
         self._taken += 1
         return self._pending.popleft().result()
+
+
+def ahead(
+    pool: Executor, work: Callable[[S], T], things: Iterable[S], depth: int = 1
+) -> Iterator[T]:
+    """`work` of each thing, in order, begun up to `depth` things before it is taken."""
+    begun: deque[Future[T]] = deque()
+    for thing in things:
+        begun.append(pool.submit(work, thing))
+        if len(begun) > depth:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()
 
 
 def check_fresh(groups: Iterable[ScoredGroup], *, oldest: int) -> None:

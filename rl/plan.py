@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from rich.table import Table
+
 from configs.schema import GRPORecipe
+from configs.sft import SupervisedRecipe
 
 Device = Literal["cpu", "cuda"]
 Transport = Literal["nccl", "ipc", "gloo"]
@@ -27,7 +30,16 @@ class PlannedActors:
     what: str
 
 
-def device_of(recipe: GRPORecipe, resources: Mapping[str, float]) -> Device:
+def plan_table(plan: list[PlannedActors]) -> Table:
+    """The plan for a person."""
+    table = Table("role", "actors", "GPUs each", "cores each", "what")
+    for actors in plan:
+        cells = (actors.role, actors.count, f"{actors.gpus:g}", f"{actors.cpus:g}", actors.what)
+        table.add_row(*map(str, cells))
+    return table
+
+
+def device_of(recipe: GRPORecipe | SupervisedRecipe, resources: Mapping[str, float]) -> Device:
     """The recipe's device; `auto` is cuda where the cluster has GPUs."""
     if recipe.device == "auto":
         return "cuda" if resources.get("GPU", 0) > 0 else "cpu"
@@ -38,7 +50,7 @@ def transport_of(recipe: GRPORecipe, device: Device) -> Transport:
     """How weights travel: the recipe's word, or what suits the device.
 
     Raises:
-        ValueError: the recipe names a transport that the device does not have.
+        DoesNotFit: the recipe names a transport that the device does not have.
     """
     wanted = recipe.sync.transport
     if wanted == "auto":
@@ -46,12 +58,12 @@ def transport_of(recipe: GRPORecipe, device: Device) -> Transport:
             return "gloo"
         return "ipc" if recipe.sync.shared_gpu else "nccl"
     if (wanted == "gloo") != (device == "cpu"):
-        raise ValueError(
+        raise DoesNotFit(
             f"sync.transport={wanted} with device={device}: gloo serves CPU engines, nccl and ipc "
             "serve GPUs; set sync.transport=auto"
         )
     if device == "cuda" and (wanted == "ipc") != recipe.sync.shared_gpu:
-        raise ValueError(
+        raise DoesNotFit(
             f"sync.transport={wanted} with sync.shared_gpu={recipe.sync.shared_gpu}: ipc serves "
             "GPUs that learner and engine share, nccl serves GPUs of their own; set "
             "sync.transport=auto"
@@ -81,7 +93,7 @@ def planned_actors(recipe: GRPORecipe, device: Device) -> list[PlannedActors]:
             learner.ranks,
             (0.5 if shared else 1.0) if gpu else 0.0,
             core,
-            f"DeepSpeed rank, ZeRO {learner.zero_stage}, trains {', '.join(recipe.policy.train)}",
+            _rank(recipe),
         ),
         PlannedActors(
             "reward",
@@ -97,9 +109,21 @@ def planned_actors(recipe: GRPORecipe, device: Device) -> list[PlannedActors]:
     return plan
 
 
-def check_fits(
-    plan: list[PlannedActors], resources: Mapping[str, float], recipe: GRPORecipe
-) -> None:
+def planned_ranks(recipe: SupervisedRecipe, device: Device) -> list[PlannedActors]:
+    """The workers of a supervised job, which also reserve their cores on a CPU machine."""
+    learner = recipe.learner
+    gpus = 1.0 if device == "cuda" else 0.0
+    return [PlannedActors("learner", learner.ranks, gpus, learner.cpus_per_rank, _rank(recipe))]
+
+
+def _rank(recipe: GRPORecipe | SupervisedRecipe) -> str:
+    lora = recipe.policy.lora
+    by = f" (language by adapters of rank {lora.rank})" if lora else ""
+    learns = ", ".join(recipe.policy.train)
+    return f"DeepSpeed rank, ZeRO {recipe.learner.zero_stage}, trains {learns}{by}"
+
+
+def check_fits(plan: list[PlannedActors], resources: Mapping[str, float]) -> None:
     """Nothing when the cluster has the GPUs and cores that the plan reserves.
 
     Ray would otherwise wait in silence for nodes that never come.
@@ -107,16 +131,17 @@ def check_fits(
     Raises:
         DoesNotFit: says what is asked, what is there, and what to change.
     """
-    if recipe.sync.shared_gpu and recipe.rollout.tensor_parallel > 1:
-        raise DoesNotFit(
-            f"sync.shared_gpu=true with rollout.tensor_parallel={recipe.rollout.tensor_parallel}: "
-            "an engine that shares its GPU with a learner rank has one GPU; set tensor_parallel=1"
-        )
-    if recipe.sync.shared_gpu and recipe.rollout.workers != recipe.learner.ranks:
-        raise DoesNotFit(
-            f"sync.shared_gpu=true with rollout.workers={recipe.rollout.workers} and "
-            f"learner.ranks={recipe.learner.ranks}: they share GPUs in pairs; make them equal"
-        )
+    check_room(
+        plan, resources, "rollout.workers, rollout.tensor_parallel, learner.ranks or reward.workers"
+    )
+
+
+def check_room(plan: list[PlannedActors], resources: Mapping[str, float], lower: str) -> None:
+    """Nothing when the cluster has what the plan reserves; `lower` names the fields that say it.
+
+    Raises:
+        DoesNotFit: says what is asked, what is there, and what to change.
+    """
     for resource, per_actor in (("GPU", "gpus"), ("CPU", "cpus")):
         wanted = sum(actors.count * getattr(actors, per_actor) for actors in plan)
         there = resources.get(resource, 0.0)
@@ -128,6 +153,5 @@ def check_fits(
             )
             raise DoesNotFit(
                 f"the recipe asks for {wanted:g} {resource} ({parts}), and the cluster has "
-                f"{there:g}; lower rollout.workers, rollout.tensor_parallel, learner.ranks or "
-                "reward.workers, or add nodes"
+                f"{there:g}; lower {lower}, or add nodes"
             )

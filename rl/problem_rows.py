@@ -1,5 +1,6 @@
 """One row of data to one problem, or the reason why not."""
 
+import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +12,21 @@ from rl.records import Problem
 
 IMAGE_MARK = "<image>"
 RowFault = Literal[
-    ImageFault, "no_question", "no_answer", "no_id", "duplicate_id", "unprocessable", "too_long"
+    ImageFault,
+    "no_question",
+    "no_answer",
+    "no_id",
+    "duplicate_id",
+    "unknown_role",
+    "malformed",
+    "marks",
+    "unprocessable",
+    "too_long",
 ]
 
 
 class BadRow(ValueError):
-    """A row that cannot be asked; `fault` is one word for counting."""
+    """A row that cannot be used; `fault` is one word for counting."""
 
     def __init__(self, fault: RowFault, detail: str) -> None:
         super().__init__(detail)
@@ -36,15 +46,15 @@ def problem_from(
     """
     question = row[data.question_column]
     if not isinstance(question, str) or not question.strip():
-        raise BadRow("no_question", f"{data.question_column} is {_shown(question)}")
+        raise BadRow("no_question", f"{data.question_column} is {shown(question)}")
     images: tuple[bytes | str, ...] = ()
     if data.image_column is not None:
-        images = tuple(_images(row[data.image_column], folders))
+        images = tuple(images_in(row[data.image_column], folders))
     marks = question.count(IMAGE_MARK)
     if marks > len(images):
         raise BadRow("missing_image", f"{marks} {IMAGE_MARK} marks for {len(images)} images")
     return Problem(
-        id=row_id(row, number, data),
+        id=row_id(row, number, data.id_column),
         question=question,
         gold=_gold(row[data.answer_column], data.answer_column),
         images=images,
@@ -52,19 +62,19 @@ def problem_from(
     )
 
 
-def row_id(row: Mapping[str, Any], number: int, data: DataConfig) -> str:
+def row_id(row: Mapping[str, Any], number: int, column: str | None) -> str:
     """The row's own name, or its number in the data where no column is named for that."""
-    if data.id_column is None:
+    if column is None:
         return str(number)
-    value = row[data.id_column]
+    value = row[column]
     if value is None or value == "":
-        raise BadRow("no_id", f"{data.id_column} is {_shown(value)}")
+        raise BadRow("no_id", f"{column} is {shown(value)}")
     return str(value)
 
 
-def check_images(problem: Problem, max_pixels: int) -> None:
+def check_images(images: Sequence[bytes | str], max_pixels: int) -> None:
     """Decode each image once, in full. Raises BadRow with the first that is broken or too big."""
-    for place, image in enumerate(problem.images):
+    for place, image in enumerate(images):
         try:
             open_image(image, max_pixels)
         except BadImage as error:
@@ -75,7 +85,7 @@ def _gold(value: Any, column: str) -> tuple[str, ...]:
     forms = cast("list[Any]", value) if isinstance(value, list) else [value]
     gold = tuple(form for each in forms if (form := _text(each)))
     if not gold:
-        raise BadRow("no_answer", f"{column} is {_shown(value)}")
+        raise BadRow("no_answer", f"{column} is {shown(value)}")
     return gold
 
 
@@ -86,17 +96,17 @@ def _text(value: Any) -> str:
     return str(value).strip()
 
 
-def _images(value: Any, folders: Sequence[Path]) -> Iterable[bytes | str]:
-    """Images of one cell: None, bytes, a path, {"bytes", "path"}, or a list of these."""
+def images_in(value: Any, folders: Sequence[Path]) -> Iterable[bytes | str]:
+    """Images of one cell: None, bytes, a path, a data URL, {"bytes", "path"}, a list of these."""
     if value is None:
         return
     if isinstance(value, list):
         for each in cast("list[Any]", value):
-            yield from _images(each, folders)
+            yield from images_in(each, folders)
     elif isinstance(value, bytes):
         yield value
     elif isinstance(value, str):
-        yield _within(value, folders)
+        yield _named(value, folders)
     elif isinstance(value, dict):
         cell = cast("dict[str, Any]", value)
         encoded, path = cell.get("bytes"), cell.get("path")
@@ -105,9 +115,22 @@ def _images(value: Any, folders: Sequence[Path]) -> Iterable[bytes | str]:
         elif encoded is None and isinstance(path, str):
             yield _within(path, folders)
         else:
-            raise BadRow("missing_image", f"{_shown(cell)} holds neither bytes nor a path")
+            raise BadRow("missing_image", f"{shown(cell)} holds neither bytes nor a path")
     else:
-        raise BadRow("corrupt_image", f"{_shown(value)} is neither bytes nor a path")
+        raise BadRow("corrupt_image", f"{shown(value)} is neither bytes nor a path")
+
+
+def _named(name: str, folders: Sequence[Path]) -> bytes | str:
+    """The file that a path or file URL means, or what a data URL holds."""
+    if name.startswith("data:"):
+        head, _, body = name.partition(",")
+        try:
+            return base64.b64decode(body, validate=True) if head.endswith(";base64") else b""
+        except ValueError as error:
+            raise BadRow("corrupt_image", f"{shown(name)}: {error}") from error
+    if name.startswith(("http://", "https://")):
+        raise BadRow("missing_image", f"{shown(name)} is not on this machine; download it first")
+    return _within(name.removeprefix("file://"), folders)
 
 
 def _within(path: str, folders: Sequence[Path]) -> str:
@@ -116,16 +139,17 @@ def _within(path: str, folders: Sequence[Path]) -> str:
         resolved = (folders[0] / path).resolve()
         exists = resolved.is_file()
     except (OSError, ValueError) as error:  # a name too long, a null character, links in a ring
-        raise BadRow("missing_image", f"{_shown(path)}: {error}") from error
+        raise BadRow("missing_image", f"{shown(path)}: {error}") from error
     if not any(resolved.is_relative_to(folder) for folder in folders):
         raise BadRow(
-            "image_outside_folder", f"{_shown(path)} leads to {resolved}, outside {folders[0]}"
+            "image_outside_folder", f"{shown(path)} leads to {resolved}, outside {folders[0]}"
         )
     if not exists:
         raise BadRow("missing_image", f"there is no file {resolved}")
     return str(resolved)
 
 
-def _shown(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 120 else f"{shown[:117]}..."
+def shown(value: Any) -> str:
+    """`value` for an error text, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -3,29 +3,20 @@
 Images are never all in memory: a row is read from a memory-mapped table when it is asked.
 """
 
-import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from configs.fields import nearest
 from configs.schema import DataConfig
-from rl.console import phase
 from rl.cursor import Cursor
-from rl.problem_rows import BadRow, check_images, problem_from
+from rl.problem_rows import problem_from
 from rl.records import Problem
+from rl.row_checks import TooManyRejected, check_rows
 from rl.sources import Source, open_source
 
-_ROWS_AT_A_TIME = 64
-_EXAMPLES = 3
-
-
-class TooManyRejected(ValueError):
-    """More of the rows than the recipe allows cannot be used."""
+__all__ = ["ProblemSet", "TooManyRejected"]
 
 
 class ProblemSet:
@@ -67,26 +58,12 @@ class ProblemSet:
         """
         source = open_source(data.source, data.split)
         source = source.only(_check_columns(source, data))
-        total = min(len(source), data.limit or len(source))
-        if not total:
-            raise ValueError(f"data.source {data.source!r}, split {data.split!r}, has no rows")
-        usable: list[int] = []
-        faults: list[dict[str, Any]] = []
-        rejected.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            rejected.open("w", encoding="utf-8") as out,
-            phase(f"checking problems of {data.source}", total) as work,
-        ):
-            for fault, number in _checked(source, data, total, measure, max_prompt_tokens):
-                if fault is None:
-                    usable.append(number)
-                else:
-                    faults.append(fault)
-                    out.write(json.dumps(fault, ensure_ascii=False) + "\n")
-                work.advance(note=f"{len(faults):,} rejected" if faults else None)
-        if not usable or len(faults) > data.max_rejected_share * total:
-            raise TooManyRejected(_worst(faults, total, data, rejected))
-        return cls(source, data, usable, Counter(f["reason"] for f in faults), seed)
+
+        def make(row: Mapping[str, Any], number: int) -> Problem:
+            return problem_from(row, number, data, source.folders)
+
+        found = check_rows(source, data, make, measure, max_prompt_tokens, rejected)
+        return cls(source, data, found.numbers, found.rejected, seed)
 
     def __len__(self) -> int:
         return len(self._usable)
@@ -135,77 +112,3 @@ def _check_columns(source: Source, data: DataConfig) -> list[str]:
             "\n  ".join([f"data.source {data.source!r} has the columns {columns}:", *faults])
         )
     return list(dict.fromkeys(column for column in named.values() if column is not None))
-
-
-def _checked(
-    source: Source,
-    data: DataConfig,
-    total: int,
-    measure: Callable[[Problem], int],
-    max_prompt_tokens: int,
-) -> Iterator[tuple[dict[str, Any] | None, int]]:
-    """(None or the line for the rejected, row number) of each row. Images decode in threads."""
-    seen: dict[str, int] = {}
-    threads = min(8, os.cpu_count() or 1)
-    decode = partial(_decoded, data=data, source=source)
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        for start in range(0, total, _ROWS_AT_A_TIME):
-            stop = min(start + _ROWS_AT_A_TIME, total)
-            rows = source.rows(start, stop)
-            numbers = range(start, stop)
-            for number, row, outcome in zip(
-                numbers, rows, pool.map(decode, rows, numbers), strict=True
-            ):
-                try:
-                    if isinstance(outcome, BadRow):
-                        raise outcome
-                    _check_new(outcome, number, seen)
-                    _check_length(outcome, measure, max_prompt_tokens)
-                except BadRow as error:
-                    yield _line(row, number, data, error), number
-                else:
-                    yield None, number
-
-
-def _decoded(
-    row: dict[str, Any], number: int, data: DataConfig, source: Source
-) -> Problem | BadRow:
-    try:
-        problem = problem_from(row, number, data, source.folders)
-        check_images(problem, data.max_image_pixels)
-    except BadRow as error:
-        return error
-    return problem
-
-
-def _check_new(problem: Problem, number: int, seen: dict[str, int]) -> None:
-    before = seen.setdefault(problem.id, number)
-    if before != number:
-        raise BadRow("duplicate_id", f"id {problem.id!r} is that of row {before} too")
-
-
-def _check_length(problem: Problem, measure: Callable[[Problem], int], limit: int) -> None:
-    try:
-        tokens = measure(problem)
-    except ValueError as error:
-        raise BadRow("unprocessable", str(error)) from error
-    if tokens > limit:
-        raise BadRow("too_long", f"{tokens:,} prompt tokens are more than {limit:,}")
-
-
-def _line(row: dict[str, Any], number: int, data: DataConfig, error: BadRow) -> dict[str, Any]:
-    name = str(number if data.id_column is None else row[data.id_column])
-    return {"row": number, "id": name, "reason": error.fault, "detail": str(error)}
-
-
-def _worst(faults: list[dict[str, Any]], total: int, data: DataConfig, rejected: Path) -> str:
-    lines = [
-        f"{len(faults):,} of {total:,} rows of {data.source!r} cannot be used, a share of "
-        f"{len(faults) / total:.1%}; data.max_rejected_share allows {data.max_rejected_share:.1%}:"
-    ]
-    for reason, count in Counter(fault["reason"] for fault in faults).most_common():
-        lines.append(f"  {count:,} x {reason}")
-        examples = [fault for fault in faults if fault["reason"] == reason][:_EXAMPLES]
-        lines += [f"      row {e['row']}, id {e['id']}: {e['detail']}" for e in examples]
-    lines.append(f"mend the data, or raise that share; all of them are in {rejected}")
-    return "\n".join(lines)

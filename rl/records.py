@@ -38,6 +38,38 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+    """`<image>` marks an image's place."""
+    learned: bool = True
+    """Of an assistant's turn: whether it is learned, or context only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation to learn from; its last turn is an assistant's that is learned."""
+
+    id: str
+    """Unique in its data set, stable from run to run."""
+    turns: tuple[Turn, ...]
+    images: tuple[bytes | str, ...] = ()
+    """Encoded image bytes, or absolute paths: as many as the turns have marks, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenisedChat:
+    """A chat as the model reads it."""
+
+    ids: tuple[int, ...]
+    """Token ids, image tokens expanded."""
+    trained: tuple[bool, ...]
+    """For each token, whether it is what the model has to say itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """One sampled answer, as token ids; nothing is ever tokenised again."""
 

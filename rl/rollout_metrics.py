@@ -10,11 +10,13 @@ from rl.records import CAUSES, Answer, Score, ScoredGroup
 
 def thinks(text: str, config: ThinkingConfig) -> bool:
     """True when there is something between the think tags."""
-    head, closed, _ = text.partition(config.close_tag)
-    if config.prompt_opens:
-        return bool(closed) and bool(head.strip())
-    _, opened, thoughts = head.partition(config.open_tag)
-    return bool(opened) and bool(closed) and bool(thoughts.strip())
+    thoughts, closed, _ = text.partition(config.close_tag)
+    opened = config.prompt_opens
+    if not opened:
+        _, tag, thoughts = thoughts.partition(config.open_tag)
+        opened = bool(tag)
+    # A tag that is opened once more says nothing.
+    return opened and bool(closed) and bool(thoughts.replace(config.open_tag, "").strip())
 
 
 def accuracy(scores: Iterable[Score], config: RewardConfig) -> float:

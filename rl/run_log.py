@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -20,10 +21,22 @@ from rl.console import CONSOLE
 from rl.images import image_format
 from rl.jsonl import Appender, finite, keep_lines, read_lines
 from rl.plots import plot_run
-from rl.records import Answer, Problem, Score, ScoredGroup
+from rl.records import Answer, Score, ScoredGroup
 from rl.tracking import Tracker
 
 logger = logging.getLogger(__name__)
+
+
+KeepImages = Callable[[Sequence[bytes | str]], list[str]]
+"""Names that images have in the run's folder, bytes written there once."""
+
+
+class Logged(Protocol):
+    """Something that a step learned from, as lines of samples.jsonl."""
+
+    def lines(self, keep: KeepImages) -> Iterator[dict[str, Any]]:
+        """What is told of each sample, without its step."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +48,27 @@ class LoggedGroup:
     """None for an answer that was left out of the update."""
     gaps: tuple[float | None, ...]
     """Mean absolute gap of sampler and learner logprobs of each answer, nats."""
+
+    def lines(self, keep: KeepImages) -> Iterator[dict[str, Any]]:
+        """A line an answer, with all that was said of it."""
+        problem = self.scored.group.problem
+        asked = {
+            "problem": problem.id,
+            "question": problem.question,
+            "images": keep(problem.images),
+            "gold": list(problem.gold),
+            "prompt_tokens": len(self.scored.group.prompt_ids),
+        }
+        answers = self.scored.group.answers
+        parts = zip(answers, self.scored.scores, self.advantages, self.gaps, strict=True)
+        for place, (answer, score, advantage, gap) in enumerate(parts):
+            yield {
+                **asked,
+                "sample": place,
+                **_told(answer, score),
+                "advantage": finite(advantage),
+                "logprob_gap": finite(gap),
+            }
 
 
 class Recipe(Protocol):
@@ -119,9 +153,9 @@ class RunLog:
         self.close()
 
     def write_step(
-        self, step: int, metrics: Mapping[str, float], groups: Sequence[LoggedGroup]
+        self, step: int, metrics: Mapping[str, float], learned: Sequence[Logged]
     ) -> None:
-        """Write what `step` (0, 1, ...) measured and the answers that it learned from.
+        """Write what `step` (0, 1, ...) measured and samples of what it learned from.
 
         A figure that is NaN or infinite is written as null, named under `non_finite`, and counted.
         """
@@ -129,13 +163,12 @@ class RunLog:
         line: dict[str, Any] = {"step": step, "time": round(time.time(), 3), **figures}
         if odd:
             line["non_finite"] = odd
-        samples = [line for group in groups for line in self._sample_lines(step, group)]
-        self._samples.write(*samples[: self._recipe.log.samples_per_step])
+        told = (line for each in learned for line in each.lines(self._keep_images))
+        wanted = islice(told, self._recipe.log.samples_per_step)
+        self._samples.write(*({"step": step, **sample} for sample in wanted))
         self._metrics.write(line)
         self._publish(step, "", figures)
-        width = len(str(self._recipe.steps))
-        title = f"step {step + 1:>{width}}/{self._recipe.steps}"
-        _tell(title, self._view.headlines, figures, odd)
+        tell_step(line, self._recipe.steps, self._view)
 
     def write_evaluation(self, step: int, figures: Mapping[str, float]) -> None:
         """Write how the policy behind `step` updates did on held-out problems, and draw the plot.
@@ -145,10 +178,13 @@ class RunLog:
         clean, odd = self._cleaned(figures)
         keep_lines(self._evaluations_path, lambda line: line["step"] != step)
         evaluations = Appender(self._evaluations_path)
-        evaluations.write({"step": step, "time": round(time.time(), 3), **clean})
+        line: dict[str, Any] = {"step": step, "time": round(time.time(), 3), **clean}
+        if odd:
+            line["non_finite"] = odd
+        evaluations.write(line)
         evaluations.close()
         self._publish(step, "evaluation/", clean)
-        _tell(f"held out, after {step} steps", self._view.evaluation, clean, odd)
+        tell_evaluation(line, self._view)
         self.draw()
 
     def write_summary(self, summary: Mapping[str, Any]) -> Path:
@@ -196,31 +232,10 @@ class RunLog:
         if self._tracker is not None:
             self._tracker.write(step, known)
 
-    def _sample_lines(self, step: int, group: LoggedGroup) -> Iterator[dict[str, Any]]:
-        problem = group.scored.group.problem
-        asked = {
-            "step": step,
-            "problem": problem.id,
-            "question": problem.question,
-            "images": self._images(problem),
-            "gold": list(problem.gold),
-            "prompt_tokens": len(group.scored.group.prompt_ids),
-        }
-        answers = group.scored.group.answers
-        parts = zip(answers, group.scored.scores, group.advantages, group.gaps, strict=True)
-        for place, (answer, score, advantage, gap) in enumerate(parts):
-            yield {
-                **asked,
-                "sample": place,
-                **_told(answer, score),
-                "advantage": finite(advantage),
-                "logprob_gap": finite(gap),
-            }
-
-    def _images(self, problem: Problem) -> list[str]:
+    def _keep_images(self, images: Sequence[bytes | str]) -> list[str]:
         """Paths as they are; bytes go into a file named by their content, once for all samples."""
         names: list[str] = []
-        for image in problem.images:
+        for image in images:
             if isinstance(image, str):
                 names.append(image)
                 continue
@@ -248,13 +263,19 @@ def _told(answer: Answer, score: Score) -> dict[str, Any]:
     }
 
 
-def _tell(
-    title: str,
-    headlines: Sequence[run_view.Headline],
-    figures: Mapping[str, float | None],
-    odd: Sequence[str],
-) -> None:
-    """One line on the console: the headlines that were measured, and what was not finite."""
+def tell_step(line: Mapping[str, Any], steps: int, view: run_view.View) -> None:
+    """One line on the console of a line of metrics.jsonl, in a run of `steps` steps."""
+    title = f"step {line['step'] + 1:>{len(str(steps))}}/{steps}"
+    _tell(title, view.headlines, line)
+
+
+def tell_evaluation(line: Mapping[str, Any], view: run_view.View) -> None:
+    """One line on the console of a line of evaluations.jsonl."""
+    _tell(f"held out, after {line['step']} steps", view.evaluation, line)
+
+
+def _tell(title: str, headlines: Sequence[run_view.Headline], figures: Mapping[str, Any]) -> None:
+    """The headlines that were measured, and what was not finite."""
     parts = [f"[bold]{title}[/bold]"]
     for headline in headlines:
         value = figures.get(headline.metric)
@@ -262,6 +283,6 @@ def _tell(
             parts.append(f"[dim]{headline.label}[/dim] {value:{headline.form}}")
     if figures.get("skipped"):
         parts.append("[red]update skipped[/red]")
-    if odd:
+    if odd := figures.get("non_finite"):
         parts.append(f"[red]not finite: {', '.join(odd)}[/red]")
     CONSOLE.print("  ".join(parts))

@@ -86,3 +86,31 @@ GRPO = View(
         ),
     ),
 )
+
+SFT = View(
+    headlines=(
+        Headline("loss", "loss", ".4f"),
+        Headline("grad_norm", "grad", ".2f"),
+        Headline("lr", "lr", ".1e"),
+        Headline("trained_tokens", "trained", ",.0f"),
+        Headline("packs", "packs", ".0f"),
+        Headline("features_kept", "features kept", ".0%"),
+        Headline("tokens_per_s", "tok/s", ",.0f"),
+        Headline("seconds", "s", ".1f"),
+    ),
+    evaluation=(
+        Headline("loss", "loss", ".4f"),
+        Headline("perplexity", "perplexity", ".3f"),
+        Headline("best_loss", "best", ".4f"),
+    ),
+    panels=(
+        Panel(
+            "Loss",
+            "nats a trained token, mean",
+            (Curve("loss", "training"), Curve("loss", "held out", evaluated=True)),
+        ),
+        Panel("Learning rate", "of the next step", (Curve("lr", "learning rate"),)),
+        Panel("Gradient", "global norm before clipping", (Curve("grad_norm", "norm"),)),
+        Panel("Speed", "tokens a second", (Curve("tokens_per_s", "tokens"),)),
+    ),
+)

@@ -30,5 +30,5 @@ class SkipGuard:
             raise DivergedError(
                 f"step {step}: loss or gradient not finite in {self._in_a_row} updates in a row "
                 f"(learner.max_skipped_in_a_row={self._most}); the policy is as it was before "
-                "them. Lower learner.optimizer.lr, or look at samples.jsonl for odd rewards"
+                "them. Lower learner.optimizer.lr, or look at samples.jsonl for odd ones"
             )

@@ -3,6 +3,7 @@
 Rows stay in a memory-mapped table; images stay the encoded bytes or paths that they were stored as.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,11 +48,19 @@ class Source:
 
     def rows(self, start: int, stop: int) -> list[dict[str, Any]]:
         """Rows start <= number < stop, as they are stored."""
-        return cast("list[dict[str, Any]]", self.table[start:stop].to_pylist())
+        return self._read(self.table[start:stop])
 
     def picked(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
         """The rows of `numbers`, in that order."""
-        return cast("list[dict[str, Any]]", self.table[list(numbers)].to_pylist())
+        return self._read(self.table[list(numbers)])
+
+    def _read(self, arrow: Any) -> list[dict[str, Any]]:
+        rows = cast("list[dict[str, Any]]", arrow.to_pylist())
+        features = cast("Mapping[str, Any]", self.table.features)
+        mixed = {name: kind for name, kind in features.items() if _holds_json(kind)}
+        return [
+            row | {name: _parsed(row[name], kind) for name, kind in mixed.items()} for row in rows
+        ]
 
 
 def open_source(name: str, split: str) -> Source:
@@ -140,6 +149,26 @@ def _load(name: str, split: str, path: str, options: dict[str, Any]) -> Any:
         raise ValueError(
             f"data.source {name!r} with data.split {split!r} cannot be read: {reason}"
         ) from error
+
+
+def _holds_json(kind: Any) -> bool:
+    """Whether values of several types stand in one place, which Arrow only has as JSON texts."""
+    if isinstance(kind, dict):
+        return any(_holds_json(each) for each in cast("dict[str, Any]", kind).values())
+    inner = getattr(kind, "feature", None)
+    return isinstance(kind, _hub.Json) or (inner is not None and _holds_json(inner))
+
+
+def _parsed(value: Any, kind: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(kind, _hub.Json):
+        return json.loads(value)
+    if isinstance(kind, dict):
+        kinds = cast("dict[str, Any]", kind)
+        return {name: _parsed(each, kinds[name]) for name, each in value.items()}
+    inner = getattr(kind, "feature", None)
+    return value if inner is None else [_parsed(each, inner) for each in value]
 
 
 def _source(name: str, table: Any, *folders: Path) -> Source:

@@ -12,11 +12,7 @@ from tests.ray.system import ROOT, System, recipe, running_system
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    environment = {
-        "PYTHONPATH": str(ROOT),
-        # Lets a test send a function into vLLM's worker process.
-        "VLLM_ALLOW_INSECURE_SERIALIZATION": "1",
-    }
+    environment = {"PYTHONPATH": str(ROOT)}
     ray.init(
         address="local",
         num_cpus=2,

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from actors import cluster
+from actors import cluster, rollout
 from actors.cluster import RunningActors, running_actors
 from actors.rollout import RolloutWorker
 from configs.schema import GRPORecipe
@@ -22,18 +22,19 @@ from models.inputs import InputEncoder
 from models.policy import part_of
 from rl.parity import parity_rows
 from rl.records import Group, Problem, SamplingRequest
-from rl.rows import Row
+from rl.rows import Row, TrainingAnswer
 
 ROOT = Path(__file__).parents[2]
 
 
-def problem(number: int, images: int = 1) -> Problem:
-    """A question about `images` pictures of noise, which `number` decides."""
+def problem(number: int, images: int = 1, size: tuple[int, int] = (56, 56)) -> Problem:
+    """A question about `images` pictures of noise, which `number` decides; `size` in pixels."""
     rng = np.random.default_rng(number)
     encoded: list[bytes] = []
     for _ in range(images):
         buffer = io.BytesIO()
-        Image.fromarray(rng.integers(0, 256, (56, 56, 3), np.uint8)).save(buffer, "PNG")
+        noise = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)
+        Image.fromarray(noise).save(buffer, "PNG")
         encoded.append(buffer.getvalue())
     question = "What is the sum of the digits?" if images else f"What is the sum of {number}, 5?"
     return Problem(f"{number}-{images}", question, ("3",), tuple(encoded))
@@ -58,18 +59,29 @@ def recipe(folder: Path, **changes: Any) -> GRPORecipe:
 
 
 class OpenWorker(RolloutWorker):
-    """A rollout worker that lets tests reach into vLLM's worker process, and can be forgetful."""
+    """A rollout worker that lets tests reach into vLLM's worker process, and can be unwilling."""
 
     forgets_versions = False
+    refuses_updates = False
+
+    def __init__(self, *args: Any) -> None:
+        rollout.EXTENSION = "tests.ray.probe.Probe"
+        super().__init__(*args)
+
+    async def start_weight_update(self) -> None:
+        """Make ready for new weights, or refuse to."""
+        if self.refuses_updates:
+            raise RuntimeError("this engine takes no weights")
+        await super().start_weight_update()
 
     async def name_version(self, version: int) -> None:
         """Call the weights `version`, or fail to."""
         if not self.forgets_versions:
             await super().name_version(version)
 
-    async def in_engine(self, work: Callable[..., Any], *args: Any) -> list[Any]:
-        """`work(vllm_worker, *args)` in every rank of the engine."""
-        return await self._engine.collective_rpc(work, args=args)
+    async def in_engine(self, work: str) -> None:
+        """Call a method of `Probe` in every rank of the engine."""
+        await self._engine.collective_rpc(work)
 
 
 class System:
@@ -115,9 +127,9 @@ class System:
         """`work(learner, *args)` in the process of the first rank."""
         return ray.get(self.learners._ranks[0].__ray_call__.remote(work, *args))
 
-    def in_engine(self, work: Callable[..., Any], *args: Any) -> Any:
-        """`work(vllm_worker, *args)` in the process of the first engine's first rank."""
-        return ray.get(self.engines.handles[0].in_engine.remote(work, *args))[0]
+    def in_engine(self, work: str) -> None:
+        """Call a method of `Probe` in the process of the first engine."""
+        ray.get(self.engines.handles[0].in_engine.remote(work))
 
     def greedy_by_transformers(self, problems: Sequence[Problem], tokens: int) -> list[tuple]:
         """What plain transformers continues, read from the checkpoint that the learner exports."""
@@ -134,11 +146,19 @@ def _continued(folder: Path, encoder: InputEncoder, one: Problem, tokens: int) -
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
         **(encoder.pixels([one]) if encoder.has_vision else {}),
+        **_token_kinds(model, ids),
         do_sample=False,
         max_new_tokens=tokens,
         suppress_tokens=list(encoder.image_token_ids) or None,
     )
     return tuple(made[0, ids.shape[1] :].tolist())
+
+
+def _token_kinds(model: Any, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Which of `ids` are of images, for models that number those by their place in the picture."""
+    if not hasattr(model.model, "get_rope_index"):
+        return {}
+    return {"mm_token_type_ids": (ids == model.config.image_token_id).int()}
 
 
 @contextmanager
@@ -149,6 +169,18 @@ def running_system(plan: GRPORecipe, folder: Path, spare: Path) -> Iterator[Syst
         with running_actors(plan, folder, "cpu") as actors:
             actors.start()
             yield System(actors, folder, spare)
+
+
+def learned_from(groups: list[Group]) -> list[Row]:
+    """The groups as rows whose first answer was good and whose others were not."""
+    rows: list[Row] = []
+    for row in parity_rows(groups):
+        answers = [
+            TrainingAnswer(a.index, a.token_ids, -1.0 if i else 3.0, a.sampler_logprobs)
+            for i, a in enumerate(row.answers)
+        ]
+        rows.append(Row(row.problem, row.prompt_ids, tuple(answers)))
+    return rows
 
 
 def token_gaps(rows: Sequence[Row], learner: dict[int, tuple[float, ...]]) -> list[float]:
@@ -171,7 +203,7 @@ def shift_part(learner: Any, part: str, by: float) -> None:
     """Move every weight of `part` at random, by `by` of its tensor's spread. Runs in a learner."""
     source = torch.Generator().manual_seed(7)
     with torch.no_grad():
-        for name, parameter in learner._engine.named_parameters():
+        for name, parameter in learner._engine.policy.model.named_parameters():
             if part_of(name) == part and parameter.numel() > 1:
                 noise = torch.randn(parameter.shape, generator=source)
                 parameter.add_(by * noise * parameter.std())

@@ -4,7 +4,6 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from typing import Any
 
 import psutil
@@ -13,8 +12,10 @@ import ray
 
 from actors.pool import ActorPool, DriverLoop, PoolExhausted
 from actors.reward import RewardWorker
+from actors.rollouts import Asked
 from configs.rewards import RewardConfig
 from rl.records import Answer, Problem, SamplingRequest, ScoredGroup
+from tests.ray.processes import engine_core_of, pid_of
 from tests.ray.system import System, mean_gap, problem, shift_part
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -23,23 +24,13 @@ ASKED = [problem(number) for number in range(24)]
 LONG = SamplingRequest(4, 1.0, 200, seed=5)
 
 
-def pid_of(handle: Any) -> int:
-    return ray.get(handle.__ray_call__.remote(lambda _: os.getpid()))
-
-
-def engine_core_of(pid: int) -> psutil.Process:
-    """vLLM's engine process, the rollout actor's largest child."""
-    children = psutil.Process(pid).children(recursive=True)
-    return max(children, key=lambda child: child.memory_info().rss)
-
-
-def under_way(system: System) -> "Future[list[ScoredGroup]]":
+def under_way(system: System) -> Asked[ScoredGroup]:
     """Problems that the engine has begun to answer, under weights of a later version."""
     system.in_learner(shift_part, "language", 0.05)
     system.publish()
     pending = system.rollouts.ask(ASKED, LONG)
     system.sample([problem(99)], tokens=1)
-    assert not pending.done()
+    assert pending.open
     return pending
 
 
@@ -59,7 +50,7 @@ def test_a_killed_vllm_engine_costs_no_problem(system: System) -> None:
     pending = under_way(system)
     actor = pid_of(system.engines.handles[0])
     engine_core_of(actor).send_signal(signal.SIGKILL)
-    check_all_answered(system, pending.result(900))
+    check_all_answered(system, pending.result())
     assert system.engines.restarts == restarts + 1
     assert pid_of(system.engines.handles[0]) != actor
     assert not psutil.pid_exists(actor)
@@ -72,7 +63,7 @@ def test_a_killed_rollout_actor_costs_no_problem_and_leaves_no_engine(system: Sy
     actor = pid_of(system.engines.handles[0])
     core = engine_core_of(actor)
     os.kill(actor, signal.SIGKILL)
-    check_all_answered(system, pending.result(900))
+    check_all_answered(system, pending.result())
     assert system.engines.restarts == restarts + 1
     _, alive = psutil.wait_procs([core], timeout=30)
     assert not alive
@@ -82,7 +73,7 @@ def test_a_killed_reward_actor_costs_no_score(system: System) -> None:
     rewards = system.actors.pools.rewards
     pending = under_way(system)
     os.kill(pid_of(rewards.handles[0]), signal.SIGKILL)
-    check_all_answered(system, pending.result(300))
+    check_all_answered(system, pending.result())
     assert rewards.restarts == 1
 
 

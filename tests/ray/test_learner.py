@@ -32,7 +32,13 @@ SHARDINGS: dict[str, dict[str, Any]] = {
     "zero 2, offloaded": {"zero_stage": 2, "offload": True},
     "zero 2, small micro-batches": {"max_tokens_per_microbatch": SMALL},
     "zero 2, 2 ranks": {"ranks": 2, "gradient_checkpointing": True},
-    "zero 3, 2 ranks": {"zero_stage": 3, "ranks": 2, "max_tokens_per_microbatch": SMALL},
+    # Chunks of 17: the first rank, with an answer of 18, needs one more than the second.
+    "zero 3, 2 ranks": {
+        "zero_stage": 3,
+        "ranks": 2,
+        "max_tokens_per_microbatch": SMALL,
+        "logprob_chunk": 17,
+    },
 }
 
 

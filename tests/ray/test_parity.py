@@ -8,25 +8,21 @@ import torch
 
 from models.policy import load_model
 from rl.parity import parity_rows
-from rl.records import Group, SamplingRequest
+from rl.records import SamplingRequest
 from rl.rows import Row, TrainingAnswer
-from tests.ray.system import System, mean_gap, problem, recipe, running_system, shift_part
+from tests.ray.system import (
+    System,
+    learned_from,
+    mean_gap,
+    problem,
+    recipe,
+    running_system,
+    shift_part,
+)
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 PROBLEMS = [problem(1), problem(2), problem(3, images=2), problem(4, images=0)]
-
-
-def learned_from(groups: list[Group]) -> list[Row]:
-    """The groups as rows whose first answer was good and whose others were not."""
-    rows: list[Row] = []
-    for row in parity_rows(groups):
-        answers = [
-            TrainingAnswer(a.index, a.token_ids, -1.0 if i else 3.0, a.sampler_logprobs)
-            for i, a in enumerate(row.answers)
-        ]
-        rows.append(Row(row.problem, row.prompt_ids, tuple(answers)))
-    return rows
 
 
 def test_the_engine_expands_prompts_as_the_learner_does(system: System) -> None:

@@ -4,10 +4,25 @@ from pathlib import Path
 
 import pytest
 
-from configs.load import RECIPES, find_recipe, read_recipe, save_recipe
+from configs.load import RECIPES, RecipeError, find_recipe, read_recipe, save_recipe
 from configs.schema import GRPORecipe
+from configs.sft import AlignRecipe, SFTRecipe
 
 SHIPPED = sorted(RECIPES.rglob("*.yaml"))
+JOBS = (GRPORecipe, SFTRecipe, AlignRecipe)
+
+
+def read_by_its_job(path: Path) -> GRPORecipe | SFTRecipe | AlignRecipe:
+    """The recipe in `path`, which must be one of exactly one job."""
+    read: list[GRPORecipe | SFTRecipe | AlignRecipe] = []
+    faults: list[str] = []
+    for job in JOBS:
+        try:
+            read.append(read_recipe(path, job))
+        except RecipeError as error:
+            faults.append(f"{job.__name__}: {error}")
+    assert len(read) == 1, f"{[type(one).__name__ for one in read]} can read {path}: {faults}"
+    return read[0]
 
 
 def test_recipes_are_shipped() -> None:
@@ -20,10 +35,10 @@ def test_a_shipped_recipe_is_read_by_its_name_and_again_from_a_run_folder(
 ) -> None:
     found = find_recipe(path.relative_to(RECIPES).with_suffix("").as_posix())
     assert found == path
-    recipe = read_recipe(found, GRPORecipe)
-    assert read_recipe(save_recipe(recipe, tmp_path), GRPORecipe) == recipe
+    recipe = read_by_its_job(found)
+    assert read_recipe(save_recipe(recipe, tmp_path), type(recipe)) == recipe
 
 
 def test_no_two_recipes_share_a_run_folder() -> None:
-    folders = [read_recipe(path, GRPORecipe).run_folder for path in SHIPPED]
+    folders = [read_by_its_job(path).run_folder for path in SHIPPED]
     assert len(set(folders)) == len(folders)

@@ -8,8 +8,10 @@ import pytest
 
 from configs.fields import known_fields
 from configs.schema import GRPORecipe
+from configs.sft import AlignRecipe, SFTRecipe
 
 ROOT = Path(__file__).parents[2]
+RECIPES = (GRPORecipe, SFTRecipe, AlignRecipe)
 READERS = ("rl", "actors", "models", "rewards")
 
 
@@ -45,6 +47,8 @@ def read_somewhere() -> frozenset[str]:
     return frozenset().union(*(attributes_read(tree) for tree in [*readers, *derived]))
 
 
-@pytest.mark.parametrize("name", sorted(field.name for field in known_fields(GRPORecipe)))
+@pytest.mark.parametrize(
+    "name", sorted({field.name for recipe in RECIPES for field in known_fields(recipe)})
+)
 def test_a_field_of_the_recipe_is_read_by_some_code(name: str) -> None:
     assert name.split(".")[-1] in read_somewhere(), f"no code reads {name}: use it or remove it"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rl.images import BadImage, open_image
+from rl.images import BadImage, open_image, upright_size
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -39,6 +39,16 @@ def test_a_picture_taken_sideways_is_turned_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held a quarter turn to the left
     assert open_image(encoded(Image.new("RGB", (4, 2)), "JPEG", exif=exif)).size == (2, 4)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", [None, 1, 2, 3, 4, 5, 6, 7, 8])
+def test_the_upright_size_is_that_of_the_opened_picture(kind: str, orientation: int | None) -> None:
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    image = encoded(Image.new("RGB", (4, 2)), kind, exif=exif)
+    assert upright_size(image) == open_image(image).size
 
 
 def test_a_picture_is_refused_by_its_size_before_it_is_decoded() -> None:

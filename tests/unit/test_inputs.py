@@ -13,19 +13,12 @@ from transformers import AutoProcessor
 
 from configs.schema import PromptConfig
 from models.inputs import InputEncoder
-from models.tiny import build_tiny_text, build_tiny_vlm
+from models.tiny import build_tiny_vlm
 from rl.images import open_image
 from rl.records import Problem
 from tests.unit.step_samples import png
 
 SIZES = ((56, 56), (28, 28), (400, 90), (31, 200), (120, 115))
-
-
-@pytest.fixture(scope="module")
-def vlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("vlm")
-    build_tiny_vlm(folder, seed=3)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +29,6 @@ def tiled(vlm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     processor = AutoProcessor.from_pretrained(folder)
     processor.image_processor.max_patches = 4
     processor.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("text")
-    build_tiny_text(folder, seed=3)
     return folder
 
 

@@ -165,7 +165,7 @@ def test_unusable_rows_are_written_down_with_their_reason_and_left_out(tmp_path:
     assert problems.rejected["no_answer"] == 2
     assert problems.rejected.total() == 9
     assert "100 x 100 pixels are more than 5,000" in rejected(path)[5]["detail"]
-    assert "11 prompt tokens are more than 10" in rejected(path)[7]["detail"]
+    assert "11 tokens are more than 10" in rejected(path)[7]["detail"]
 
 
 def test_ids_are_unique_and_there(tmp_path: Path) -> None:

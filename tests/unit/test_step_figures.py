@@ -32,6 +32,9 @@ DONE = UpdateReport({"loss": 0.1}, {}, skipped=False)
         ("8", False, False),
         ("3+5=8</think>8", True, True),
         (" </think>8", True, False),
+        ("<think></think>8", True, False),
+        ("<think>3+5=8</think>8", True, True),
+        ("<think><think></think>8", False, False),
         ("3+5=8", True, False),
     ],
 )

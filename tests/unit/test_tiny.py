@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 import torch
 from PIL import Image
 from transformers import (
@@ -12,7 +11,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-from models.tiny import IMAGE_TOKEN, TinySize, build_tiny_text, build_tiny_vlm, tiny_tokenizer
+from models.tiny import IMAGE_TOKEN, TinySize, build_tiny_text, tiny_tokenizer
 from rl.digits import SENTENCES
 from rl.warm_targets import EXAMPLES
 
@@ -22,20 +21,6 @@ ASKED = [
         "content": [{"type": "image"}, {"type": "text", "text": "Add up the digits."}],
     }
 ]
-
-
-@pytest.fixture(scope="module")
-def vlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("vlm")
-    build_tiny_vlm(folder, seed=3)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("text")
-    build_tiny_text(folder, seed=3)
-    return folder
 
 
 def test_the_policy_has_about_a_million_parameters_and_the_r1v_parts(vlm: Path) -> None:

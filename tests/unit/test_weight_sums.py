@@ -57,6 +57,11 @@ def test_weights_that_the_engine_does_not_hold_are_named() -> None:
     assert fault.startswith("model.norm.weight: sent, but the engine holds no such weights")
 
 
+def test_weights_that_the_engine_holds_and_nobody_sent_are_named() -> None:
+    (fault,) = compare_sums(SENT, SENT | {"lm_head.weight": (2.5, 9.0)}, 1e-10)
+    assert fault == "lm_head.weight: the engine holds such weights (sum 2.5), but none were sent"
+
+
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_weights_that_are_not_finite_are_never_equal(broken: float) -> None:
     sums = {"lm_head.weight": (broken, broken)}

@@ -1,0 +1,210 @@
+"""Supervised runs as one Ray Train job: everything on the driver's side of it."""
+
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import ray
+from transformers import AutoConfig
+
+from actors.dry_run import show_plan
+from actors.folders import check_outlives_job
+from actors.session import ray_session, thread_variables
+from configs.load import SAVED_AS, Command, save_recipe
+from configs.sft import AlignRecipe, ChatDataConfig, SFTRecipe
+from models.features import check_kind
+from models.inputs import InputEncoder
+from rl.chats import ChatIndex, ChatSet
+from rl.checkpoints import Checkpoints
+from rl.console import CONSOLE, phase
+from rl.digits import cache_folder
+from rl.follow import Follower
+from rl.plan import Device, DoesNotFit, check_room, device_of, planned_ranks
+from rl.resume import check_same_problems
+from rl.run_log import set_aside, tell_evaluation, tell_step
+from rl.run_view import SFT
+from rl.supervised import SFTJob, finished
+
+_LOOK_EVERY_S = 0.2
+_LINE_EVERY_S = 30.0
+"""Where no bar can be shown; each step has a line of its own."""
+
+
+class TrainingFailed(RuntimeError):
+    """The job ended before its time."""
+
+
+def sft_command(command: Command[SFTRecipe] | Command[AlignRecipe]) -> None:
+    """Run what was asked for on a command line; or, with --dry-run, only show it."""
+    recipe = command.recipe
+    if command.dry_run:
+        show_plan(recipe)
+        return
+    with ray_session():
+        folder = sft_run(recipe, resume=command.resume)
+    CONSOLE.print(f"the policy lies in {folder}")
+
+
+def sft_run(recipe: SFTRecipe | AlignRecipe, resume: bool = False) -> Path:
+    """Train as the recipe says, in the Ray session that is open; the final policy's folder.
+
+    Raises:
+        ChangedProblems: the run to resume saw other chats than the recipe would show.
+        DoesNotFit: the cluster lacks what the recipe asks for.
+        NothingToResume: there is no whole checkpoint to resume from.
+        TooManyRejected: too many of the rows cannot be used.
+        TrainingFailed: the job ended before its time.
+        UnusableFolder: what is written would be lost.
+    """
+    recipe = _placed(recipe)
+    resources = ray.cluster_resources()
+    device = device_of(recipe, resources)
+    check_room(planned_ranks(recipe, device), resources, "learner.ranks or learner.cpus_per_rank")
+    _check_policy(recipe)
+    runs = recipe.runs if isinstance(recipe, AlignRecipe) else (recipe,)
+    check_outlives_job(recipe.run_folder)
+    if resume:
+        _check_resume(runs)
+    if not resume:
+        aside = set_aside(recipe.run_folder)
+        if aside is not None:
+            CONSOLE.print(f"an older run of this name now lies in {aside}")
+    save_recipe(recipe, recipe.run_folder)
+    # Passes change the projector, and never the processor.
+    policy = recipe.policy
+    encoder = InputEncoder(policy.path, recipe.encoding, policy.trust_remote_code)
+    fit([prepared(run, encoder, device) for run in runs], recipe.run_folder)
+    return runs[-1].policy_folder
+
+
+def _placed(recipe: SFTRecipe | AlignRecipe) -> SFTRecipe | AlignRecipe:
+    """The recipe with its folders absolute: workers may stand elsewhere."""
+    path = Path(recipe.policy.path)
+    features = recipe.features.folder or cache_folder() / "features"
+    update = {
+        "log": recipe.log.model_copy(update={"folder": recipe.log.folder.resolve()}),
+        "policy": recipe.policy.model_copy(
+            update={"path": str(path.resolve())} if path.is_dir() else {}
+        ),
+        "features": recipe.features.model_copy(update={"folder": features.resolve()}),
+    }
+    return recipe.model_copy(update=update)
+
+
+def _check_resume(runs: Sequence[SFTRecipe]) -> None:
+    """Refuses to go on with nothing, or with a run that has seen other chats so far."""
+    for number, run in enumerate(runs):
+        if finished(run):
+            continue
+        checkpoints = Checkpoints(run.run_folder / "checkpoints", run.checkpoint.keep)
+        newest = checkpoints.newest() if number else checkpoints.to_resume()
+        if newest is not None:
+            check_same_problems(newest.folder / SAVED_AS, run)
+
+
+def _check_policy(recipe: SFTRecipe | AlignRecipe) -> None:
+    """DoesNotFit where the policy cannot do what the recipe asks of it."""
+    if recipe.features.keep == "off":
+        return
+    policy = recipe.policy
+    config = AutoConfig.from_pretrained(policy.path, trust_remote_code=policy.trust_remote_code)
+    try:
+        check_kind(config.model_type)
+    except ValueError as error:
+        raise DoesNotFit(str(error)) from None
+
+
+def prepared(run: SFTRecipe, encoder: InputEncoder, device: Device) -> SFTJob:
+    """The run with its rows checked, which happens once and here."""
+    save_recipe(run, run.run_folder)
+
+    def index(data: ChatDataConfig, rejected: str) -> ChatIndex:
+        found = ChatSet.open(
+            data,
+            measure=encoder.measure_chat,
+            max_tokens=run.prompt.max_tokens,
+            rejected=run.run_folder / rejected,
+            seed=run.seed,
+        )
+        return found.index
+
+    held_out = run.evaluation.data
+    return SFTJob(
+        run,
+        index(run.data, "rejected.jsonl"),
+        None if held_out is None else index(held_out, "rejected_held_out.jsonl"),
+        device,
+    )
+
+
+def _work(config: dict[str, Any]) -> str | None:
+    """What each worker does. Only there is imported what it needs; the driver does without."""
+    from actors.sft_worker import run_jobs
+
+    return run_jobs(config["jobs"])
+
+
+def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
+    """All runs as one Ray Train job, shown as they go.
+
+    Checkpoints are the runs' own, written by all ranks to one folder and renamed when whole: Ray
+    Train's would be copies of them, registered seconds later. Ray Train watches the workers and
+    starts them again.
+    """
+    # The driver reads these; the first keeps relative paths what they are on the driver.
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    if "RAY_ADDRESS" not in os.environ:  # nobody takes this machine away: one process less
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    first = jobs[0]
+    learner, gpu = first.recipe.learner, first.device == "cuda"
+    resources = {"CPU": learner.cpus_per_rank} | ({"GPU": 1.0} if gpu else {})
+    variables = {} if gpu else thread_variables(learner.ranks)
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"jobs": list(jobs)},
+        scaling_config=ScalingConfig(
+            num_workers=learner.ranks, use_gpu=gpu, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name="ray_train",
+            storage_path=str(folder),
+            failure_config=FailureConfig(max_failures=learner.restarts),
+            worker_runtime_env={"env_vars": variables},
+        ),
+    )
+    pool = ThreadPoolExecutor(1, thread_name_prefix="fit")
+    try:
+        fitted = pool.submit(trainer.fit)
+        for job in jobs:
+            _show(job, fitted)
+        why = fitted.result().return_value
+    finally:
+        pool.shutdown(wait=False)  # where this is interrupted, the session's end is its end
+    if why is not None:
+        raise TrainingFailed(why)
+
+
+def _show(job: SFTJob, fitted: "Future[Any]") -> None:
+    """Tell on the console what the job's log tells, until the job or the whole fit is over."""
+    run = job.recipe
+    if finished(run):
+        return
+    metrics = Follower(run.run_folder / "metrics.jsonl")
+    evaluations = Follower(run.run_folder / "evaluations.jsonl")
+    with phase(f"training {run.name}", job.steps, line_every_s=_LINE_EVERY_S) as work:
+        over = False
+        while not over:
+            over = fitted.done() or finished(run)
+            for line in metrics.new():
+                tell_step(line, job.steps, SFT)
+                work.advance(line["step"] + 1 - work.done)
+            for line in evaluations.new():
+                tell_evaluation(line, SFT)
+            time.sleep(0 if over else _LOOK_EVERY_S)

@@ -1,0 +1,262 @@
+"""Supervised tokens a second on this machine: our Ray Train job, and TRL's SFTTrainer.
+
+    python benchmarks/sft.py --out sft.json
+
+All train the projector and the language model of the same small R1V on the same chats, pictures and
+batches, in float32, with all cores. Ours runs packed and with features kept, packed, and with each
+chat alone; TRL packs no chats with pictures, and is given the better of two micro-batches. The
+start and the first epoch, in which features are computed, are left out for all.
+"""
+
+import argparse
+import importlib.util
+import json
+import logging
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from actors.session import ray_session
+from actors.sft_job import fit, prepared
+from configs.sft import SFTRecipe
+from models.inputs import InputEncoder
+from models.tiny import TinySize, build_tiny_vlm
+from rl.jsonl import read_lines
+
+# The tower takes about a quarter of the work, as InternViT-6B does beside a 32B language model.
+SIZE = TinySize(
+    hidden=256, layers=4, mlp=768, vision_hidden=384, vision_layers=10, vision_heads=6, context=1024
+)
+BUDGET = 512
+WORDS = ("What", "is", "the", "sum", "of", "3, 5", "digits", "I see 3, 5. 3+5=8")
+WAYS: dict[str, dict[str, Any]] = {
+    "packed_and_kept": {"features": {"keep": "memory"}},
+    "packed": {},
+    "alone": {"packing": False},
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What all are given."""
+
+    folder: Path
+    batch: int
+    steps_per_epoch: int
+    epochs: int
+
+    @property
+    def chats(self) -> int:
+        return self.batch * self.steps_per_epoch
+
+    @property
+    def policy(self) -> Path:
+        return self.folder / "policy"
+
+    @property
+    def rows(self) -> Path:
+        return self.folder / "chats.jsonl"
+
+
+def make(trial: Trial) -> None:
+    """A policy, and chats whose lengths spread as those of chains do: most short, a few long."""
+    build_tiny_vlm(trial.policy, 0, SIZE)
+    rng = np.random.default_rng(0)
+    pictures = max(1, trial.chats // 2)
+    for number in range(pictures):
+        noise = rng.integers(0, 256, (SIZE.image, SIZE.image, 3), np.uint8)
+        Image.fromarray(noise).save(trial.folder / f"{number}.png")
+
+    def said(words: float) -> str:
+        return " ".join(rng.choice(WORDS, max(1, min(int(words), 60))))
+
+    with trial.rows.open("w", encoding="utf-8") as out:
+        for _ in range(trial.chats):
+            images = [f"{rng.integers(pictures)}.png" for _ in range(rng.choice([1, 1, 1, 2, 0]))]
+            asked = "<image>" * len(images) + said(rng.lognormal(2.3, 0.6))
+            row = {
+                "prompt": [{"role": "user", "content": asked}],
+                "completion": [{"role": "assistant", "content": said(rng.lognormal(3.2, 0.9))}],
+                "images": images,
+            }
+            out.write(json.dumps(row) + "\n")
+
+
+def recipe_of(trial: Trial, way: str) -> SFTRecipe:
+    """How we train, one of WAYS."""
+    changes = dict(WAYS[way])
+    learner = {
+        "zero_stage": 0,
+        "gradient_checkpointing": False,
+        "max_tokens_per_microbatch": BUDGET,
+        "packing": changes.pop("packing", True),
+        "optimizer": {"lr": 1e-4},
+    }
+    fields: dict[str, Any] = {
+        "name": way,
+        "batch": trial.batch,
+        "epochs": trial.epochs,
+        "data": {"source": str(trial.rows)},
+        "policy": {
+            "path": str(trial.policy),
+            "dtype": "float32",
+            "train": ["projector", "language"],
+        },
+        "prompt": {"max_tokens": BUDGET},
+        "learner": learner,
+        "checkpoint": {"every": 10**6},
+        "log": {"folder": str(trial.folder / "runs"), "wandb": False},
+    }
+    return SFTRecipe.model_validate(fields | changes)
+
+
+def ours(trial: Trial) -> dict[str, float]:
+    """Seconds of an epoch in each way, medians of steps."""
+    recipes = [recipe_of(trial, way) for way in WAYS]
+    encoder = InputEncoder(trial.policy, recipes[0].encoding, False)
+    with ray_session():
+        fit([prepared(recipe, encoder, "cpu") for recipe in recipes], trial.folder)
+    return {
+        recipe.name: epoch_seconds(
+            [line["seconds"] for line in read_lines(recipe.run_folder / "metrics.jsonl")], trial
+        )
+        for recipe in recipes
+    }
+
+
+def epoch_seconds(steps: Sequence[float], trial: Trial) -> float:
+    """Seconds of a median epoch, the first left out."""
+    size = trial.steps_per_epoch
+    epochs = [sum(steps[i : i + size]) for i in range(size, len(steps) - size + 1, size)]
+    return median(epochs)
+
+
+def trl(trial: Trial, micro_batch: int) -> float:
+    """Seconds of a median epoch of SFTTrainer."""
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    class Clock(TrainerCallback):
+        def __init__(self) -> None:
+            self.ends = [time.perf_counter()]
+
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            self.ends.append(time.perf_counter())
+
+    model = AutoModelForImageTextToText.from_pretrained(trial.policy, dtype=torch.float32)
+    model.model.vision_tower.requires_grad_(False)
+    rows = list(read_lines(trial.rows))
+    for row in rows:
+        row["images"] = [Image.open(trial.folder / name).convert("RGB") for name in row["images"]]
+        for message in row["prompt"]:
+            message["content"] = message["content"].replace("<image>", "")
+    clock = Clock()
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(
+            output_dir=str(trial.folder / "trl"),
+            per_device_train_batch_size=micro_batch,
+            gradient_accumulation_steps=trial.batch // micro_batch,
+            num_train_epochs=trial.epochs,
+            learning_rate=1e-4,
+            max_length=None,
+            bf16=False,
+            use_cpu=True,
+            gradient_checkpointing=False,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        ),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=AutoProcessor.from_pretrained(trial.policy),
+        callbacks=[clock],
+    )
+    trainer.train()
+    return epoch_seconds(np.diff(clock.ends).tolist(), trial)
+
+
+def in_a_process_of_its_own(trial: Trial, micro_batch: int) -> float:
+    """TRL's seconds, measured where nothing of ours has been imported or set."""
+    context = multiprocessing.get_context("spawn")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_send_trl, args=(sending, trial, micro_batch))
+    process.start()
+    sending.close()
+    try:
+        return float(receiving.recv())
+    finally:
+        process.join()
+
+
+def _send_trl(pipe: Any, trial: Trial, micro_batch: int) -> None:
+    logging.disable(logging.WARNING)
+    pipe.send(trl(trial, micro_batch))
+
+
+def measured(trial: Trial, console: Console) -> dict[str, Any]:
+    """All figures."""
+    make(trial)
+    took = {f"{way}_s": seconds for way, seconds in ours(trial).items()}
+    theirs: float | None = None
+    if importlib.util.find_spec("trl"):
+        sizes = sorted({trial.batch, max(1, trial.batch // 4)})
+        for size in sizes:
+            with console.status(f"TRL, micro-batches of {size}"):
+                took[f"trl_{size}_s"] = in_a_process_of_its_own(trial, size)
+        theirs = min(took[f"trl_{size}_s"] for size in sizes)
+    encoder = InputEncoder(trial.policy, recipe_of(trial, "packed").encoding, False)
+    chats = prepared(recipe_of(trial, "packed"), encoder, "cpu").chats
+    tokens = int(chats.lengths.sum())
+    best = took["packed_and_kept_s"]
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "chats": trial.chats,
+        "batch": trial.batch,
+        "tokens_per_epoch": tokens,
+        "longest_chat": int(chats.lengths.max()),
+        **{name.replace("_s", "_tokens_per_s"): tokens / took[name] for name in took},
+        "ratio_vs_trl": theirs / best if theirs else None,
+        "ratio_vs_trl_without_kept_features": theirs / took["packed_s"] if theirs else None,
+        "packing_gain": took["alone_s"] / took["packed_s"],
+        "feature_cache_gain": took["packed_s"] / best,
+    }
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    options.add_argument("--batch", type=int, default=32, help="chats of a step")
+    options.add_argument("--steps", type=int, default=4, help="steps of an epoch")
+    options.add_argument("--epochs", type=int, default=3, help="the first is not counted")
+    chosen = options.parse_args()
+    console = Console()
+    if importlib.util.find_spec("trl") is None:
+        console.print("trl cannot be imported, so it is left out: pip install --no-deps trl")
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Trial(Path(folder), chosen.batch, chosen.steps, chosen.epochs)
+        result = measured(trial, console)
+    chosen.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    table = Table("", "figure", title="Supervised training on this machine")
+    for name, value in result.items():
+        table.add_row(name, f"{value:,.3g}" if isinstance(value, float) else str(value))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

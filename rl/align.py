@@ -1,0 +1,44 @@
+"""Alignment of a projector with a language model: supervised passes one after another.
+
+As Skywork R1V was aligned (arXiv 2504.05599, section 2.1): all data, then the better part, then
+chains of thought; vision tower and language model stay frozen, so what the tower makes of an image
+is computed once. All passes are one Ray Train job; each starts from the weights of the one before.
+
+    python rl/align.py [recipe] [section.key=value ...] [--resume] [--dry-run] [--help]
+"""
+
+import sys
+from pathlib import Path
+
+# Python puts rl/ first, where no package of ours can be found.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from configs.load import RECIPES, load_recipe
+from configs.sft import AlignRecipe
+
+
+def main(argv: list[str]) -> None:
+    """Train as the recipe says, as one Ray Train job."""
+    command = load_recipe(argv, AlignRecipe, RECIPES / "digits_align.yaml")
+    from actors.folders import UnusableFolder
+    from actors.sft_job import TrainingFailed, sft_command
+    from rl.checkpoints import NothingToResume
+    from rl.plan import DoesNotFit
+    from rl.resume import ChangedProblems
+    from rl.row_checks import TooManyRejected
+
+    try:
+        sft_command(command)
+    except (
+        ChangedProblems,
+        DoesNotFit,
+        NothingToResume,
+        TooManyRejected,
+        TrainingFailed,
+        UnusableFolder,
+    ) as error:  # the user's to mend: no traceback
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,54 @@
+"""Makes an R1V from parts, or gives one another language model (paper, section 2.1).
+
+    python rl/assemble.py vision=FOLDER llm=FOLDER out=FOLDER [options.key=value ...] [--dry-run]
+    python rl/assemble.py base=R1V_FOLDER llm=FOLDER out=FOLDER [options.key=value ...] [--dry-run]
+
+The first writes a vision encoder, a new projector and a language model as one transformers folder;
+the second keeps the encoder and the projector of such a folder. Hub names will do for folders.
+"""
+
+import sys
+from pathlib import Path
+
+# Python puts rl/ first, where no package of ours can be found.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from configs.assembly import AssembleRecipe
+from configs.load import load_recipe
+from rl.console import CONSOLE, phase
+
+_FLAGS = {
+    "--dry-run": "Check that the parts fit, show what would be written, and stop.",
+    "--help": "Show this and stop.",
+}
+
+
+def main(argv: list[str]) -> None:
+    """Plan, and unless it is a dry run write; what does not fit is refused before anything is."""
+    command = load_recipe(argv, AssembleRecipe, None, _FLAGS)
+    from models.r1v import planned_assembly, planned_swap
+    from models.shards import plan_line, refuse_existing
+
+    recipe = command.recipe
+    try:
+        refuse_existing(recipe.out)
+        if recipe.base:
+            assembly = planned_swap(recipe.base, recipe.llm, recipe.options)
+        else:
+            assembly = planned_assembly(recipe.vision, recipe.llm, recipe.options)
+        added = len(assembly.language.added_ids)
+        CONSOLE.print(
+            f"{recipe.vision or recipe.base} and {recipe.llm}: {plan_line(assembly.plan)}, "
+            f"{added} tokens added, {assembly.config.image_seq_length} tokens a tile",
+            markup=False,
+        )
+        if command.dry_run:
+            return
+        with phase(f"writing {recipe.out}", total=len(assembly.plan)) as written:
+            assembly.write(recipe.out, lambda name: written.advance(note=name))
+    except ValueError as error:  # the user's to mend: no traceback
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,47 @@
+"""Rewrites a checkpoint from the `*ChatModel` layout of Skywork R1V and InternVL to transformers'
+InternVL, or back.
+
+    python rl/convert.py source=FOLDER out=FOLDER layout=transformers|skywork|internvl [--dry-run]
+
+Weights go from file to file, bit for bit. What the other layout cannot hold is named and refused.
+"""
+
+import sys
+from pathlib import Path
+
+# Python puts rl/ first, where no package of ours can be found.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from configs.assembly import ConvertRecipe
+from configs.load import load_recipe
+from rl.console import CONSOLE, phase
+
+_FLAGS = {
+    "--dry-run": "Check that all of it has a place, show what would be written, and stop.",
+    "--help": "Show this and stop.",
+}
+
+
+def main(argv: list[str]) -> None:
+    """Plan, and unless it is a dry run write; what has no place is refused before anything is."""
+    command = load_recipe(argv, ConvertRecipe, None, _FLAGS)
+    from models.checkpoint import planned_conversion
+    from models.shards import plan_line, refuse_existing
+
+    recipe = command.recipe
+    try:
+        refuse_existing(recipe.out)
+        conversion = planned_conversion(recipe.source, recipe.layout)
+        line = f"{recipe.source} as {recipe.layout}: {plan_line(conversion.plan)}"
+        for text in (line, *conversion.notes):
+            CONSOLE.print(text, markup=False)
+        if command.dry_run:
+            return
+        with phase(f"writing {recipe.out}", total=len(conversion.plan)) as written:
+            conversion.write(recipe.out, recipe.shard_gib, lambda name: written.advance(note=name))
+    except ValueError as error:  # the user's to mend: no traceback
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

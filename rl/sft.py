@@ -1,0 +1,45 @@
+"""Supervised fine-tuning on chats with images, as a Ray Train job.
+
+Each worker is a DeepSpeed rank. Step s takes the next `batch` chats of an order that seed and step
+alone decide; every rank works the plan out for itself and packs its share into rows of
+`learner.max_tokens_per_microbatch` tokens; the loss is the mean over all trained tokens of the
+step. The loop is rl/supervised.py.
+
+    python rl/sft.py [recipe] [section.key=value ...] [--resume] [--dry-run] [--help]
+"""
+
+import sys
+from pathlib import Path
+
+# Python puts rl/ first, where no package of ours can be found.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from configs.load import RECIPES, load_recipe
+from configs.sft import SFTRecipe
+
+
+def main(argv: list[str]) -> None:
+    """Train as the recipe says, as one Ray Train job."""
+    command = load_recipe(argv, SFTRecipe, RECIPES / "digits_sft.yaml")
+    from actors.folders import UnusableFolder
+    from actors.sft_job import TrainingFailed, sft_command
+    from rl.checkpoints import NothingToResume
+    from rl.plan import DoesNotFit
+    from rl.resume import ChangedProblems
+    from rl.row_checks import TooManyRejected
+
+    try:
+        sft_command(command)
+    except (
+        ChangedProblems,
+        DoesNotFit,
+        NothingToResume,
+        TooManyRejected,
+        TrainingFailed,
+        UnusableFolder,
+    ) as error:  # the user's to mend: no traceback
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

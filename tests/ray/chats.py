@@ -1,0 +1,78 @@
+"""Small chat sets, text and images mixed, and recipes that learn from them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from actors.sft_job import fit, prepared
+from configs.sft import SFTRecipe
+from models.inputs import InputEncoder
+from rl.jsonl import read_lines
+from tests.ray.system import problem
+
+IMAGES = 7
+
+
+def chat_file(folder: Path, chats: int) -> Path:
+    """JSONL of chats with no, one or two pictures, the first few of text alone."""
+    pictures = folder / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    for number in range(IMAGES):
+        (pictures / f"{number}.png").write_bytes(problem(number).images[0])
+    path = folder / f"chats_{chats}.jsonl"
+    with path.open("w") as out:
+        for i in range(chats):
+            count = i % 3
+            asked = "<image>" * count + "What is the sum of 3, 5" + ", 1" * (i % 5) + "?"
+            said = f"<think>I see 3, 5. 3+5=8</think>\\boxed{{{i}}}"
+            row = {
+                "messages": [
+                    {"role": "user", "content": asked},
+                    {"role": "assistant", "content": said},
+                ],
+                "images": [f"pictures/{(i + j) % IMAGES}.png" for j in range(count)],
+            }
+            out.write(json.dumps(row) + "\n")
+    return path
+
+
+def sft_recipe(policy: Path, folder: Path, **changes: Any) -> SFTRecipe:
+    """A recipe on 22 chats, 3 steps long, that leaves its run in `folder`."""
+    fields: dict[str, Any] = {
+        "name": "tested",
+        "batch": 8,
+        "data": {"source": str(chat_file(folder, 22))},
+        "policy": {
+            "path": str(policy),
+            "dtype": "float32",
+            "train": ["projector", "language"],
+        },
+        "prompt": {"max_tokens": 128},
+        "log": {"folder": str(folder / "runs"), "wandb": False},
+    }
+    learner = {
+        "gradient_checkpointing": False,
+        "max_tokens_per_microbatch": 128,
+        "optimizer": {"lr": 1e-3, "max_grad_norm": 0.5},
+    }
+    learner |= changes.pop("learner", {})
+    return SFTRecipe.model_validate(fields | {"learner": learner} | changes)
+
+
+def train_all(recipes: list[SFTRecipe], folder: Path) -> None:
+    """All of them by the same workers, one after another."""
+    first = recipes[0]
+    encoder = InputEncoder(first.policy.path, first.encoding, False)
+    fit([prepared(recipe, encoder, "cpu") for recipe in recipes], folder)
+
+
+def figures(recipe: SFTRecipe, name: str) -> list[float]:
+    """A figure of each step."""
+    return [line[name] for line in read_lines(recipe.run_folder / "metrics.jsonl")]
+
+
+def seen(run: Path) -> list[list[int]]:
+    """The rows that each step has learned from."""
+    lines = list(read_lines(run / "seen.jsonl"))
+    assert [line["step"] for line in lines] == list(range(len(lines)))
+    return [line["rows"] for line in lines]
