@@ -68,10 +68,8 @@ def sft_run(recipe: SFTRecipe | AlignRecipe, resume: bool = False) -> Path:
     check_outlives_job(recipe.run_folder)
     if resume:
         _check_resume(runs)
-    if not resume:
-        aside = set_aside(recipe.run_folder)
-        if aside is not None:
-            CONSOLE.print(f"an older run of this name now lies in {aside}")
+    elif (aside := set_aside(recipe.run_folder)) is not None:
+        CONSOLE.print(f"an older run of this name now lies in {aside}")
     save_recipe(recipe, recipe.run_folder)
     # Passes change the projector, and never the processor.
     policy = recipe.policy
@@ -183,7 +181,8 @@ def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
     try:
         fitted = pool.submit(trainer.fit)
         for job in jobs:
-            _show(job, fitted)
+            if not (fitted.done() and fitted.exception()):
+                _show(job, fitted)
         why = fitted.result().return_value
     finally:
         pool.shutdown(wait=False)  # where this is interrupted, the session's end is its end

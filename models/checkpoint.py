@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoProcessor, AutoTokenizer, InternVLConfig
+from transformers import AutoProcessor, InternVLConfig
 
 from models.chat_template import IMAGE_TOKEN, placing_images, without_images
 from models.language import SPECIAL_TOKENS
@@ -21,6 +21,7 @@ from models.processor import (
     image_settings,
     pixel_statistics,
     processor,
+    true_tokenizer,
 )
 from models.r1v import HEAD, check_shapes
 from models.shards import GIB, Planned, Shards, copy_files, local_folder, write_shards
@@ -30,6 +31,7 @@ from models.skywork_config import (
     KINDS,
     as_chat_config,
     as_transformers_config,
+    is_chat,
     tiles_of,
 )
 from models.skywork_names import Unmapped, as_chat, as_transformers, on_disk
@@ -68,7 +70,8 @@ class Conversion:
         """Write it as the folder `out`, whole or not at all; `written` hears of each tensor."""
         with aside_of(out) as aside:
             self.settings(aside)
-            copy_files(self.folder, aside, [_GENERATION])
+            code = [file.name for file in self.folder.glob("*.py")]
+            copy_files(self.folder, aside, [_GENERATION, *code])
             write_shards(aside, self.plan, int(shard_gib * GIB), written)
 
 
@@ -82,18 +85,18 @@ def planned_conversion(source: Path | str, layout: str) -> Conversion:
     folder = local_folder(source)
     raw = json.loads((folder / "config.json").read_text("utf-8"))
     kind = raw.get("model_type")
-    is_chat = kind in CHAT_TYPES or raw.get("architectures", [""])[0].endswith("ChatModel")
-    if not is_chat and kind != "internvl":
+    theirs = is_chat(raw)
+    if not theirs and kind != "internvl":
         raise ValueError(
             f"{source} is a {kind!r} model; only transformers' internvl, with InternVL's own "
             f"vision encoder, and the *ChatModel layout ({', '.join(CHAT_TYPES)}) are converted"
         )
-    if is_chat == (layout != "transformers"):
+    if theirs == (layout != "transformers"):
         raise ValueError(
             f"{source} has the layout of {kind!r}, so layout={layout} asks for nothing new; ask "
-            f"for {'transformers' if is_chat else 'skywork or internvl'}"
+            f"for {'transformers' if theirs else 'skywork or internvl'}"
         )
-    return _to_transformers(folder, raw) if is_chat else _to_chat(folder, layout)
+    return _to_transformers(folder, raw) if theirs else _to_chat(folder, layout)
 
 
 def _to_transformers(folder: Path, raw: Mapping[str, Any]) -> Conversion:
@@ -144,6 +147,12 @@ def _to_chat(folder: Path, layout: str) -> Conversion:
             "preprocessor_config.json, but engines take ImageNet's for this layout"
         )
 
+    if "auto_map" not in raw:
+        notes.append(
+            "no auto_map: transformers and vLLM read this layout's config.json by the code that "
+            "published checkpoints bring; copy their *.py files and auto_map"
+        )
+
     def settings(out: Path) -> None:
         (out / "config.json").write_text(json.dumps(raw, indent=2) + "\n", "utf-8")
         copy_files(folder, out, _TOKENIZER_FILES)
@@ -156,7 +165,7 @@ def _to_chat(folder: Path, layout: str) -> Conversion:
 
 def _tokenizer(folder: Path, text: Any) -> Any:
     """The tokenizer of a checkpoint in the chat layout, as transformers' processor wants it."""
-    known = AutoTokenizer.from_pretrained(folder, config=text)
+    known = true_tokenizer(folder, text)
     held = known.get_vocab()
     video = next((token for token in _VIDEO_TOKENS if token in held), None)
     if video is None and max(held.values()) + 1 < text.vocab_size:
@@ -170,4 +179,4 @@ def _tokenizer(folder: Path, text: Any) -> Any:
     missing = sorted(token for token in special.values() if token not in held and token != video)
     if missing:
         raise Unmapped(f"the tokenizer of {folder} lacks {', '.join(missing)}")
-    return AutoTokenizer.from_pretrained(folder, config=text, extra_special_tokens=special)
+    return true_tokenizer(folder, text, extra_special_tokens=special)

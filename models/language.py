@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 
 from models.chat_template import IMAGE_TOKEN, placing_images
+from models.processor import true_tokenizer
 from models.shards import Planned, Shards, local_folder
 
 FAMILIES = ("qwen2", "qwen3", "llama")
@@ -117,14 +118,14 @@ def read_language(source: Path | str) -> Language:
         raise ValueError(
             f"{source} has no {_EMBEDDINGS}; save the model with its head (AutoModelForCausalLM)"
         )
-    known = AutoTokenizer.from_pretrained(folder)
+    known = true_tokenizer(folder)
     before = known.get_vocab()
     if not known.chat_template:
         raise ValueError(
             f"the tokenizer of {source} has no chat template; save one as chat_template.jinja in "
             "the model's folder"
         )
-    tokenizer = AutoTokenizer.from_pretrained(folder, extra_special_tokens=SPECIAL_TOKENS)
+    tokenizer = true_tokenizer(folder, extra_special_tokens=SPECIAL_TOKENS)
     added = {tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS.values()}
     added -= set(before.values())
     config.vocab_size = max(config.vocab_size, max(tokenizer.get_vocab().values()) + 1)

@@ -39,6 +39,13 @@ _LLM_CLASSES = {
     "llama": "LlamaForCausalLM",
 }
 
+
+def is_chat(raw: Mapping[str, Any]) -> bool:
+    """Whether a config.json is one of the chat layout."""
+    names = raw.get("architectures") or [""]
+    return raw.get("model_type") in CHAT_TYPES or names[0].endswith("ChatModel")
+
+
 # Theirs, ours, and the value that theirs has where its config.json is silent.
 _VISION: tuple[tuple[str, str, Any], ...] = (
     ("hidden_size", "hidden_size", 3200),

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel, InternVLVisionConfig
 
 from models.processor import image_settings, pixel_statistics
 from models.shards import Planned, Shards, local_folder
-from models.skywork_config import CHAT_TYPES, VISION_TYPE, vision_config
+from models.skywork_config import VISION_TYPE, is_chat, vision_config
 from models.skywork_names import tower_as_transformers
 
 FOLD = 2
@@ -31,6 +31,8 @@ class Tower:
     """What is taken from each colour of a pixel in [0, 1]."""
     std: tuple[float, ...]
     """What it is then divided by."""
+    tokens: int
+    """States it makes of a tile: one a patch, and a CLS token before them where it has one."""
 
     @property
     def image_size(self) -> int:
@@ -45,8 +47,7 @@ class Tower:
     @property
     def has_cls(self) -> bool:
         """Whether a token that is no patch comes first."""
-        names = [name for name in self.plan if "position_embedding" in name]
-        return self.plan[names[0]].shape[-2] == self.grid**2 + 1
+        return self.tokens == self.grid**2 + 1
 
 
 def read_tower(source: Path | str, normalise: str) -> Tower:
@@ -56,21 +57,27 @@ def read_tower(source: Path | str, normalise: str) -> Tower:
         normalise: "tower" for the pixel statistics in its own folder, if any; "imagenet".
 
     Raises:
-        ValueError: weights are missing, it has no learned place for each patch of a square tile,
-            or its grid of patches cannot be folded.
+        ValueError: weights are missing, its tiles are not square, it makes more of one than a state
+            a patch and a CLS token, or its grid of patches cannot be folded.
     """
     folder = local_folder(source)
     shards = Shards(folder)
     raw = json.loads((folder / "config.json").read_text("utf-8"))
-    if raw["model_type"] == VISION_TYPE:
+    if raw.get("model_type") == VISION_TYPE:
         config, plan = vision_config(raw), tower_as_transformers(shards, "")
-    elif raw["model_type"] in CHAT_TYPES:
+    elif is_chat(raw):
         config = vision_config(raw["vision_config"])
         plan = tower_as_transformers(shards, "vision_model.")
     else:
         config, plan = _of_transformers(folder, shards)
+    missing = [name for name in ("image_size", "patch_size") if not hasattr(config, name)]
+    if missing:
+        raise ValueError(
+            f"{source} is a {config.model_type!r} encoder without {' and '.join(missing)}; take "
+            "one that sees square tiles, such as InternViT, SigLIP or CLIP"
+        )
     settings = image_settings(folder) if normalise == "tower" else {}
-    tower = Tower(config, plan, *pixel_statistics(settings))
+    tower = Tower(config, plan, *pixel_statistics(settings), _tokens(config))
     _check_grid(tower, source)
     return tower
 
@@ -98,11 +105,19 @@ def expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
+def _tokens(config: Any) -> int:
+    """States that the encoder makes of a tile; it is run on shapes alone."""
+    side = _side(config.image_size, "image_size")
+    with torch.device("meta"), torch.no_grad():
+        tile = torch.empty(1, config.num_channels, side, side)
+        return AutoModel.from_config(config)(pixel_values=tile).last_hidden_state.shape[1]
+
+
 def _check_grid(tower: Tower, source: Path | str) -> None:
-    if not any("position_embedding" in name for name in tower.plan):
+    if tower.tokens - tower.grid**2 not in (0, 1):
         raise ValueError(
-            f"{source} is a {tower.config.model_type!r} encoder without learned places of "
-            "patches; take an InternViT, SigLIP or CLIP"
+            f"{source} makes {tower.tokens} states of {tower.grid} x {tower.grid} patches; there "
+            "may be one a patch, and one before them"
         )
     if tower.grid % FOLD:
         raise ValueError(

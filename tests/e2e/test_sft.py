@@ -152,7 +152,6 @@ def test_a_dry_run_shows_recipe_and_workers_and_starts_nothing(bench: Bench) -> 
     [
         (["learner.ranks=999"], "999 learner x 1"),
         (["--resume"], "holds no whole checkpoint"),
-        (["data.source=/nowhere.jsonl"], "nowhere.jsonl"),
     ],
 )
 def test_what_cannot_run_is_refused_at_the_door(bench: Bench, words: list[str], told: str) -> None:

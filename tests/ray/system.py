@@ -93,7 +93,7 @@ class System:
         self.rollouts = actors.rollouts
         self.engines = actors.pools.engines
         self.folder = folder
-        self.encoder = InputEncoder(folder, recipe(folder).prompt, False)
+        self.encoder = InputEncoder(folder, recipe(folder).prompt, trust_remote_code=True)
         self.version = 0
         self._start = spare / "start"
         self._exports = spare / "exports"

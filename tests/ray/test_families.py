@@ -62,7 +62,7 @@ def taught(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     recipes: dict[str, SFTRecipe] = {}
     for family in ("qwen2.5-vl", "llava"):
         FAMILIES[family](folder / family)
-        learner = {"zero_stage": 3, "ranks": 2}
+        learner = {"zero_stage": 3, "ranks": 2, "optimizer": {"lr": 1e-3, "warmup_share": 0.0}}
         recipes[family] = sft_recipe(folder / family, folder, name=family, steps=1, learner=learner)
     train_all(list(recipes.values()), folder)
     return recipes

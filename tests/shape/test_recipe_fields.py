@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from configs.assembly import AssembleRecipe, ConvertRecipe
 from configs.fields import known_fields
 from configs.schema import GRPORecipe
 from configs.sft import AlignRecipe, SFTRecipe
 
 ROOT = Path(__file__).parents[2]
-RECIPES = (GRPORecipe, SFTRecipe, AlignRecipe)
+RECIPES = (AssembleRecipe, ConvertRecipe, GRPORecipe, SFTRecipe, AlignRecipe)
 READERS = ("rl", "actors", "models", "rewards")
 
 

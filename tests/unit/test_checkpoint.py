@@ -90,6 +90,17 @@ def test_both_names_of_the_layout_are_written_and_read(
     assert same_bits(weights(back), theirs.tensors)
 
 
+def test_code_that_a_checkpoint_brings_comes_back(tmp_path: Path) -> None:
+    code = {"AutoConfig": "configuration_skywork_chat.SkyworkChatConfig"}
+    build_chat_model(tmp_path / "chat", auto_map=code)
+    (tmp_path / "chat" / "configuration_skywork_chat.py").write_text("# theirs\n")
+    ours = convert(tmp_path / "chat", tmp_path / "ours", "transformers")
+    assert "auto_map" not in config_of(ours)
+    back = convert(ours, tmp_path / "back", "skywork")
+    assert config_of(back)["auto_map"] == code
+    assert (back / "configuration_skywork_chat.py").read_text() == "# theirs\n"
+
+
 def test_image_tokens_are_looked_up_by_string(tmp_path: Path) -> None:
     theirs = build_chat_model(tmp_path / "chat")
     ours = convert(tmp_path / "chat", tmp_path / "ours", "transformers")

@@ -1,5 +1,6 @@
 """An assembled model is its parts: each says what it said alone."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText, AutoProcessor, InternVLProcessor
+from tokenizers import Tokenizer
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    InternVLProcessor,
+)
 
 from configs.assembly import AssembleOptions
 from models.r1v import assemble, swap
@@ -151,6 +158,21 @@ def test_a_picture_becomes_a_token_for_each_four_patches_of_each_tile(tmp_path: 
     blank = (1.0 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
     torch.testing.assert_close(made["pixel_values"][0, :, 0, 0], blank)
     assert loaded(folder)(**made).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("named", ["LlamaTokenizerFast", "Qwen2Tokenizer", "TokenizersBackend"])
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_text_is_cut_as_tokenizer_json_says_whatever_class_the_folder_names(
+    tmp_path: Path, family: str, named: str
+) -> None:
+    build_internvit(tmp_path / "eye")
+    build_llm(tmp_path / "llm", family)
+    file = tmp_path / "llm" / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"tokenizer_class": named}))
+    tokenizer = AutoTokenizer.from_pretrained(put_together(tmp_path))
+    right = Tokenizer.from_file(str(tmp_path / "llm" / "tokenizer.json"))
+    text = "  <think>\nNa\u00efve: 3+5=8, don't.</think>\n\n\u4e09"
+    assert tokenizer(text, add_special_tokens=False)["input_ids"] == right.encode(text).ids
 
 
 def test_a_swap_keeps_encoder_and_projector_and_speaks_as_the_new_model(tmp_path: Path) -> None:
