@@ -10,7 +10,7 @@ from actors.folders import check_outlives_job
 from actors.gauges import Gauges
 from actors.preflight import preflight
 from actors.session import ray_session
-from actors.warm_start import blank_policy, cached_policy, make_start_policy
+from actors.start_policy import blank_policy, cached_policy, make_start_policy
 from configs.load import SAVED_AS, Command, save_recipe
 from configs.schema import DataConfig, GRPORecipe
 from models.inputs import InputEncoder
@@ -47,12 +47,12 @@ def grpo_run(command: Command[GRPORecipe], train: Train) -> None:
             if aside is not None:
                 CONSOLE.print(f"an older run of this name now lies in {aside}")
         save_recipe(recipe, recipe.run_folder)
-        problems, folder = _problems_and_policy(recipe, device)
+        problems, folder = _problems_and_policy(recipe)
         with _started(recipe, folder, device) as actors:
             _train(recipe, train, problems, folder, actors, (checkpoints, newest))
 
 
-def _problems_and_policy(recipe: GRPORecipe, device: Device) -> tuple[ProblemSet, Path]:
+def _problems_and_policy(recipe: GRPORecipe) -> tuple[ProblemSet, Path]:
     """The training problems, and the folder of the start policy, made where there is none."""
     made = cached_policy(recipe)
     folder = Path(recipe.policy.path or made)
@@ -61,7 +61,7 @@ def _problems_and_policy(recipe: GRPORecipe, device: Device) -> tuple[ProblemSet
     problems = _open(recipe, recipe.data, encoder, "rejected.jsonl")
     check_rewards(recipe.reward, problems.first(1)[0])
     if blank:
-        make_start_policy(recipe, problems, encoder, device)
+        make_start_policy(recipe)
     return problems, folder
 
 

@@ -17,13 +17,14 @@ from configs.load import SAVED_AS, Command, save_recipe
 from configs.sft import AlignRecipe, ChatDataConfig, SFTRecipe
 from models.features import check_kind
 from models.inputs import InputEncoder
+from rl.cache import cache_folder
 from rl.chats import ChatIndex, ChatSet
 from rl.checkpoints import Checkpoints
 from rl.console import CONSOLE, phase
-from rl.digits import cache_folder
 from rl.follow import Follower
 from rl.plan import Device, DoesNotFit, check_room, device_of, planned_ranks
 from rl.resume import check_same_problems
+from rl.row_checks import TooManyRejected
 from rl.run_log import set_aside, tell_evaluation, tell_step
 from rl.run_view import SFT
 from rl.supervised import SFTJob, finished
@@ -53,7 +54,7 @@ def sft_run(recipe: SFTRecipe | AlignRecipe, resume: bool = False) -> Path:
 
     Raises:
         ChangedProblems: the run to resume saw other chats than the recipe would show.
-        DoesNotFit: the cluster lacks what the recipe asks for.
+        DoesNotFit: the cluster, the policy or the data lack what the recipe asks for.
         NothingToResume: there is no whole checkpoint to resume from.
         TooManyRejected: too many of the rows cannot be used.
         TrainingFailed: the job ended before its time.
@@ -104,13 +105,14 @@ def _check_resume(runs: Sequence[SFTRecipe]) -> None:
 
 
 def _check_policy(recipe: SFTRecipe | AlignRecipe) -> None:
-    """DoesNotFit where the policy cannot do what the recipe asks of it."""
-    if recipe.features.keep == "off":
-        return
+    """DoesNotFit where there is no policy, or it cannot do what the recipe asks of it."""
     policy = recipe.policy
-    config = AutoConfig.from_pretrained(policy.path, trust_remote_code=policy.trust_remote_code)
     try:
-        check_kind(config.model_type)
+        config = AutoConfig.from_pretrained(policy.path, trust_remote_code=policy.trust_remote_code)
+        if recipe.features.keep != "off":
+            check_kind(config.model_type)
+    except OSError as error:
+        raise DoesNotFit(f"policy.path={policy.path!r} cannot be read: {error}") from None
     except ValueError as error:
         raise DoesNotFit(str(error)) from None
 
@@ -120,13 +122,18 @@ def prepared(run: SFTRecipe, encoder: InputEncoder, device: Device) -> SFTJob:
     save_recipe(run, run.run_folder)
 
     def index(data: ChatDataConfig, rejected: str) -> ChatIndex:
-        found = ChatSet.open(
-            data,
-            measure=encoder.measure_chat,
-            max_tokens=run.prompt.max_tokens,
-            rejected=run.run_folder / rejected,
-            seed=run.seed,
-        )
+        try:
+            found = ChatSet.open(
+                data,
+                measure=encoder.measure_chat,
+                max_tokens=run.prompt.max_tokens,
+                rejected=run.run_folder / rejected,
+                seed=run.seed,
+            )
+        except TooManyRejected:
+            raise
+        except ValueError as error:  # no such source or column, or no format that is known
+            raise DoesNotFit(str(error)) from error
         return found.index
 
     held_out = run.evaluation.data

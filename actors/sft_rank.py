@@ -96,7 +96,7 @@ class SFTRank:
             seen += pack.pack
             samples += self._logged(pack, logprobs_N.detach(), len(samples))
         skipped, grad_norm = self._engine.step()
-        found, met = self._features.take_counts() if self._features else (0, 0)
+        found, met = self._features.counts if self._features else (0, 0)
         times = [float(seen.count(i)) for i in range(len(share.window))]
         loss_mean, found, met, *marks = self._summed([loss_sum.item(), found, met, *times])
         _check_seen(step, marks)

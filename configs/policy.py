@@ -32,7 +32,7 @@ class PolicyConfig(Strict):
     """The model that learns."""
 
     path: str = ""
-    """Folder or hub name of a transformers checkpoint; empty: the warm start makes one."""
+    """Folder or hub name of a transformers checkpoint; empty: `start` makes one."""
     train: tuple[Part, ...] = ("vision", "projector", "language")
     """Parts that learn; the others stay frozen."""
     lora: LoraConfig | None = None

@@ -19,6 +19,7 @@ from configs.policy import PolicyConfig
 from configs.rewards import RewardConfig
 from configs.rollout import RolloutConfig, SyncConfig
 from configs.strict import Strict
+from configs.tiny import TinyPathConfig
 
 _SHARED_WITH_A_LEARNER = 0.6
 """Most of a GPU's memory that an engine may take beside a learner rank."""
@@ -164,17 +165,6 @@ class CheckpointConfig(Strict):
     """Newest checkpoints kept."""
 
 
-class WarmStartConfig(Strict):
-    """The supervised start of the laptop policy, made when `policy.path` is empty."""
-
-    steps: PositiveInt = 1000
-    """Updates."""
-    batch: PositiveInt = 24
-    """Problems an update, each taught twice: with a chain of thought and without."""
-    lr: PositiveFloat = 2e-3
-    """Peak learning rate of one cosine."""
-
-
 class LogConfig(Strict):
     """Where a run leaves its traces."""
 
@@ -213,7 +203,7 @@ class GRPORecipe(Strict):
     preflight: PreflightConfig = PreflightConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
-    warm_start: WarmStartConfig | None = None
+    start: TinyPathConfig | None = None
     """How to make a start policy when `policy.path` is empty; null: it must be set."""
     log: LogConfig = LogConfig()
 
@@ -221,14 +211,14 @@ class GRPORecipe(Strict):
     def _policy_has_a_source(self) -> Self:
         if self.policy.path:
             return self
-        if self.warm_start is None:
+        if self.start is None:
             raise ValueError(
-                "policy.path is empty and there is no warm_start section: name a checkpoint "
+                "policy.path is empty and there is no start section: name a checkpoint "
                 "folder or hub name in policy.path"
             )
         if self.data.source not in ("digits", "digits-text"):
             raise ValueError(
-                f"policy.path is empty, and a warm start teaches the built-in data sets only, not "
+                f"policy.path is empty, and a start policy is made for the built-in data only, not "
                 f"data.source={self.data.source!r}: name a checkpoint in policy.path"
             )
         return self

@@ -211,7 +211,8 @@ class PassConfig(Strict):
     data: ChatDataConfig
     """Chats to learn from."""
     lr: PositiveFloat | None = None
-    """Peak learning rate; null: 2e-4 in the first pass, 4e-5 later (paper, section 2.1)."""
+    """Peak learning rate; null: 2e-4 in the first pass (paper, section 2.1), and in later ones
+    learner.optimizer.lr."""
     epochs: PositiveFloat = 1.0
     """Times that each chat is seen (paper, section 2.1: 1)."""
     steps: PositiveInt | None = None
@@ -233,7 +234,7 @@ class AlignRecipe(SupervisedRecipe):
             name: getattr(self, name) for name in SupervisedRecipe.model_fields
         }
         for number, one in enumerate(self.passes, start=1):
-            lr = one.lr or (2e-4 if number == 1 else 4e-5)
+            lr = one.lr or (2e-4 if number == 1 else self.learner.optimizer.lr)
             optimizer = self.learner.optimizer.model_copy(update={"lr": lr})
             before = {"path": str(made[-1].policy_folder)} if made else {}
             own: dict[str, Any] = {

@@ -9,6 +9,7 @@ import copy
 import hashlib
 import os
 import threading
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,7 +151,7 @@ class DiskFeatures:
             if feature.nbytes > self._room:
                 return
             self._room -= feature.nbytes
-        aside = self._folder / f".{key}.{os.getpid()}"
+        aside = self._folder / f".{key}.{uuid.uuid4().hex}"  # process ids repeat across nodes
         save_file({FEATURES: feature.contiguous()}, aside)
         aside.rename(self._folder / key)
 
@@ -180,12 +181,11 @@ class FeatureCache:
         made = self._computed(missing)
         return {FEATURES: torch.cat([made[key] if key in made else kept[key] for key in keys])}
 
-    def take_counts(self) -> tuple[int, int]:
-        """(found, met) images since the last call."""
+    @property
+    def counts(self) -> tuple[int, int]:
+        """(found, met) images so far."""
         with self._lock:
-            counts = self._found, self._met
-            self._found, self._met = 0, 0
-        return counts
+            return self._found, self._met
 
     def _key(self, image: bytes | str) -> str:
         content = Path(image).read_bytes() if isinstance(image, str) else image

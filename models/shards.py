@@ -58,9 +58,11 @@ def local_folder(source: Path | str) -> Path:
     """The folder meant by a path or a hub name, fetched from the hub where it is one.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is neither, or holds no config.json.
     """
     if Path(source).is_dir():
+        if not (Path(source) / "config.json").is_file():
+            raise ValueError(f"{source} holds no config.json; name the folder of a checkpoint")
         return Path(source)
     try:
         return Path(snapshot_download(str(source), allow_patterns=list(_WANTED)))

@@ -8,23 +8,25 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import AddedToken, pre_tokenizers, trainers
+from torch import Tensor
 from transformers import (
     GenerationConfig,
     GotOcr2ImageProcessor,
     InternVLConfig,
     InternVLForConditionalGeneration,
-    InternVLProcessor,
-    InternVLVideoProcessor,
     InternVLVisionConfig,
+    InternVLVisionModel,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen2Tokenizer,
 )
 
-from rl.digits import SENTENCES
-from rl.warm_targets import EXAMPLES
+from models.processor import image_processor, processor
+from rl.digit_talk import EXAMPLES, SENTENCES
 
 IMAGE_TOKEN = "<IMG_CONTEXT>"
 _START, _END, _PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
@@ -97,44 +99,40 @@ def build_tiny_vlm(folder: Path, seed: int, size: TinySize | None = None) -> Non
     size = size or TinySize()
     tokenizer = tiny_tokenizer()
     config = InternVLConfig(
-        vision_config=InternVLVisionConfig(
-            hidden_size=size.vision_hidden,
-            num_hidden_layers=size.vision_layers,
-            num_attention_heads=size.vision_heads,
-            intermediate_size=4 * size.vision_hidden,
-            image_size=(size.image, size.image),
-            patch_size=(size.patch, size.patch),
-            attention_bias=True,
-            initializer_range=_INIT,
-            layer_scale_init_value=1.0,  # the usual 0.1 is for towers of dozens of layers
-        ),
+        vision_config=_vision_config(size),
         text_config=_text_config(size, tokenizer),
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
         image_seq_length=size.image_tokens,
         downsample_ratio=0.5,
         tie_word_embeddings=True,
     )
-    processor = InternVLProcessor(
-        image_processor=GotOcr2ImageProcessor(
-            size={"height": size.image, "width": size.image},
-            crop_to_patches=True,
-            max_patches=1,
-            image_mean=[_PAPER] * 3,
-            image_std=[_INK] * 3,
-        ),
-        tokenizer=tokenizer,
-        video_processor=InternVLVideoProcessor(size={"height": size.image, "width": size.image}),
-        image_seq_length=size.image_tokens,
-        chat_template=CHAT_TEMPLATE,
-    )
+    images = tiny_image_processor(size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = InternVLForConditionalGeneration(config)
-        # transformers starts places at zero; told apart from the first step, they are learned from.
-        torch.nn.init.normal_(model.model.vision_tower.embeddings.position_embeddings, std=0.5)
+        _tell_places_apart(model.model.vision_tower)
     model.generation_config = _generation_config(tokenizer)
     model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    processor(images, tokenizer, size.image_tokens, CHAT_TEMPLATE).save_pretrained(folder)
+
+
+def tiny_tower(size: TinySize) -> InternVLVisionModel:
+    """An untrained vision tower, drawn from torch's random state."""
+    tower = InternVLVisionModel(_vision_config(size))
+    _tell_places_apart(tower)
+    return tower
+
+
+def tiny_image_processor(size: TinySize) -> GotOcr2ImageProcessor:
+    """Makes one tile of any picture."""
+    return image_processor(size.image, (1, 1), (_PAPER,) * 3, (_INK,) * 3)
+
+
+def tiny_pixels(pictures: NDArray[np.uint8]) -> Tensor:
+    """What that processor makes of grey pictures uint8 [N, S, S] of a tile's size, but in one go:
+    float32 [N, 3, S, S]."""
+    grey = (torch.from_numpy(pictures).float() / 255 - _PAPER) / _INK
+    return grey[:, None].repeat(1, 3, 1, 1)
 
 
 def build_tiny_text(folder: Path, seed: int, size: TinySize | None = None) -> None:
@@ -188,6 +186,25 @@ def tiny_tokenizer() -> Qwen2Tokenizer:
     tokenizer.add_tokens([AddedToken(_START, special=True)])
     tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in _THINK])
     return tokenizer
+
+
+def _vision_config(size: TinySize) -> InternVLVisionConfig:
+    return InternVLVisionConfig(
+        hidden_size=size.vision_hidden,
+        num_hidden_layers=size.vision_layers,
+        num_attention_heads=size.vision_heads,
+        intermediate_size=4 * size.vision_hidden,
+        image_size=(size.image, size.image),
+        patch_size=(size.patch, size.patch),
+        attention_bias=True,
+        initializer_range=_INIT,
+        layer_scale_init_value=1.0,  # the usual 0.1 is for towers of dozens of layers
+    )
+
+
+def _tell_places_apart(tower: InternVLVisionModel) -> None:
+    """transformers starts places at zero; told apart from the first step, they are learned from."""
+    torch.nn.init.normal_(tower.embeddings.position_embeddings, std=0.5)
 
 
 def _text_config(size: TinySize, tokenizer: Qwen2Tokenizer) -> Qwen2Config:

@@ -10,11 +10,9 @@ Q the side of a quadrant.
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -23,28 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rl import digit_talk
+from rl.cache import cache_folder, made_once
+from rl.digit_talk import MOST_DIGITS, NUM_WORDINGS, sum_question
+
 Split = Literal["train", "test"]
 Floats = NDArray[np.float32]
 SPLITS: tuple[Split, ...] = ("train", "test")
 NAMES: tuple[str, ...] = ("digits", "digits-text")
-MOST_DIGITS = 4
+EMPTY = 10
+"""Label of a quadrant without a digit."""
 _CHUNK = 512
-
-_IMAGE_QUESTIONS = (
-    "What is the sum of the digits?",
-    "What do the digits add up to?",
-    "Add up the digits.",
-)
-_TEXT_QUESTIONS = (
-    "What is the sum of {}?",
-    "What do {} add up to?",
-    "Add up {}.",
-)
-SENTENCES: tuple[str, ...] = (
-    *_IMAGE_QUESTIONS,
-    *(question.format("3, 5, 9") for question in _TEXT_QUESTIONS),
-)
-"""Every question's wording, for whoever builds a tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +89,7 @@ def dataset_path(name: str, split: str, drawing: Drawing | None = None) -> Path:
         raise ValueError(f"data set {name!r} has no split {split!r}; the splits are {SPLITS}")
     drawing = drawing or Drawing()
     folder = cache_folder() / "data" / f"{name}-{_fingerprint(drawing)}"
-    if not folder.is_dir():
-        _write(folder, name, drawing)
-    return folder / f"{split}.parquet"
-
-
-def cache_folder() -> Path:
-    """Where everything made once lies: $R1V_CACHE, or ~/.cache/r1v-ray."""
-    return Path(os.environ.get("R1V_CACHE", "~/.cache/r1v-ray")).expanduser()
+    return made_once(folder, lambda aside: _write(aside, name, drawing)) / f"{split}.parquet"
 
 
 def rows(name: str, split: Split, drawing: Drawing) -> dict[str, list[Any]]:
@@ -121,12 +101,12 @@ def rows(name: str, split: Split, drawing: Drawing) -> dict[str, list[Any]]:
         drawing = _calmer(drawing)
     counts_N = rng.integers(2, MOST_DIGITS + 1, size=num)
     picks_ND = rng.integers(0, len(scans), size=(num, MOST_DIGITS))
-    wordings_N = rng.integers(0, len(_IMAGE_QUESTIONS), size=num)
+    wordings_N = rng.integers(0, NUM_WORDINGS, size=num)
     digits = [labels[picks_ND[n, : counts_N[n]]].tolist() for n in range(num)]
     columns: dict[str, list[Any]] = {
         "id": [f"{name}-{split}-{n}" for n in range(num)],
         "question": [
-            _question(name, int(wording), shown)
+            sum_question(shown, int(wording), pictured=name == "digits")
             for wording, shown in zip(wordings_N, digits, strict=True)
         ],
         "answer": [str(sum(shown)) for shown in digits],
@@ -138,18 +118,26 @@ def rows(name: str, split: Split, drawing: Drawing) -> dict[str, list[Any]]:
     return columns
 
 
+def drawn_digits(
+    split: Split, count: int, rng: np.random.Generator, drawing: Drawing
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """`count` pictures of a split's scans drawn by lot: uint8 [N, S, S], and int64 [N, 4], what
+    each quadrant shows, in reading order."""
+    scans, labels = _scans(split, drawing)
+    counts_N = rng.integers(2, MOST_DIGITS + 1, size=count)
+    picks_ND = rng.integers(0, len(scans), size=(count, MOST_DIGITS))
+    shown_ND = np.arange(MOST_DIGITS) < counts_N[:, None]
+    pictures = np.stack(list(_pictures(scans, picks_ND, counts_N, rng, drawing)))
+    return pictures, np.where(shown_ND, labels[picks_ND], EMPTY)
+
+
 def _calmer(drawing: Drawing) -> Drawing:
     chances = ("scale", "shift", "turn", "slant", "stroke")
     calm = {name: drawing.test_chance * getattr(drawing, name) for name in chances}
     return replace(drawing, **calm)
 
 
-def _question(name: str, wording: int, digits: list[int]) -> str:
-    if name == "digits":
-        return _IMAGE_QUESTIONS[wording]
-    return _TEXT_QUESTIONS[wording].format(", ".join(map(str, digits)))
-
-
+@lru_cache(maxsize=2)
 def _scans(split: Split, drawing: Drawing) -> tuple[Floats, NDArray[np.int64]]:
     """The split's scans, float32 [count, 8, 8] in [0, 1] with ink at 1, and what they show."""
     from sklearn.datasets import load_digits  # half a second, and only where data is made
@@ -232,15 +220,14 @@ def _png(picture: NDArray[np.uint8]) -> bytes:
 
 
 def _fingerprint(drawing: Drawing) -> str:
-    """Changes with this file, with the drawing, and with numpy, whose streams may change."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
+    """Changes with this code, with the drawing, and with numpy, whose streams may change."""
+    digest = hashlib.sha256(Path(__file__).read_bytes() + Path(digit_talk.__file__).read_bytes())
     digest.update(json.dumps(asdict(drawing), sort_keys=True).encode())
     digest.update(np.__version__.encode())
     return digest.hexdigest()[:16]
 
 
 def _write(folder: Path, name: str, drawing: Drawing) -> None:
-    """Write both splits aside and rename them into place, so that a half-made folder never is."""
     from datasets import Dataset, Features, List, Value
     from datasets import Image as ImageColumn
 
@@ -252,16 +239,6 @@ def _write(folder: Path, name: str, drawing: Drawing) -> None:
     }
     if name == "digits":
         features["image"] = ImageColumn()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        for split in SPLITS:
-            made = Dataset.from_dict(rows(name, split, drawing), features=Features(features))
-            made.to_parquet(aside / f"{split}.parquet")
-        try:
-            aside.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was quicker, with the same content
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    for split in SPLITS:
+        made = Dataset.from_dict(rows(name, split, drawing), features=Features(features))
+        made.to_parquet(folder / f"{split}.parquet")

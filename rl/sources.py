@@ -12,7 +12,7 @@ from typing import Any, cast
 import datasets  # pyright: ignore[reportMissingTypeStubs]
 from huggingface_hub.constants import HF_HUB_CACHE
 
-from rl import digits
+from rl import digit_chats, digits
 
 BUILDERS = {
     ".parquet": "parquet",
@@ -73,6 +73,8 @@ def open_source(name: str, split: str) -> Source:
     """
     if name in digits.NAMES:
         return _from_file(name, digits.dataset_path(name, split.split("[")[0]), split)
+    if name in digit_chats.NAMES:
+        return _from_file(name, digit_chats.chats_path(name, split.split("[")[0]), split)
     path = Path(name).expanduser()
     if path.is_file():
         return _from_file(name, path, split)

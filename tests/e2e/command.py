@@ -21,8 +21,10 @@ PATIENCE_S = 900.0
 
 
 SMALL = (
-    "warm_start.steps=8",
-    "warm_start.batch=8",
+    "start.parts={tower_steps: 2, base_steps: 4, substitute_steps: 2, reasoner_steps: 2}",
+    "start.batch=8",
+    "start.align_steps=2",
+    "start.sft_steps=4",
     "steps=4",
     "problems_per_step=4",
     "rollout.group_size=4",
@@ -64,21 +66,23 @@ class Place:
         recipe = [word for word in more if word.endswith("digits_text")]
         return [*recipe, *SMALL, *where, *(word for word in more if word not in recipe)]
 
-    def start(self, words: Sequence[str], log: str) -> "subprocess.Popen[bytes]":
-        """`python rl/grpo.py words`, its output in a file."""
+    def start(
+        self, words: Sequence[str], log: str, script: str = "rl/grpo.py"
+    ) -> "subprocess.Popen[bytes]":
+        """`python script words`, its output in a file."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log(log).open("wb") as out:
             return subprocess.Popen(
-                [sys.executable, "rl/grpo.py", *words],
+                [sys.executable, script, *words],
                 cwd=ROOT,
                 env=self.environment(),
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
 
-    def finish(self, words: Sequence[str], log: str) -> str:
+    def finish(self, words: Sequence[str], log: str, script: str = "rl/grpo.py") -> str:
         """The output of a run that ends well."""
-        process = self.start(words, log)
+        process = self.start(words, log, script)
         try:
             status = process.wait(PATIENCE_S)
         finally:

@@ -7,14 +7,16 @@ import pytest
 from configs.load import RECIPES, RecipeError, find_recipe, read_recipe, save_recipe
 from configs.schema import GRPORecipe
 from configs.sft import AlignRecipe, SFTRecipe
+from configs.transfer import TransferRecipe
 
 SHIPPED = sorted(RECIPES.rglob("*.yaml"))
-JOBS = (GRPORecipe, SFTRecipe, AlignRecipe)
+Recipe = GRPORecipe | SFTRecipe | AlignRecipe | TransferRecipe
+JOBS = (GRPORecipe, SFTRecipe, AlignRecipe, TransferRecipe)
 
 
-def read_by_its_job(path: Path) -> GRPORecipe | SFTRecipe | AlignRecipe:
+def read_by_its_job(path: Path) -> Recipe:
     """The recipe in `path`, which must be one of exactly one job."""
-    read: list[GRPORecipe | SFTRecipe | AlignRecipe] = []
+    read: list[Recipe] = []
     faults: list[str] = []
     for job in JOBS:
         try:

@@ -10,9 +10,10 @@ from configs.assembly import AssembleRecipe, ConvertRecipe
 from configs.fields import known_fields
 from configs.schema import GRPORecipe
 from configs.sft import AlignRecipe, SFTRecipe
+from configs.transfer import TransferRecipe
 
 ROOT = Path(__file__).parents[2]
-RECIPES = (AssembleRecipe, ConvertRecipe, GRPORecipe, SFTRecipe, AlignRecipe)
+RECIPES = (AssembleRecipe, ConvertRecipe, GRPORecipe, SFTRecipe, AlignRecipe, TransferRecipe)
 READERS = ("rl", "actors", "models", "rewards")
 
 

@@ -55,6 +55,7 @@ def test_a_dry_run_shows_what_it_would_write_and_writes_nothing(
     [
         ({"vision": "eye", "llm": "llm", "out": "llm"}, [], "is there already"),
         ({"base": "llm", "llm": "llm", "out": "r1v"}, [], "not an assembled one"),
+        ({"vision": ".", "llm": "llm", "out": "r1v"}, [], "holds no config.json"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(

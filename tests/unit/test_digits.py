@@ -10,7 +10,6 @@ from datasets import load_dataset
 from PIL import Image
 
 from rl.digits import MOST_DIGITS, Drawing, dataset_path, rows
-from rl.warm_targets import EXAMPLES, target_text
 
 FEW = Drawing(num_train=60, num_test=40)
 STILL = Drawing(
@@ -110,19 +109,3 @@ def test_a_second_call_writes_nothing_and_another_drawing_lies_elsewhere(cache: 
 def test_unknown_names_are_refused_with_the_known_ones(name: str, split: str, named: str) -> None:
     with pytest.raises(ValueError, match=f"{named}.*(digits-text|train)"):
         dataset_path(name, split)
-
-
-def test_a_thinking_target_names_the_digits_and_adds_them_one_at_a_time() -> None:
-    assert target_text({"digits": [3, 5, 9]}, think=True) == EXAMPLES[1]
-    assert (
-        target_text({"digits": [7, 0]}, think=True) == "<think>I see 7,0.\n7+0=7</think>\\boxed{7}"
-    )
-
-
-def test_a_bare_target_has_empty_think_tags_and_the_same_box() -> None:
-    assert target_text({"digits": [1, 9]}, think=False) == EXAMPLES[0]
-
-
-def test_a_row_without_digits_has_no_target() -> None:
-    with pytest.raises(ValueError, match="reward_columns"):
-        target_text({}, think=True)

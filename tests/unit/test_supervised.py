@@ -163,6 +163,10 @@ def test_an_alignments_passes_hand_their_policy_on_and_have_the_papers_learning_
         assert run.learner.optimizer.weight_decay == 0.05
         assert run.learner.optimizer.warmup_share == 0.03
     assert runs[0].policy_folder == Path("/runs/aligned/pass_1/policy")
+    optimizer = whole.learner.optimizer.model_copy(update={"lr": 3e-5})
+    learner = whole.learner.model_copy(update={"optimizer": optimizer})
+    slower = whole.model_copy(update={"learner": learner}).runs
+    assert [run.learner.optimizer.lr for run in slower] == [2e-4, 3e-5, 1e-5]
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ from transformers import (
 )
 
 from models.tiny import IMAGE_TOKEN, TinySize, build_tiny_text, tiny_tokenizer
-from rl.digits import SENTENCES
-from rl.warm_targets import EXAMPLES
+from rl.digit_talk import EXAMPLES, SENTENCES
 
 ASKED = [
     {

@@ -1,0 +1,89 @@
+"""The laptop's model on R1V's path (paper, section 2.1): a projector aligned with a substitute
+language model, the reasoner swapped in, and fine-tuned on chats about pictures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.parts import TinyParts
+from actors.sft_job import sft_run
+from configs.assembly import AssembleOptions
+from configs.policy import Part, PolicyConfig
+from configs.schema import CheckpointConfig
+from configs.sft import (
+    AlignPolicyConfig,
+    AlignRecipe,
+    ChatDataConfig,
+    ChatLimits,
+    PassConfig,
+    SFTLearnerConfig,
+    SFTLogConfig,
+    SFTOptimizerConfig,
+    SFTRecipe,
+)
+from configs.tiny import TinyPathConfig
+from models.r1v import assemble, swap
+
+_PROMPT = ChatLimits(max_tokens=128, max_images=1)
+_TOKENS = 1024
+"""Tokens of a row: attention over longer ones costs more than it saves."""
+
+
+@dataclass(frozen=True, slots=True)
+class TinyPath:
+    """Stations on the way, as folders below `log.folder`; each method needs those before it."""
+
+    config: TinyPathConfig
+    seed: int
+    log: SFTLogConfig
+
+    @property
+    def swapped(self) -> Path:
+        """The reasoner behind the projector that was aligned with the substitute."""
+        return self.log.folder / "swapped"
+
+    def align(self, parts: TinyParts) -> Path:
+        """Tower and substitute, joined by a projector that alone learns."""
+        assembled = self.log.folder / "assembled"
+        options = AssembleOptions(seed=self.seed, max_tiles=1)
+        assemble(parts.tower, parts.substitute, assembled, options=options)
+        path = self.config
+        one = PassConfig(
+            data=ChatDataConfig(source="digits-align"), lr=path.align_lr, steps=path.align_steps
+        )
+        policy = AlignPolicyConfig(path=str(assembled), dtype="float32")
+        shared = self._shared(path.align_weight_decay)
+        return sft_run(AlignRecipe(name="align", policy=policy, passes=(one,), **shared))
+
+    def swap(self, aligned: Path, parts: TinyParts) -> Path:
+        """The same tower and projector on the reasoner; nothing learns."""
+        swap(aligned, parts.reasoner, self.swapped)
+        return self.swapped
+
+    def fine_tune(self, name: str, policy: Path, chats: str, train: tuple[Part, ...]) -> Path:
+        """Teach these parts of a policy by built-in chats."""
+        recipe = SFTRecipe(
+            name=name,
+            policy=PolicyConfig(path=str(policy), train=train, dtype="float32"),
+            data=ChatDataConfig(source=chats),
+            steps=self.config.sft_steps,
+            **self._shared(),
+        )
+        return sft_run(recipe)
+
+    def _shared(self, weight_decay: float = 0.05) -> dict[str, Any]:
+        optimizer = SFTOptimizerConfig(
+            lr=self.config.sft_lr, warmup_share=0.05, weight_decay=weight_decay
+        )
+        learner = SFTLearnerConfig(
+            gradient_checkpointing=False, max_tokens_per_microbatch=_TOKENS, optimizer=optimizer
+        )
+        last = CheckpointConfig(every=10**6, keep=1)
+        return {
+            "seed": self.seed,
+            "batch": self.config.batch,
+            "prompt": _PROMPT,
+            "learner": learner,
+            "checkpoint": last,
+            "log": self.log,
+        }

@@ -1,0 +1,32 @@
+"""The paper's transfer on a laptop: align a projector with a substitute, swap in the reasoner.
+
+Pretrains the parts where they are not cached, goes R1V's path (arXiv 2504.05599, section 2.1), and
+asks held-out problems, with pictures and in words, at four stations: runs/<name>/summary.json.
+
+    python rl/transfer.py [recipe] [section.key=value ...] [--dry-run] [--help]
+"""
+
+import sys
+from pathlib import Path
+
+# Python puts rl/ first, where no package of ours can be found.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+def main(argv: list[str]) -> None:
+    """Go the path that the recipe names."""
+    from actors.sft_job import TrainingFailed
+    from actors.transfer import transfer_command
+    from configs.load import RECIPES, load_recipe
+    from configs.transfer import TransferRecipe
+    from rl.plan import DoesNotFit
+
+    command = load_recipe(argv, TransferRecipe, RECIPES / "digits_transfer.yaml")
+    try:
+        transfer_command(command)
+    except (DoesNotFit, TrainingFailed) as error:  # the user's to mend: no traceback
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
