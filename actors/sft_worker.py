@@ -8,6 +8,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from actors.folders import UnusableFolder, check_reached, sees
 from actors.gauges import Gauges
 from actors.sft_rank import SFTRank
 from configs.sft import FeaturesConfig
@@ -29,6 +30,10 @@ def run_jobs(jobs: Sequence[SFTJob]) -> str | None:
         Why a job ended before its time, for good. Whatever is raised instead makes Ray Train start
         all workers again, and they go on from the newest checkpoint.
     """
+    try:
+        check_reached(jobs[0].recipe.run_folder, _seen_by_all)
+    except UnusableFolder as error:
+        return str(error)
     stores: dict[FeaturesConfig, FeatureStore | None] = {}
     for job in jobs:
         if _agreed(finished(job.recipe)):
@@ -77,6 +82,13 @@ def _agreed(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box)
     return box[0]
+
+
+def _seen_by_all(marker: Path) -> list[str | None]:
+    """What `sees` says on each rank of rank 0's marker."""
+    found: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, sees(None, _agreed(marker)))
+    return found
 
 
 def _losses(folder: Path, first: int) -> list[tuple[int, float]]:

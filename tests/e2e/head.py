@@ -61,11 +61,11 @@ class Head:
         except (urllib.error.URLError, OSError):
             return False
 
-    def submit(self, words: list[str], place: Place, log: str) -> "subprocess.Popen[bytes]":
-        """`ray job submit --working-dir . -- python rl/grpo.py words`."""
+    def submit(self, script: str, words: list[str], place: Place) -> "subprocess.Popen[bytes]":
+        """`ray job submit --working-dir . -- python rl/script words`; its log bears its name."""
         command = [BIN / "ray", "job", "submit", "--address", self.dashboard]
-        command += ["--working-dir", ".", "--", "python", "rl/grpo.py", *words]
-        with place.log(log).open("wb") as out:
+        command += ["--working-dir", ".", "--", "python", f"rl/{script}", *words]
+        with place.log(script).open("wb") as out:
             return subprocess.Popen(
                 command, cwd=ROOT, env=self.environment, stdout=out, stderr=subprocess.STDOUT
             )

@@ -19,6 +19,7 @@ from configs.load import read_recipe
 from configs.schema import GRPORecipe
 from tests.e2e.command import PATIENCE_S, Place, answers, asked, kill_9, lines, wait_until
 from tests.e2e.head import ray_head
+from tests.ray.chats import chat_file
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -54,7 +55,7 @@ def whole(place: Place) -> Iterator[Job]:
     """A run that nothing disturbs, submitted to a head of its own."""
     figures: set[str] = set()
     with ray_head(place) as head:
-        process = head.submit(place.words("whole"), place, "whole")
+        process = head.submit("grpo.py", place.words("whole"), place)
 
         def ended() -> bool:
             names = {line.split("{")[0] for line in head.figures().splitlines()}
@@ -62,12 +63,34 @@ def whole(place: Place) -> Iterator[Job]:
             return process.poll() is not None
 
         try:
-            wait_until(ended, PATIENCE_S, lambda: place.said("whole"))
+            wait_until(ended, PATIENCE_S, lambda: place.said("grpo.py"))
         finally:
             process.kill()
-        said, uploaded = place.said("whole"), head.uploaded()
-    assert process.returncode == 0, said
+        said, uploaded = place.said("grpo.py"), head.uploaded()
+        assert process.returncode == 0, said
+        tuning = head.submit("sft.py", supervised(place), place)
+        try:
+            assert tuning.wait(PATIENCE_S) == 0, place.said("sft.py")
+        finally:
+            tuning.kill()
     yield Job(place.run("whole"), said, figures, uploaded)
+
+
+def supervised(place: Place) -> list[str]:
+    """The words of a supervised run that goes on from what the GRPO run left."""
+    chats = chat_file(place.folder, 8)
+    policy = place.run("whole") / "checkpoints" / f"step_{STEPS:06d}" / "policy"
+    return [
+        "digits_sft",
+        "name=tuned",
+        f"policy.path={policy}",
+        f"data={{source: {chats}}}",
+        "evaluation.data=null",
+        "prompt.max_tokens=128",
+        "batch=4",
+        "steps=2",
+        f"log={{folder: {place.folder / 'runs'}, wandb: false}}",
+    ]
 
 
 @dataclass(frozen=True)
@@ -141,6 +164,12 @@ def test_a_submitted_job_runs_to_its_end(whole: Job) -> None:
 def test_only_the_project_is_uploaded_with_a_job(whole: Job) -> None:
     assert {"rl", "actors", "configs"} <= set(whole.uploaded)
     assert not {".venv", "runs", ".git"} & set(whole.uploaded)
+
+
+def test_a_supervised_job_is_submitted_in_the_same_way(whole: Job) -> None:
+    tuned = whole.run.with_name("tuned")
+    assert json.loads((tuned / "summary.json").read_text("utf-8"))["steps"] == 2
+    AutoModelForImageTextToText.from_pretrained(tuned / "policy")
 
 
 def test_prometheus_sees_reward_and_rollout(whole: Job) -> None:
