@@ -15,6 +15,7 @@ from configs.sft import (
     AlignRecipe,
     ChatDataConfig,
     ChatLimits,
+    FeaturesConfig,
     PassConfig,
     SFTLearnerConfig,
     SFTLogConfig,
@@ -67,6 +68,8 @@ class TinyPath:
             policy=PolicyConfig(path=str(policy), train=train, dtype="float32"),
             data=ChatDataConfig(source=chats),
             steps=self.config.sft_steps,
+            # Where a projector learns there is a tower before it, which stays as it is.
+            features=FeaturesConfig(keep="memory" if "projector" in train else "off"),
             **self._shared(),
         )
         return sft_run(recipe)
