@@ -8,13 +8,15 @@ from typing import Any
 
 import ray
 
+from rl.refusal import Refusal
+
 _JOB_COPIES = "working_dir_files"
 """Ray's folder for the copies of `--working-dir` that submitted jobs run in."""
 _LATE_S = 10.0
 """What a shared file system may take to show a new file on another node."""
 
 
-class UnusableFolder(ValueError):
+class UnusableFolder(Refusal):
     """What a run writes would be lost, or not reach all who need it."""
 
 

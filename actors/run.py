@@ -13,6 +13,7 @@ from actors.session import ray_session
 from actors.start_policy import blank_policy, cached_policy, make_start_policy
 from configs.load import SAVED_AS, Command, save_recipe
 from configs.schema import DataConfig, GRPORecipe
+from models.check import check_policy
 from models.inputs import InputEncoder
 from rewards.check import check_rewards
 from rl.checkpoints import Checkpoint, Checkpoints
@@ -21,6 +22,7 @@ from rl.evaluation import HeldOut
 from rl.interfaces import Parts
 from rl.plan import Device
 from rl.problems import ProblemSet
+from rl.refusal import refusing
 from rl.resume import check_same_problems
 from rl.run_log import RunLog, set_aside
 from rl.summary import summarise
@@ -57,9 +59,13 @@ def _problems_and_policy(recipe: GRPORecipe) -> tuple[ProblemSet, Path]:
     made = cached_policy(recipe)
     folder = Path(recipe.policy.path or made)
     blank = not recipe.policy.path and not made.is_dir()
-    encoder = _encoder(recipe, blank_policy(recipe) if blank else folder)
-    problems = _open(recipe, recipe.data, encoder, "rejected.jsonl")
-    check_rewards(recipe.reward, problems.first(1)[0])
+    there = blank_policy(recipe) if blank else folder
+    check_policy(recipe.policy.model_copy(update={"path": str(there)}))
+    with (
+        refusing()
+    ):  # where the processor, the data or a reward of the user's own is not to be used
+        problems = _open(recipe, recipe.data, _encoder(recipe, there), "rejected.jsonl")
+        check_rewards(recipe.reward, problems.first(1)[0])
     if blank:
         make_start_policy(recipe)
     return problems, folder

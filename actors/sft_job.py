@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from transformers import AutoConfig
 
 from actors.dry_run import show_plan
 from actors.folders import check_outlives_job
 from actors.session import ray_session, thread_variables
 from configs.load import SAVED_AS, Command, save_recipe
 from configs.sft import AlignRecipe, ChatDataConfig, SFTRecipe
+from models.check import check_policy
 from models.features import check_kind
 from models.inputs import InputEncoder
 from rl.cache import cache_folder
@@ -22,9 +22,9 @@ from rl.chats import ChatIndex, ChatSet
 from rl.checkpoints import Checkpoints
 from rl.console import CONSOLE, phase
 from rl.follow import Follower
-from rl.plan import Device, DoesNotFit, check_room, device_of, planned_ranks
+from rl.plan import Device, check_room, device_of, planned_ranks
+from rl.refusal import Refusal, refusing
 from rl.resume import check_same_problems
-from rl.row_checks import TooManyRejected
 from rl.run_log import set_aside, tell_evaluation, tell_step
 from rl.run_view import SFT
 from rl.supervised import SFTJob, finished
@@ -34,8 +34,8 @@ _LINE_EVERY_S = 30.0
 """Where no bar can be shown; each step has a line of its own."""
 
 
-class TrainingFailed(RuntimeError):
-    """The job ended before its time."""
+class TrainingFailed(Refusal):
+    """The job ended before its time, for a reason that going on would meet again."""
 
 
 def sft_command(command: Command[SFTRecipe] | Command[AlignRecipe]) -> None:
@@ -53,18 +53,17 @@ def sft_run(recipe: SFTRecipe | AlignRecipe, resume: bool = False) -> Path:
     """Train as the recipe says, in the Ray session that is open; the final policy's folder.
 
     Raises:
-        ChangedProblems: the run to resume saw other chats than the recipe would show.
-        DoesNotFit: the cluster, the policy or the data lack what the recipe asks for.
-        NothingToResume: there is no whole checkpoint to resume from.
-        TooManyRejected: too many of the rows cannot be used.
-        TrainingFailed: the job ended before its time.
-        UnusableFolder: what is written would be lost.
+        Refusal: the cluster, the policy, the data, the folder or the run to resume lack what the
+            recipe asks for; TrainingFailed, a refusal too, where the job ended before its time.
     """
     recipe = _placed(recipe)
     resources = ray.cluster_resources()
     device = device_of(recipe, resources)
     check_room(planned_ranks(recipe, device), resources, "learner.ranks or learner.cpus_per_rank")
-    _check_policy(recipe)
+    config = check_policy(recipe.policy)
+    if recipe.features.keep != "off":
+        with refusing():
+            check_kind(config.model_type)
     runs = recipe.runs if isinstance(recipe, AlignRecipe) else (recipe,)
     check_outlives_job(recipe.run_folder)
     if resume:
@@ -104,25 +103,12 @@ def _check_resume(runs: Sequence[SFTRecipe]) -> None:
             check_same_problems(newest.folder / SAVED_AS, run)
 
 
-def _check_policy(recipe: SFTRecipe | AlignRecipe) -> None:
-    """DoesNotFit where there is no policy, or it cannot do what the recipe asks of it."""
-    policy = recipe.policy
-    try:
-        config = AutoConfig.from_pretrained(policy.path, trust_remote_code=policy.trust_remote_code)
-        if recipe.features.keep != "off":
-            check_kind(config.model_type)
-    except OSError as error:
-        raise DoesNotFit(f"policy.path={policy.path!r} cannot be read: {error}") from None
-    except ValueError as error:
-        raise DoesNotFit(str(error)) from None
-
-
 def prepared(run: SFTRecipe, encoder: InputEncoder, device: Device) -> SFTJob:
     """The run with its rows checked, which happens once and here."""
     save_recipe(run, run.run_folder)
 
     def index(data: ChatDataConfig, rejected: str) -> ChatIndex:
-        try:
+        with refusing():  # where there is no such source or column, or no format that is known
             found = ChatSet.open(
                 data,
                 measure=encoder.measure_chat,
@@ -130,10 +116,6 @@ def prepared(run: SFTRecipe, encoder: InputEncoder, device: Device) -> SFTJob:
                 rejected=run.run_folder / rejected,
                 seed=run.seed,
             )
-        except TooManyRejected:
-            raise
-        except ValueError as error:  # no such source or column, or no format that is known
-            raise DoesNotFit(str(error)) from error
         return found.index
 
     held_out = run.evaluation.data

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from configs.assembly import AssembleRecipe
 from configs.load import load_recipe
 from rl.console import CONSOLE, phase
+from rl.refusal import refusing, told_plainly
 
 _FLAGS = {
     "--dry-run": "Check that the parts fit, show what would be written, and stop.",
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> None:
     from models.shards import plan_line, refuse_existing
 
     recipe = command.recipe
-    try:
+    with told_plainly(), refusing():
         refuse_existing(recipe.out)
         if recipe.base:
             assembly = planned_swap(recipe.base, recipe.llm, recipe.options)
@@ -46,8 +47,6 @@ def main(argv: list[str]) -> None:
             return
         with phase(f"writing {recipe.out}", total=len(assembly.plan)) as written:
             assembly.write(recipe.out, lambda name: written.advance(note=name))
-    except ValueError as error:  # the user's to mend: no traceback
-        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rl.refusal import Refusal
+
 logger = logging.getLogger(__name__)
 
 STATE = "state.json"
@@ -33,7 +35,7 @@ class Checkpoint:
         return self.folder / "policy"
 
 
-class NothingToResume(ValueError):
+class NothingToResume(Refusal):
     """--resume was asked for, and there is no whole checkpoint."""
 
 

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from configs.assembly import ConvertRecipe
 from configs.load import load_recipe
 from rl.console import CONSOLE, phase
+from rl.refusal import refusing, told_plainly
 
 _FLAGS = {
     "--dry-run": "Check that all of it has a place, show what would be written, and stop.",
@@ -29,7 +30,7 @@ def main(argv: list[str]) -> None:
     from models.shards import plan_line, refuse_existing
 
     recipe = command.recipe
-    try:
+    with told_plainly(), refusing():
         refuse_existing(recipe.out)
         conversion = planned_conversion(recipe.source, recipe.layout)
         line = f"{recipe.source} as {recipe.layout}: {plan_line(conversion.plan)}"
@@ -39,8 +40,6 @@ def main(argv: list[str]) -> None:
             return
         with phase(f"writing {recipe.out}", total=len(conversion.plan)) as written:
             conversion.write(recipe.out, recipe.shard_gib, lambda name: written.advance(note=name))
-    except ValueError as error:  # the user's to mend: no traceback
-        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -84,25 +84,13 @@ def train(recipe: GRPORecipe, parts: Parts, first: int = 0) -> None:
 
 def main(argv: list[str]) -> None:
     """Wire the actors that the recipe asks for, and train."""
-    from actors.folders import UnusableFolder
     from actors.run import grpo_run
     from configs.load import RECIPES, load_recipe
-    from rl.checkpoints import NothingToResume
-    from rl.plan import DoesNotFit
-    from rl.problems import TooManyRejected
-    from rl.resume import ChangedProblems
+    from rl.refusal import told_plainly
 
     command = load_recipe(argv, GRPORecipe, RECIPES / "digits.yaml")
-    try:
+    with told_plainly():
         grpo_run(command, train)
-    except (
-        ChangedProblems,
-        DoesNotFit,
-        NothingToResume,
-        TooManyRejected,
-        UnusableFolder,
-    ) as error:  # the user's to mend: no traceback
-        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

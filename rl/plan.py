@@ -8,12 +8,13 @@ from rich.table import Table
 
 from configs.schema import GRPORecipe
 from configs.sft import SupervisedRecipe
+from rl.refusal import Refusal
 
 Device = Literal["cpu", "cuda"]
 Transport = Literal["nccl", "ipc", "gloo"]
 
 
-class DoesNotFit(ValueError):
+class DoesNotFit(Refusal):
     """The cluster lacks what the recipe asks for; nothing was started."""
 
 

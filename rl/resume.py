@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from configs import text
+from rl.refusal import Refusal
 
 _FIXED = ("seed", "problems_per_step", "batch", "data", "prompt")
 """Sections and fields that decide the problems, or chats, of a step."""
@@ -14,7 +15,7 @@ _FREE = ("data.max_rejected_share", "data.reward_columns")
 """Fields of those sections that do not."""
 
 
-class ChangedProblems(ValueError):
+class ChangedProblems(Refusal):
     """A run was to go on under a recipe that asks other problems than the one it began with."""
 
 

@@ -11,13 +11,14 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from rl.console import phase
 from rl.problem_rows import BadRow, check_images
+from rl.refusal import Refusal
 from rl.sources import Source
 
 _ROWS_AT_A_TIME = 64
 _EXAMPLES = 3
 
 
-class TooManyRejected(ValueError):
+class TooManyRejected(Refusal):
     """More of the rows than the recipe allows cannot be used."""
 
 

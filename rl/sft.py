@@ -16,29 +16,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from configs.load import RECIPES, load_recipe
 from configs.sft import SFTRecipe
+from rl.refusal import told_plainly
 
 
 def main(argv: list[str]) -> None:
     """Train as the recipe says, as one Ray Train job."""
     command = load_recipe(argv, SFTRecipe, RECIPES / "digits_sft.yaml")
-    from actors.folders import UnusableFolder
-    from actors.sft_job import TrainingFailed, sft_command
-    from rl.checkpoints import NothingToResume
-    from rl.plan import DoesNotFit
-    from rl.resume import ChangedProblems
-    from rl.row_checks import TooManyRejected
+    from actors.sft_job import sft_command
 
-    try:
+    with told_plainly():
         sft_command(command)
-    except (
-        ChangedProblems,
-        DoesNotFit,
-        NothingToResume,
-        TooManyRejected,
-        TrainingFailed,
-        UnusableFolder,
-    ) as error:  # the user's to mend: no traceback
-        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -15,17 +15,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 def main(argv: list[str]) -> None:
     """Go the path that the recipe names."""
-    from actors.sft_job import TrainingFailed
     from actors.transfer import transfer_command
     from configs.load import RECIPES, load_recipe
     from configs.transfer import TransferRecipe
-    from rl.plan import DoesNotFit
+    from rl.refusal import told_plainly
 
     command = load_recipe(argv, TransferRecipe, RECIPES / "digits_transfer.yaml")
-    try:
+    with told_plainly():
         transfer_command(command)
-    except (DoesNotFit, TrainingFailed) as error:  # the user's to mend: no traceback
-        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def supervised(place: Place) -> list[str]:
         f"policy.path={policy}",
         f"data={{source: {chats}}}",
         "evaluation.data=null",
-        "prompt.max_tokens=128",
+        "prompt={max_tokens: 128, max_images: 2}",
         "batch=4",
         "steps=2",
         f"log={{folder: {place.folder / 'runs'}, wandb: false}}",

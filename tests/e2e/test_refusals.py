@@ -5,23 +5,23 @@ import time
 
 import pytest
 
-from configs.load import RECIPES
 from tests.e2e.command import Place
 
 pytestmark = pytest.mark.e2e
 
-SHIPPED = sorted(path.relative_to(RECIPES).with_suffix("") for path in RECIPES.rglob("*.yaml"))
 
-
-@pytest.mark.parametrize("name", SHIPPED, ids=str)
-def test_a_dry_run_shows_recipe_and_plan_and_starts_nothing(name: object, place: Place) -> None:
-    words = [str(name), "--dry-run", "name=shown", f"log.folder={place.folder / 'runs'}"]
-    said = place.finish(words, "shown")
-    assert "name: shown" in said
-    for role in ("rollout", "learner", "reward"):
-        assert role in said
-    assert "weights travel by" in said
+def test_a_dry_run_shows_recipe_and_plan_and_starts_nothing(place: Place) -> None:
+    said = place.finish(place.words("shown", "--dry-run"), "shown")
+    assert "name: shown" in said and "weights travel by" in said
     assert not place.run("shown").exists()
+
+
+def test_data_that_is_not_there_is_refused_without_a_traceback(place: Place) -> None:
+    process = place.start(place.words("lost", "data.source=nowhere/train.jsonl"), "lost")
+    assert process.wait(300) == 1
+    said = place.said("lost")
+    assert "'nowhere/train.jsonl' does not exist" in said and "correct the path" in said
+    assert "Traceback" not in said
 
 
 def test_a_run_on_gpus_that_are_not_there_is_refused_at_once(place: Place) -> None:

@@ -15,7 +15,7 @@ from models.inputs import InputEncoder
 from models.policy import Policy, load_learning_model
 from rl.chats import ChatSet
 from rl.jsonl import read_lines
-from rl.plan import DoesNotFit
+from rl.refusal import Refusal
 from tests.ray.chats import figures, seen, sft_recipe, train_all
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -156,9 +156,9 @@ def test_a_sample_says_what_was_learned_and_how_likely_it_was(
 def test_a_policy_or_data_that_cannot_be_read_is_refused_before_workers_start(
     cluster: None, vlm_folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(DoesNotFit, match=r"policy\.path=.*cannot be read"):
+    with pytest.raises(Refusal, match=r"policy\.path=.*cannot be read"):
         sft_run(sft_recipe(tmp_path / "none", tmp_path))
     odd = tmp_path / "odd.jsonl"
     odd.write_text('{"asked": "3+5", "said": "8"}\n')
-    with pytest.raises(DoesNotFit, match=r"fit no format that is known[^$]*asked: '3\+5'"):
+    with pytest.raises(Refusal, match=r"fit no format that is known[^$]*asked: '3\+5'"):
         sft_run(sft_recipe(vlm_folder, tmp_path, data={"source": str(odd)}))

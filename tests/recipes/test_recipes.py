@@ -1,17 +1,26 @@
-"""Every shipped recipe is a recipe."""
+"""Every shipped recipe is a recipe, and says what it would start."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import ray
 
 from configs.load import RECIPES, RecipeError, find_recipe, read_recipe, save_recipe
 from configs.schema import GRPORecipe
 from configs.sft import AlignRecipe, SFTRecipe
 from configs.transfer import TransferRecipe
+from rl import align, grpo, sft, transfer
+from rl.console import CONSOLE
 
 SHIPPED = sorted(RECIPES.rglob("*.yaml"))
 Recipe = GRPORecipe | SFTRecipe | AlignRecipe | TransferRecipe
-JOBS = (GRPORecipe, SFTRecipe, AlignRecipe, TransferRecipe)
+JOBS: dict[type[Recipe], Callable[[list[str]], None]] = {
+    GRPORecipe: grpo.main,
+    SFTRecipe: sft.main,
+    AlignRecipe: align.main,
+    TransferRecipe: transfer.main,
+}
 
 
 def read_by_its_job(path: Path) -> Recipe:
@@ -39,6 +48,20 @@ def test_a_shipped_recipe_is_read_by_its_name_and_again_from_a_run_folder(
     assert found == path
     recipe = read_by_its_job(found)
     assert read_recipe(save_recipe(recipe, tmp_path), type(recipe)) == recipe
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.relative_to(RECIPES).as_posix())
+def test_a_dry_run_shows_recipe_and_plan_and_starts_nothing(path: Path, tmp_path: Path) -> None:
+    job = type(read_by_its_job(path))
+    words = [str(path), "--dry-run", "name=shown", f"log.folder={tmp_path}"]
+    with CONSOLE.capture() as captured:
+        JOBS[job](words)
+    told = captured.get()
+    assert "name: shown" in told
+    roles = {GRPORecipe: ("rollout", "learner", "reward", "weights travel by")}
+    for role in roles.get(job, () if job is TransferRecipe else ("learner", "DeepSpeed rank")):
+        assert role in told
+    assert not ray.is_initialized() and not list(tmp_path.iterdir())
 
 
 def test_no_two_recipes_share_a_run_folder() -> None:
