@@ -15,11 +15,12 @@ from torch import Tensor
 
 from actors.deepspeed_engine import DeepSpeedEngine
 from actors.export import export_policy
-from actors.weights import WeightSender
+from actors.meeting import Meeting
 from configs.schema import LearnerConfig, LossConfig, PolicyConfig, PromptConfig
 from models.inputs import InputEncoder
 from models.packing import PackedBatch, pack
 from models.policy import Policy, load_learning_model, recompute_activations
+from models.weight_sums import WeightSums
 from rl.losses import clipped_policy_loss, kl_divergence
 from rl.records import UpdateReport
 from rl.rows import MicroBatch
@@ -79,7 +80,7 @@ class Learner:
         self._rank = rank
         self._device = torch.device(job.device)
         self._encoder = InputEncoder(job.folder, job.prompt, job.policy.trust_remote_code)
-        self._sender: WeightSender | None = None
+        self._sender: Any = None
 
     def setup(self, address: str, port: int) -> None:
         """Meet the other ranks at `address:port` and shard the policy over them."""
@@ -166,17 +167,21 @@ class Learner:
         moved = {name: value.to(self._device) for name, value in pixels.items()}
         return pack(batch, self._encoder.pad_id).to(self._device), moved
 
-    def connect(self, sender: WeightSender) -> None:
+    def connect(self, meeting: Meeting) -> None:
         """Meet the rollout engines; the next `publish` sends every weight, later ones what learns.
 
         Called on every rank at the same time, again after an engine was replaced.
         """
+        # The driver imports this file, too, and does without vLLM.
+        from actors.weights import WeightSender
+
         if self._sender is not None:
             self._sender.close()
-        self._sender = sender
-        sender.open(self._engine.weights(), self._rank, self._engine.gathered)
+        self._sender = None
+        engine = self._engine
+        self._sender = WeightSender(meeting, engine.weights(), self._rank, engine.gathered)
 
-    def publish(self) -> dict[str, tuple[float, float]]:
+    def publish(self) -> WeightSums:
         """Send the weights; (sum, sum of squares) of each as sent, now or in an earlier round."""
         if self._sender is None:
             raise RuntimeError("publish() before connect(): no engine is listening")

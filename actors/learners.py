@@ -13,9 +13,11 @@ from ray.exceptions import RayActorError, RayTaskError
 from actors.folders import check_reached, sees
 from actors.last_words import last_words
 from actors.learner import Share
+from actors.meeting import Meeting
 from actors.pool import DriverLoop
-from actors.weights import Transport, WeightSender, WeightSums
+from models.weight_sums import WeightSums
 from rl.console import wait_for
+from rl.plan import Transport
 from rl.records import Problem, UpdateReport
 from rl.rows import MicroBatch, Row, build_microbatches, count_tokens
 
@@ -121,8 +123,8 @@ class LearnerGroup:
     async def connect(self, engines: list[Any], ranks_per_engine: int) -> None:
         """Let every rank meet the engines; rank 0 will send."""
         ((address, port),) = await self._each([self._ranks[0].free_address.remote()])
-        sender = WeightSender(self._transport, engines, ranks_per_engine, address, port)
-        await self._each([rank.connect.remote(sender) for rank in self._ranks])
+        meeting = Meeting(self._transport, engines, ranks_per_engine, address, port)
+        await self._each([rank.connect.remote(meeting) for rank in self._ranks])
 
     async def publish(self) -> WeightSums:
         """Send the weights; the sums of every weight as sent."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from actors.cluster import RunningActors, check_cluster, running_actors
@@ -22,6 +23,7 @@ from rl.evaluation import HeldOut
 from rl.interfaces import Parts
 from rl.plan import Device
 from rl.problems import ProblemSet
+from rl.records import Problem
 from rl.refusal import refusing
 from rl.resume import check_same_problems
 from rl.run_log import RunLog, set_aside
@@ -49,13 +51,23 @@ def grpo_run(command: Command[GRPORecipe], train: Train) -> None:
             if aside is not None:
                 CONSOLE.print(f"an older run of this name now lies in {aside}")
         save_recipe(recipe, recipe.run_folder)
-        problems, folder = _problems_and_policy(recipe)
-        with _started(recipe, folder, device) as actors:
-            _train(recipe, train, problems, folder, actors, (checkpoints, newest))
+        ready = _prepared(recipe)
+        with _started(recipe, ready.folder, device) as actors:
+            _train(recipe, train, ready, actors, (checkpoints, newest))
 
 
-def _problems_and_policy(recipe: GRPORecipe) -> tuple[ProblemSet, Path]:
-    """The training problems, and the folder of the start policy, made where there is none."""
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What a run needs besides its actors."""
+
+    problems: ProblemSet
+    held_out: list[Problem] | None
+    folder: Path
+    """The start policy's."""
+
+
+def _prepared(recipe: GRPORecipe) -> _Prepared:
+    """All that the recipe names, looked at; then the start policy is made where there is none."""
     made = cached_policy(recipe)
     folder = Path(recipe.policy.path or made)
     blank = not recipe.policy.path and not made.is_dir()
@@ -64,11 +76,16 @@ def _problems_and_policy(recipe: GRPORecipe) -> tuple[ProblemSet, Path]:
     with (
         refusing()
     ):  # where the processor, the data or a reward of the user's own is not to be used
-        problems = _open(recipe, recipe.data, _encoder(recipe, there), "rejected.jsonl")
+        encoder = _encoder(recipe, there)
+        problems = _open(recipe, recipe.data, encoder, "rejected.jsonl")
         check_rewards(recipe.reward, problems.first(1)[0])
+        held_out = None
+        if recipe.evaluation.data is not None:
+            found = _open(recipe, recipe.evaluation.data, encoder, "rejected_held_out.jsonl")
+            held_out = found.first(recipe.evaluation.problems)
     if blank:
         make_start_policy(recipe)
-    return problems, folder
+    return _Prepared(problems, held_out, folder)
 
 
 def _encoder(recipe: GRPORecipe, folder: Path) -> InputEncoder:
@@ -97,8 +114,7 @@ def _started(recipe: GRPORecipe, folder: Path, device: Device) -> Iterator[Runni
 def _train(
     recipe: GRPORecipe,
     train: Train,
-    problems: ProblemSet,
-    folder: Path,
+    ready: _Prepared,
     actors: RunningActors,
     saved: tuple[Checkpoints, Checkpoint | None],
 ) -> None:
@@ -108,15 +124,12 @@ def _train(
         actors.learners.restore(newest.learner)
         CONSOLE.print(f"going on from step {first}, {newest.folder}")
     actors.rollouts.publish(first)
-    encoder = _encoder(recipe, folder)
-    gap = preflight(recipe, problems, encoder, actors)
+    gap = preflight(recipe, ready.problems, _encoder(recipe, ready.folder), actors)
     CONSOLE.print(f"engine and learner agree: prompts equal, logprobs {gap:.1e} nats apart")
 
     evaluate = None
-    if recipe.evaluation.data is not None:
-        held_out = _open(recipe, recipe.evaluation.data, encoder, "rejected_held_out.jsonl")
-        asked = held_out.first(recipe.evaluation.problems)
-        evaluate = HeldOut(recipe, asked, actors.rollouts)
+    if ready.held_out is not None:
+        evaluate = HeldOut(recipe, ready.held_out, actors.rollouts)
 
     def save(step: int) -> None:
         def fill(checkpoint: Checkpoint) -> None:
@@ -130,11 +143,12 @@ def _train(
     with RunLog(recipe.run_folder, recipe, gauge=Gauges(recipe.name), resume=resume) as log:
         if evaluate and not newest:
             log.write_evaluation(0, evaluate())
-        train(recipe, Parts(problems, actors.rollouts, actors.learners, evaluate, log, save), first)
+        parts = Parts(ready.problems, actors.rollouts, actors.learners, evaluate, log, save)
+        train(recipe, parts, first)
         summary = summarise(recipe.run_folder)
         summary |= {
             "syncs_verified": actors.rollouts.syncs_verified,
             "rollout_restarts": actors.pools.engines.restarts,
-            "rejected_rows": sum(problems.rejected.values()),
+            "rejected_rows": sum(ready.problems.rejected.values()),
         }
         log.write_summary(summary)

@@ -10,12 +10,12 @@ from typing import Any, NoReturn, TypeVar
 
 from ray.exceptions import RayActorError, RayTaskError
 
-from actors.engine_extensions import compare_sums
 from actors.last_words import last_words
 from actors.learners import LearnerGroup
 from actors.pool import ActorPool
 from configs.schema import SyncConfig
 from models.policy import part_of
+from models.weight_sums import compare_sums
 
 _BEAT_EVERY_S = 2.0
 _GRACE_S = 20.0

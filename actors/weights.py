@@ -3,8 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import ray
 import torch
@@ -22,16 +21,14 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferUpdateRequest,
 )
 
-from actors.engine_extensions import sum_and_squares
+from actors.meeting import Meeting
 from actors.weight_engines import GlooTrainerInit, register
+from models.weight_sums import WeightSums, sum_and_squares
 from models.weights import CheckpointWeight
 
-Transport = Literal["nccl", "ipc", "gloo"]
 _IPC_BUFFER_BYTES = 2**30
 
 Gather = Callable[[Sequence[Tensor]], AbstractContextManager[Any]]
-WeightSums = dict[str, tuple[float, float]]
-"""Checkpoint name -> (sum, sum of squares) in float64 of the tensor as sent."""
 
 
 class PolicySource(WeightSource):
@@ -158,26 +155,24 @@ def _first_fault(calls: list[Any]) -> None:
         ray.get(done)
 
 
-@dataclass
 class WeightSender:
     """One learner rank's end of the transfer to all engines."""
 
-    transport: Transport
-    engines: list[Any]
-    """Handles of the rollout actors."""
-    ranks_per_engine: int
-    address: str
-    port: int
-    _trainer: TrainerWeightTransferEngine[Any] | None = None
-
-    def open(self, weights: Mapping[str, CheckpointWeight], rank: int, gathered: Gather) -> None:
+    def __init__(
+        self,
+        meeting: Meeting,
+        weights: Mapping[str, CheckpointWeight],
+        rank: int,
+        gathered: Gather,
+    ) -> None:
         """Meet the engines. Called on every learner rank; rank 0 sends."""
         register()
+        self._meeting = meeting
         self._source = PolicySource(weights, gathered)
         self._whole = _Whole(self._source)
-        self._trainer = WeightTransferTrainerFactory.trainer_init(
+        self._trainer: TrainerWeightTransferEngine[Any] = WeightTransferTrainerFactory.trainer_init(
             self._init_info(rank),
-            client=_Client(self.engines, self.ranks_per_engine, self._let_go),
+            client=_Client(meeting.engines, meeting.ranks_per_engine, self._let_go),
             source=self._whole,
         )
 
@@ -185,17 +180,18 @@ class WeightSender:
         """Free rank 0 from a broadcast that a dead engine will never join: NCCL would wait for
         ever. Gloo need not be told, for the dead have closed their sockets."""
         group = getattr(self._trainer, "model_update_group", None)
-        if self.transport == "nccl" and group is not None:
+        if self._meeting.transport == "nccl" and group is not None:
             group.destroy()
 
     def _init_info(self, rank: int) -> TrainerInitInfo:
-        world = 1 + len(self.engines) * self.ranks_per_engine
-        if self.transport == "gloo":
-            return GlooTrainerInit(self.address, self.port, world, rank=rank)
-        if self.transport == "nccl":
+        meeting = self._meeting
+        world = 1 + len(meeting.engines) * meeting.ranks_per_engine
+        if meeting.transport == "gloo":
+            return GlooTrainerInit(meeting.address, meeting.port, world, rank=rank)
+        if meeting.transport == "nccl":
             from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
-            return NCCLTrainerInitInfo(self.address, self.port, world, rank=rank)
+            return NCCLTrainerInitInfo(meeting.address, meeting.port, world, rank=rank)
         from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
 
         # Packed buffers refuse tensors larger than they are, and embeddings can be.
@@ -208,7 +204,6 @@ class WeightSender:
 
         When it fails the group is left, so that engines that still wait for weights fail too.
         """
-        assert self._trainer is not None, "open() comes first"
         self._whole.begin()
         with torch.no_grad():
             try:
@@ -221,6 +216,5 @@ class WeightSender:
         return dict(self._source.sums)
 
     def close(self) -> None:
-        """Leave the group, if it was ever met."""
-        if self._trainer is not None:
-            self._trainer.shutdown()
+        """Leave the group."""
+        self._trainer.shutdown()

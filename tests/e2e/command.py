@@ -111,13 +111,16 @@ class Place:
 
 
 def wait_until(
-    true: Callable[[], bool], patience_s: float, describe: Callable[[], object] = str
+    true: Callable[[], bool],
+    patience_s: float,
+    describe: Callable[[], object] = str,
+    every_s: float = 0.05,
 ) -> None:
-    """Look often; AssertionError with `describe()` when it never comes true."""
+    """Look every `every_s`; AssertionError with `describe()` when it never comes true."""
     until = time.monotonic() + patience_s
     while not true():
         assert time.monotonic() < until, describe()
-        time.sleep(0.05)
+        time.sleep(every_s)
 
 
 def kill_9(process: "subprocess.Popen[bytes]") -> None:

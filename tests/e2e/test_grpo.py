@@ -63,7 +63,7 @@ def whole(place: Place) -> Iterator[Job]:
             return process.poll() is not None
 
         try:
-            wait_until(ended, PATIENCE_S, lambda: place.said("grpo.py"))
+            wait_until(ended, PATIENCE_S, lambda: place.said("grpo.py"), every_s=1.0)
         finally:
             process.kill()
         said, uploaded = place.said("grpo.py"), head.uploaded()

@@ -17,10 +17,10 @@ def test_a_dry_run_shows_recipe_and_plan_and_starts_nothing(place: Place) -> Non
 
 
 def test_data_that_is_not_there_is_refused_without_a_traceback(place: Place) -> None:
-    process = place.start(place.words("lost", "data.source=nowhere/train.jsonl"), "lost")
+    process = place.start(place.words("lost", "evaluation.data.source=nowhere/test.jsonl"), "lost")
     assert process.wait(300) == 1
     said = place.said("lost")
-    assert "'nowhere/train.jsonl' does not exist" in said and "correct the path" in said
+    assert "'nowhere/test.jsonl' does not exist" in said and "correct the path" in said
     assert "Traceback" not in said
 
 

@@ -102,8 +102,8 @@ def test_answers_under_way_during_a_sync_keep_the_version_they_began_with(system
     _let_begin(system)
     system.in_learner(shift_part, "language", 0.01)
     system.publish()
-    assert not pending.done()
-    versions = {a.version for scored in pending.result(300) for a in scored.group.answers}
+    assert pending.open
+    versions = {a.version for scored in pending.result() for a in scored.group.answers}
     assert versions == {began}
     later = system.sample(asked)
     assert {a.version for g in later for a in g.answers} == {began + 1}
@@ -117,7 +117,7 @@ def _let_begin(system: System) -> None:
 
 def test_the_reference_policy_is_the_start_policy_and_pulls_back_to_it(system: System) -> None:
     request = SamplingRequest(4, 1.0, 24, seed=3)
-    groups = system.rollouts.ask(PROBLEMS, request).result(300)
+    groups = system.rollouts.ask(PROBLEMS, request).result()
     rows = parity_rows([scored.group for scored in groups])
     reference = [logprobs for scored in groups for logprobs in scored.reference_logprobs or ()]
     start = system.learners.logprobs(rows)
@@ -126,7 +126,7 @@ def test_the_reference_policy_is_the_start_policy_and_pulls_back_to_it(system: S
         assert logprobs == pytest.approx(start[index], abs=1e-4)
 
     system.learners.update(learned_from([scored.group for scored in groups]))
-    still = system.rollouts.ask(PROBLEMS, request).result(300)
+    still = system.rollouts.ask(PROBLEMS, request).result()
     assert still[0].reference_logprobs == groups[0].reference_logprobs
     pulled = [
         Row(

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from actors.engine_extensions import compare_sums, weight_group
+from models.weight_sums import compare_sums, weight_group
 
 SENT = {"model.layers.0": (12.0, 400.0), "model.norm.weight": (0.0, 0.0)}
 

@@ -1,0 +1,72 @@
+"""Weights told by their sums: what a learner sent against what an engine holds."""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+WeightSums = dict[str, tuple[float, float]]
+"""Name -> (sum, sum of squares) in float64 of the tensor, or of all tensors of a group."""
+
+_LAYER = re.compile(r"^.*?\.\d+(?=\.)")
+_PIECE = 2**24
+"""Elements that are summed at a time."""
+
+
+def weight_group(name: str) -> str:
+    """The unit in which weights are compared: a layer, or a parameter outside any layer.
+
+    Engines fuse q, k, v and gate, up inside a layer; a sum over the whole layer does not mind.
+    """
+    match = _LAYER.match(name)
+    return match.group(0) if match else name
+
+
+def sum_and_squares(tensor: Tensor) -> tuple[float, float]:
+    """(sum, sum of squares) in float64, a piece at a time: a whole copy could fill a GPU."""
+    total = torch.zeros(2, dtype=torch.float64, device=tensor.device)
+    for piece in tensor.detach().reshape(-1).split(_PIECE):
+        values = piece.double()
+        total += torch.stack([values.sum(), values.square().sum()])
+    return float(total[0]), float(total[1])
+
+
+def compare_sums(
+    sent: Mapping[str, tuple[float, float]],
+    held: Mapping[str, tuple[float, float]],
+    tolerance: float,
+) -> list[str]:
+    """Where an engine's weight sums differ from what the learner sent.
+
+    Args:
+        sent: weight group -> (sum, sum of squares), float64, over the tensors as sent.
+        held: the same, read back from the engine.
+        tolerance: largest gap, relative to the root of the sum of squares for sums, and to the sum
+            of squares itself.
+
+    Returns:
+        One line for each group that is missing on either side or differs, naming the figures;
+        empty when equal.
+    """
+    faults = [
+        f"{group}: the engine holds such weights (sum {total:.9g}), but none were sent"
+        for group, (total, _) in held.items()
+        if group not in sent
+    ]
+    for group, (total, squares) in sent.items():
+        if group not in held:
+            faults.append(f"{group}: sent, but the engine holds no such weights")
+            continue
+        has_total, has_squares = held[group]
+        scale = max(squares, 1e-30)
+        equal = (
+            abs(has_squares - squares) <= tolerance * scale
+            and abs(has_total - total) <= tolerance * scale**0.5
+        )
+        if not equal:
+            faults.append(
+                f"{group}: learner sent sum {total:.9g}, squares {squares:.9g}; "
+                f"engine holds sum {has_total:.9g}, squares {has_squares:.9g}"
+            )
+    return faults
