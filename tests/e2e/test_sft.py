@@ -1,4 +1,4 @@
-"""Supervised runs from the command line: killed and resumed, aligned in passes, and refused."""
+"""Supervised runs from the command line: killed and resumed, and aligned in passes."""
 
 import json
 import subprocess
@@ -63,14 +63,14 @@ class Bench:
                 stderr=subprocess.STDOUT,
             )
 
-    def finish(self, script: str, words: Sequence[object], log: str, status: int = 0) -> str:
-        """What a command says that ends with `status`."""
+    def finish(self, script: str, words: Sequence[object], log: str) -> str:
+        """What a command says that ends well."""
         process = self.start(script, words, log)
         try:
             ended = process.wait(PATIENCE_S)
         finally:
             process.kill()
-        assert ended == status, self.place.said(log)
+        assert ended == 0, self.place.said(log)
         return self.place.said(log)
 
 
@@ -84,19 +84,19 @@ def bench(place: Place) -> Bench:
 @pytest.fixture(scope="module")
 def resumed(bench: Bench) -> tuple[Path, str, int]:
     """A run killed behind its second checkpoint, then resumed: folder, what it said, its start."""
-    run = bench.place.run("cut")
-    process = bench.start("sft.py", [bench.sft("cut")], "cut")
+    run = bench.place.run("tuned_half")
+    process = bench.start("sft.py", [bench.sft("tuned_half")], "tuned_half")
     try:
         wait_until(
             lambda: (run / "checkpoints" / "step_000004").is_dir() or process.poll() is not None,
             PATIENCE_S,
-            lambda: bench.place.said("cut"),
+            lambda: bench.place.said("tuned_half"),
         )
     finally:
         kill_9(process)
     wait_until(lambda: not bench.place.processes(), 60, lambda: bench.place.processes())
     saved = max(int(path.name[5:]) for path in run.glob("checkpoints/step_*"))
-    said = bench.finish("sft.py", [bench.sft("cut"), "--resume"], "resumed")
+    said = bench.finish("sft.py", [bench.sft("tuned_half"), "--resume"], "tuned_on")
     return run, said, saved
 
 
@@ -138,22 +138,3 @@ def test_passes_hand_their_weights_on_and_move_the_projector_alone(bench: Bench)
     kept = [line["features_kept"] for line in lines(runs[1] / "metrics.jsonl")]
     assert min(kept) == 1.0, "the first pass has computed all features"
     assert str(runs[1] / "policy") in said.replace("\n", "")
-
-
-def test_a_dry_run_shows_recipe_and_workers_and_starts_nothing(bench: Bench) -> None:
-    said = bench.finish("sft.py", [bench.sft("dry"), "learner.ranks=3", "--dry-run"], "dry")
-    assert "max_tokens_per_microbatch: 128" in said
-    assert "DeepSpeed rank, ZeRO 2, trains vision, projector, language" in said
-    assert not bench.place.run("dry").exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["learner.ranks=999"], "999 learner x 1"),
-        (["--resume"], "holds no whole checkpoint"),
-    ],
-)
-def test_what_cannot_run_is_refused_at_the_door(bench: Bench, words: list[str], told: str) -> None:
-    said = bench.finish("sft.py", [bench.sft("refused"), *words], "refused", status=1)
-    assert told in said

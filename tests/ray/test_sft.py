@@ -153,11 +153,15 @@ def test_a_sample_says_what_was_learned_and_how_likely_it_was(
         assert len(sample["least_likely"]) == 3 and sample["loss"] > 0
 
 
-def test_a_policy_or_data_that_cannot_be_read_is_refused_before_workers_start(
+def test_what_cannot_run_is_refused_before_workers_start(
     cluster: None, vlm_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(Refusal, match=r"policy\.path=.*cannot be read"):
         sft_run(sft_recipe(tmp_path / "none", tmp_path))
+    with pytest.raises(Refusal, match=r"999 learner x 1"):
+        sft_run(sft_recipe(vlm_folder, tmp_path, learner={"ranks": 999}))
+    with pytest.raises(Refusal, match=r"holds no whole checkpoint"):
+        sft_run(sft_recipe(vlm_folder, tmp_path), resume=True)
     odd = tmp_path / "odd.jsonl"
     odd.write_text('{"asked": "3+5", "said": "8"}\n')
     with pytest.raises(Refusal, match=r"fit no format that is known[^$]*asked: '3\+5'"):
