@@ -3,7 +3,6 @@
 from configs.load import recipe_text
 from configs.schema import GRPORecipe
 from configs.sft import SupervisedRecipe
-from models.memory import Skeleton
 from rl.console import CONSOLE
 from rl.plan import (
     Device,
@@ -54,6 +53,8 @@ def memory_lines(recipe: GRPORecipe | SupervisedRecipe) -> list[str]:
     Raises:
         DoesNotFit: the policy's attention heads do not divide over an engine's GPUs.
     """
+    from models.memory import Skeleton  # which brings all model code along
+
     try:
         skeleton = Skeleton.read(recipe.policy)
     except OSError:

@@ -13,13 +13,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from actors.deepspeed_engine import DeepSpeedEngine
-from actors.export import export_policy
 from actors.meeting import Meeting
 from configs.schema import LearnerConfig, LossConfig, PolicyConfig, PromptConfig
 from models.inputs import InputEncoder
 from models.packing import PackedBatch, pack
-from models.policy import Policy, load_learning_model, recompute_activations
 from models.weight_sums import WeightSums
 from rl.losses import clipped_policy_loss, kl_divergence
 from rl.records import UpdateReport
@@ -84,6 +81,10 @@ class Learner:
 
     def setup(self, address: str, port: int) -> None:
         """Meet the other ranks at `address:port` and shard the policy over them."""
+        # The driver imports this file, too, and does without the models, which take it seconds.
+        from actors.deepspeed_engine import DeepSpeedEngine
+        from models.policy import Policy, load_learning_model, recompute_activations
+
         job = self._job
         os.environ.update(
             RANK=str(self._rank),
@@ -172,7 +173,6 @@ class Learner:
 
         Called on every rank at the same time, again after an engine was replaced.
         """
-        # The driver imports this file, too, and does without vLLM.
         from actors.weights import WeightSender
 
         if self._sender is not None:
@@ -202,6 +202,8 @@ class Learner:
 
     def export(self, folder: Path) -> None:
         """Write the policy in Hugging Face layout on rank 0. Called on every rank."""
+        from actors.export import export_policy
+
         export_policy(self._engine, self._encoder, self._job.folder, folder)
 
 

@@ -7,7 +7,6 @@ import torch
 from configs.schema import LearnerConfig, PolicyConfig, PromptConfig
 from models.inputs import InputEncoder
 from models.packing import pack
-from models.policy import Policy, load_model
 from rl.rows import Row, split_row
 
 
@@ -25,6 +24,8 @@ class ReferencePolicy:
         device: str,
     ) -> None:
         """`temperature` as the sampler's; sizes of passes and chunks as the learner's."""
+        from models.policy import Policy, load_model  # which the driver does without
+
         self._encoder = InputEncoder(folder, prompt, policy.trust_remote_code)
         self._device = torch.device(device)
         self._max_tokens = learner.max_tokens_per_microbatch

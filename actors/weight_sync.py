@@ -14,7 +14,7 @@ from actors.last_words import last_words
 from actors.learners import LearnerGroup
 from actors.pool import ActorPool
 from configs.schema import SyncConfig
-from models.policy import part_of
+from models.parts import part_of
 from models.weight_sums import compare_sums
 
 _BEAT_EVERY_S = 2.0

@@ -5,14 +5,13 @@ from pathlib import Path
 from transformers import AutoConfig, PreTrainedConfig
 
 from configs.policy import PolicyConfig
-from models.memory import Skeleton
 from rl.refusal import Refusal, refusing
 
 
 def check_policy(policy: PolicyConfig) -> PreTrainedConfig:
     """The config of the checkpoint at `policy.path`, once it can be read and has what shall learn.
 
-    Only the config is read, and the model built without weights.
+    Only the config is read; for adapters' targets the model is built, without weights.
 
     Raises:
         Refusal: there is no such checkpoint, or it has none of the parts that `policy` names.
@@ -28,6 +27,15 @@ def check_policy(policy: PolicyConfig) -> PreTrainedConfig:
         config = AutoConfig.from_pretrained(policy.path, trust_remote_code=policy.trust_remote_code)
     except (OSError, ValueError) as error:
         raise Refusal(f"policy.path={policy.path!r} cannot be read: {error}") from None
-    with refusing():
-        Skeleton(config, policy)
+    if not hasattr(config, "vision_config") and "language" not in policy.train:
+        raise Refusal(
+            f"policy.train={list(policy.train)} leaves nothing to learn: {policy.path!r} is a "
+            "language model alone; set policy.train=[language]"
+        )
+    if policy.lora is not None:
+        # Only then: it brings all model code along, which takes a driver seconds.
+        from models.memory import Skeleton
+
+        with refusing():
+            Skeleton(config, policy)
     return config

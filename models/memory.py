@@ -12,7 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from configs.policy import Part, PolicyConfig
 from configs.schema import LearnerConfig, RolloutConfig
-from models.policy import part_of, prepare_to_learn
+from models.parts import part_of
+from models.policy import prepare_to_learn
 from rl.plan import DoesNotFit
 
 _GIB = 2**30

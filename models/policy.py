@@ -6,7 +6,6 @@ token reach the output layer.
 """
 
 import io
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,19 +23,8 @@ from models.inputs import InputEncoder
 from models.logprobs import token_logprobs
 from models.lora import add_adapters, is_adapter
 from models.packing import PackedBatch
+from models.parts import part_of
 from rl.records import Problem
-
-_VISION = re.compile(r"(^|\.)(vision_tower|vision_model|visual|vision_encoder)\.")
-_PROJECTOR = re.compile(
-    r"(^|\.)(multi_modal_projector|mlp1|connector|merger|deepstack_merger_list)\."
-)
-
-
-def part_of(parameter: str) -> Part:
-    """Which part a parameter belongs to, by its name. Projectors inside a tower are projectors."""
-    if _PROJECTOR.search(parameter):
-        return "projector"
-    return "vision" if _VISION.search(parameter) else "language"
 
 
 def load_model(config: PolicyConfig, folder: str | Path) -> Any:

@@ -5,6 +5,7 @@ import re
 from configs.rewards import ThinkingConfig
 
 _BOX = re.compile(r"\\f?box(?:ed)?(?![A-Za-z])\s*")
+_OPENS_MATH = re.compile(r"(?:\$|\\[(\[]|\\displaystyle(?![A-Za-z])|\s)*")
 _BARE = re.compile(r"[^\s{}\\$.,;]{1,100}")
 _MAX_BOXES_IN_BOXES = 8
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -40,10 +41,16 @@ def last_box(text: str) -> str | None:
     r"""Content of the last `\boxed` or `\fbox` whose braces close; None when there is none."""
     content = _last_box(text)
     for _ in range(_MAX_BOXES_IN_BOXES):
-        if content is None or not _BOX.match(content):
+        if content is None or not _BOX.match(content, _past_dollars(content)):
             break
         content = _last_box(content)
     return content
+
+
+def _past_dollars(text: str) -> int:
+    """Where what opens a formula at the beginning of `text` ends."""
+    opens = _OPENS_MATH.match(text)
+    return opens.end() if opens else 0
 
 
 def _last_box(text: str) -> str | None:

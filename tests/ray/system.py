@@ -19,7 +19,7 @@ from actors.cluster import RunningActors, running_actors
 from actors.rollout import RolloutWorker
 from configs.schema import GRPORecipe
 from models.inputs import InputEncoder
-from models.policy import part_of
+from models.parts import part_of
 from rl.parity import parity_rows
 from rl.records import Group, Problem, SamplingRequest
 from rl.rows import Row, TrainingAnswer

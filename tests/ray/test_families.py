@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from configs.sft import SFTRecipe
 from models.chat_packing import pack_chats
 from models.inputs import InputEncoder
-from models.policy import Policy, load_learning_model, part_of
+from models.parts import part_of
+from models.policy import Policy, load_learning_model
 from rl.chats import ChatSet
 from rl.records import Problem
 from tests.families import FAMILIES

@@ -198,6 +198,11 @@ def largest_gap(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
     return max((ours[name] - theirs[name]).abs().max().item() for name in ours)
 
 
+def distance(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
+    """Euclidean, over all weights."""
+    return math.hypot(*((ours[name] - theirs[name]).norm().item() for name in ours))
+
+
 def test_rows_for_two_ranks_leave_the_second_without_pictures(plain: PlainTorch) -> None:
     first, second = build_microbatches(plain.rows, SMALL, ranks=2)
     assert count_tokens(plain.rows) == sum(_answer_lengths())
@@ -207,7 +212,10 @@ def test_rows_for_two_ranks_leave_the_second_without_pictures(plain: PlainTorch)
 
 def test_updates_are_those_that_plain_pytorch_makes(running: Running, plain: PlainTorch) -> None:
     weights = running.weights()
-    assert largest_gap(weights, plain.weights) < 1e-5
+    # Adam makes a step of nearly no gradient by its sign: single weights may be a little apart, the
+    # update as a whole is not.
+    assert largest_gap(weights, plain.weights) < 0.5 * LR
+    assert distance(weights, plain.weights) < 1e-3 * distance(plain.weights, running.start)
     assert LR < largest_gap(weights, running.start) < 2 * LR
     assert running.report["loss"] == pytest.approx(plain.loss, rel=1e-4)
     assert running.report["grad_norm"] == pytest.approx(plain.grad_norm, rel=1e-4)

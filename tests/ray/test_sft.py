@@ -115,7 +115,8 @@ def test_one_and_two_workers_packed_or_not_learn_as_plain_pytorch_does(
 def test_kept_features_change_no_loss(trained: dict[str, SFTRecipe]) -> None:
     off, kept = trained["zero 3"], trained["zero 3, features kept"]
     assert figures(kept, "loss") == pytest.approx(figures(off, "loss"), abs=1e-6)
-    assert figures(kept, "features_kept")[-1] > 0.5
+    shares = figures(kept, "features_kept")  # each of two ranks meets most of 7 pictures once anew
+    assert shares[-1] > shares[0] and shares[-1] > 0.25
 
 
 @pytest.mark.parametrize("kind", [*SHARDINGS, *ALONE])

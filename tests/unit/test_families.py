@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from configs.policy import PolicyConfig
-from models.policy import freeze, load_model, part_of
+from models.parts import part_of
+from models.policy import freeze, load_model
 from models.weights import checkpoint_weights, saved_names
 from tests.families import FAMILIES
 

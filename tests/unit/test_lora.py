@@ -12,7 +12,8 @@ from configs.schema import PromptConfig
 from models.inputs import InputEncoder
 from models.lora import is_adapter
 from models.packing import pack
-from models.policy import Policy, load_learning_model, load_model, part_of
+from models.parts import part_of
+from models.policy import Policy, load_learning_model, load_model
 from models.tiny import build_tiny_text, build_tiny_vlm
 from models.weights import CheckpointWeight, checkpoint_weights
 from rl.records import Problem

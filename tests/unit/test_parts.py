@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from configs.schema import PolicyConfig
-from models.policy import freeze, load_model, part_of
+from models.parts import part_of
+from models.policy import freeze, load_model
 from models.tiny import build_tiny_text, build_tiny_vlm
 
 

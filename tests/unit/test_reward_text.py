@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from configs.rewards import RewardConfig
+from rewards.answer import final_answer
 from rewards.completion import Completion
 from rewards.equality import compare
 from rewards.maths import Claim, claim
@@ -101,3 +102,10 @@ def test_a_right_answer_rewritten_stays_right(form: str, names: list[str]) -> No
     )
     verdict = said if isinstance(said, Verdict) else compare(said, CONFIG.math, lambda _: None)
     assert verdict.cause == "correct", (text, verdict)
+
+
+@pytest.mark.parametrize(
+    "text", ["$$\\boxed{8.}$$", "\\( \\boxed{8.} \\)", "\\displaystyle \\boxed{8.}", "$\\fbox{8}$."]
+)
+def test_a_box_between_dollars_in_a_box_is_taken_off(text: str) -> None:
+    assert final_answer(f"<think>hm</think>\\boxed{{{text}}}", CONFIG.thinking) in ("8", "8.")
