@@ -195,12 +195,10 @@ class FeatureCache:
         """Features of the images by key, made in one pass of the tower, and kept."""
         if not images:
             return {}
-        tiles = [
-            self._encoder.pixels([Chat(key, (), (image,))])["pixel_values"]
-            for key, image in images.items()
-        ]
-        features = self._tower({"pixel_values": torch.cat(tiles)}).cpu()
-        split = features.split([len(each) for each in tiles])
+        shown = tuple(images.values())
+        features = self._tower(self._encoder.pixels([Chat("shown", (), shown)])).cpu()
+        tokens = features.shape[1]
+        split = features.split([self._encoder.image_tokens(image) // tokens for image in shown])
         made = {key: feature.clone() for key, feature in zip(images, split, strict=True)}
         for key, feature in made.items():
             self._store.put(key, feature)

@@ -222,6 +222,10 @@ class InputEncoder:
         drop = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}
         return {name: value for name, value in made.items() if name not in drop}
 
+    def image_tokens(self, image: bytes | str) -> int:
+        """Tokens that carry this image; marks around and within it are not counted."""
+        return self._expansion(upright_size(image)).count(self.processor.image_token_id)
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of sampled ids, special tokens left out (think tags are ordinary tokens)."""
         return self.tokenizer.decode(token_ids, skip_special_tokens=True)

@@ -19,6 +19,7 @@ from models.features import (
 from models.inputs import InputEncoder
 from models.policy import Policy, load_model
 from rl.records import Chat, Turn
+from tests.families import build_tiled_internvl
 from tests.unit.step_samples import png
 
 CPU = torch.device("cpu")
@@ -69,6 +70,18 @@ def test_an_image_is_computed_once_whoever_shows_it(vlm: Path, tmp_path: Path) -
     assert cache.counts == (0, 2)
     cache([chat(BLUE), chat(str(path), RED)])
     assert cache.counts == (2, 4), "the same bytes are one image, file or not"
+
+
+def test_images_cut_into_different_numbers_of_tiles_are_told_apart(tmp_path: Path) -> None:
+    build_tiled_internvl(tmp_path)
+    images = (png(56, 56, (200, 0, 5)), png(150, 50, (0, 5, 200)), png(40, 130, (9, 99, 9)))
+    _, together = cache_of(tmp_path, MemoryFeatures(10**7))
+    made = together([chat(*images)])[FEATURES]
+    alone = [cache_of(tmp_path, MemoryFeatures(0))[1]([chat(each)])[FEATURES] for each in images]
+    assert len({len(each) for each in alone}) > 1, "they should have different numbers of tiles"
+    torch.testing.assert_close(made, torch.cat(alone))
+    for image, feature in zip(images, alone, strict=True):  # as each was kept
+        torch.testing.assert_close(together([chat(image)])[FEATURES], feature)
 
 
 def test_what_does_not_fit_is_computed_again_and_still_right(vlm: Path) -> None:
