@@ -110,7 +110,8 @@ def _options(recipe: GRPORecipe, device: Device, role: str, *, share: int) -> di
     if role in ("rollout", "reward"):
         options["max_concurrency"] = CALLS_AT_A_TIME
     if device == "cpu" and role != "reward":
-        options["runtime_env"] = {"env_vars": thread_variables(share)}
+        owner = recipe.rollout if role == "rollout" else recipe.learner
+        options["runtime_env"] = {"env_vars": thread_variables(share, owner.cpu_threads)}
     return options
 
 

@@ -33,11 +33,12 @@ def ray_session() -> Iterator[None]:
         ray.shutdown()
 
 
-def thread_variables(share: int) -> dict[str, str]:
-    """Environment of a process on a CPU machine whose cores are divided among `share` of them.
+def thread_variables(share: int, threads: int | None = None) -> dict[str, str]:
+    """Environment of a process on a CPU machine that gets `threads`; None: the machine's cores
+    divided among `share` processes.
 
     Ray would give an actor that reserves no core a single thread. Threads that spin while they wait
     make a step ten times slower as soon as anything else wants a core.
     """
-    threads = max(1, (os.cpu_count() or 1) // share)
+    threads = threads or max(1, (os.cpu_count() or 1) // share)
     return {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}

@@ -152,7 +152,7 @@ def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
     first = jobs[0]
     learner, gpu = first.recipe.learner, first.device == "cuda"
     resources = {"CPU": learner.cpus_per_rank} | ({"GPU": 1.0} if gpu else {})
-    variables = {} if gpu else thread_variables(learner.ranks)
+    variables = {} if gpu else thread_variables(learner.ranks, learner.cpu_threads)
     trainer = TorchTrainer(
         _work,
         train_loop_config={"jobs": list(jobs)},

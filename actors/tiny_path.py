@@ -26,7 +26,7 @@ from configs.tiny import TinyPathConfig
 from models.r1v import assemble, swap
 
 _PROMPT = ChatLimits(max_tokens=128, max_images=1)
-_TOKENS = 1024
+_TOKENS = 512
 """Tokens of a row: attention over longer ones costs more than it saves."""
 
 
@@ -79,7 +79,10 @@ class TinyPath:
             lr=self.config.sft_lr, warmup_share=0.05, weight_decay=weight_decay
         )
         learner = SFTLearnerConfig(
-            gradient_checkpointing=False, max_tokens_per_microbatch=_TOKENS, optimizer=optimizer
+            gradient_checkpointing=False,
+            max_tokens_per_microbatch=_TOKENS,
+            cpu_threads=1,
+            optimizer=optimizer,
         )
         last = CheckpointConfig(every=10**6, keep=1)
         return {

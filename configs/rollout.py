@@ -26,6 +26,9 @@ class RolloutConfig(Strict):
     """Share of a GPU's memory that an engine may take; with sync.shared_gpu at most 0.6."""
     cpu_cache_gib: PositiveInt = 1
     """Memory of an engine's key-value cache on CPU, GiB."""
+    cpu_threads: PositiveInt | None = None
+    """Threads of an engine on a CPU machine; null: its cores divided among the engines. The
+    smallest models are fastest with 1."""
     eager: bool = False
     """Skip compilation and CUDA graphs: faster start, slower steps."""
     restarts: NonNegativeInt = 3

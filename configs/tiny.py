@@ -12,7 +12,7 @@ class PartsConfig(Strict):
     """Updates of the vision tower, which learns to name the digit in each quadrant."""
     tower_batch: PositiveInt = 128
     """Pictures of such an update."""
-    base_steps: PositiveInt = 400
+    base_steps: PositiveInt = 450
     """Updates of the base language model, on text."""
     substitute_steps: PositiveInt = 150
     """Updates that make the base model's one descendant answer plainly, on text."""
