@@ -52,7 +52,7 @@ def start_learners(
         device=device,
     )
     ranks = recipe.learner.ranks
-    make = ray.remote(**_options(recipe, device, "learner", share=ranks))(Learner)
+    make = ray.remote(**_options(recipe, device, "learner"))(Learner)
     return LearnerGroup(
         [make.options(**seats.seat("learner", rank)).remote(job, rank) for rank in range(ranks)],
         loop,
@@ -66,11 +66,11 @@ def start_pools(recipe: GRPORecipe, folder: Path, device: Device, seats: Seats) 
     """Rollout engines, reward workers and, where KL counts, the reference policy."""
     rollout = recipe.rollout
     transport = transport_of(recipe, device)
-    engine = ray.remote(**_options(recipe, device, "rollout", share=rollout.workers))(RolloutWorker)
-    reward = ray.remote(**_options(recipe, device, "reward", share=1))(RewardWorker)
+    engine = ray.remote(**_options(recipe, device, "rollout"))(RolloutWorker)
+    reward = ray.remote(**_options(recipe, device, "reward"))(RewardWorker)
     reference: ActorPool | None = None
     if recipe.loss.kl.coef > 0:
-        frozen = ray.remote(**_options(recipe, device, "reference", share=1))(ReferencePolicy)
+        frozen = ray.remote(**_options(recipe, device, "reference"))(ReferencePolicy)
         reference = ActorPool(
             "reference",
             lambda _: frozen.options(**seats.seat("reference")).remote(
@@ -103,16 +103,25 @@ def start_pools(recipe: GRPORecipe, folder: Path, device: Device, seats: Seats) 
     )
 
 
-def _options(recipe: GRPORecipe, device: Device, role: str, *, share: int) -> dict[str, Any]:
-    """Ray's options of a role's actors; `share` of them divide a CPU machine's cores."""
+def _options(recipe: GRPORecipe, device: Device, role: str) -> dict[str, Any]:
+    """Ray's options of a role's actors."""
     planned = next(a for a in planned_actors(recipe, device) if a.role == role)
     options: dict[str, Any] = {"num_gpus": planned.gpus, "num_cpus": planned.cpus}
     if role in ("rollout", "reward"):
         options["max_concurrency"] = CALLS_AT_A_TIME
     if device == "cpu" and role != "reward":
-        owner = recipe.rollout if role == "rollout" else recipe.learner
-        options["runtime_env"] = {"env_vars": thread_variables(share, owner.cpu_threads)}
+        options["runtime_env"] = {"env_vars": _threads(recipe, role)}
     return options
+
+
+def _threads(recipe: GRPORecipe, role: str) -> dict[str, str]:
+    """On a CPU machine. Engines and learners take turns unless answers may be late."""
+    engines, ranks = recipe.rollout.workers, recipe.learner.ranks
+    share = {"rollout": engines, "learner": ranks, "reference": 1}[role]
+    if recipe.max_staleness:
+        share = engines + ranks
+    owner = recipe.rollout if role == "rollout" else recipe.learner
+    return thread_variables(share, owner.cpu_threads)
 
 
 @dataclass

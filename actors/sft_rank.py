@@ -93,7 +93,7 @@ class SFTRank:
             # A loss that is not finite need not make each gradient so; this does, and the
             # optimiser then refuses the whole step.
             self._engine.backward(loss if loss.isfinite() else loss * float("nan"))
-            seen += pack.pack
+            seen += pack.places
             samples += self._logged(pack, logprobs_N.detach(), len(samples))
         skipped, grad_norm = self._engine.step()
         found, met = self._features.counts if self._features else (0, 0)
@@ -141,7 +141,7 @@ class SFTRank:
         share, packed = ready.share, ready.packed
         values_N = logprobs_N.cpu()
         logged: list[LoggedChat] = []
-        for place, position in enumerate(ready.pack[:room]):
+        for place, position in enumerate(ready.places[:room]):
             own_N = (packed.answers == place) & (packed.weights > 0)
             own, ids = values_N[own_N], packed.targets[own_N]
             least = own.argsort()[:_SURPRISES]

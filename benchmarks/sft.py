@@ -41,7 +41,10 @@ from rl.jsonl import read_lines
 SIZE = TinySize(
     hidden=256, layers=4, mlp=768, vision_hidden=384, vision_layers=10, vision_heads=6, context=1024
 )
-BUDGET = 512
+BUDGET = 2048
+"""Tokens of a forward pass of ours."""
+LONGEST = 512
+"""Tokens of the longest chat, at most."""
 WORDS = ("What", "is", "the", "sum", "of", "3, 5", "digits", "I see 3, 5. 3+5=8")
 WAYS: dict[str, dict[str, Any]] = {
     "packed_and_kept": {"features": {"keep": "memory"}},
@@ -116,7 +119,7 @@ def recipe_of(trial: Trial, way: str) -> SFTRecipe:
             "dtype": "float32",
             "train": ["projector", "language"],
         },
-        "prompt": {"max_tokens": BUDGET},
+        "prompt": {"max_tokens": LONGEST},
         "learner": learner,
         "checkpoint": {"every": 10**6},
         "log": {"folder": str(trial.folder / "runs"), "wandb": False},

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from models.chat_packing import pack_chats
@@ -33,7 +34,7 @@ class Share:
     window: Window
     """All ranks' chats."""
     packs: tuple[Pack, ...]
-    """Each a few positions in `window`; an empty one is filler."""
+    """Rows of positions in `window`; a pack without rows is filler."""
     chats: dict[int, Chat]
     """By position."""
     tokenised: dict[int, TokenisedChat]
@@ -55,8 +56,8 @@ class ReadyPack:
     """One forward pass."""
 
     share: Share
-    pack: Pack
-    """Positions in the share's window; empty: filler, of weight 0."""
+    places: tuple[int, ...]
+    """Positions in the share's window, row by row; empty: filler, of weight 0."""
     packed: PackedBatch
     pixels: dict[str, Tensor]
 
@@ -85,7 +86,9 @@ class Feed:
         self._plan = plan
         self._pixels = pixels or encoder.pixels
         # One thread reads and tokenises the next step, one makes the next pack's pixels.
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="feed")
+        # Torch's own threads stay the model's: a second team of them would make both wait long at
+        # every operation.
+        self._pool = ThreadPoolExecutor(2, "feed", torch.set_num_threads, (1,))
 
     def packs(self, steps: Iterable[tuple[int, Window]]) -> Iterator[ReadyPack]:
         """This rank's packs of each step, step by step; every rank has equally many."""
@@ -108,7 +111,7 @@ class Feed:
         plan = self._plan
         dealt = plan_packs(lengths, range(len(window)), plan.budget, plan.ranks, plan.packing)
         packs = dealt[plan.rank]
-        mine = [position for pack in packs for position in pack]
+        mine = [position for pack in packs for row in pack for position in row]
         chats = self._chats.chats([window[position] for position in mine])
         tokenised = map(self._encoder.encode_chat, chats)
         return Share(
@@ -121,6 +124,8 @@ class Feed:
 
     def _ready(self, place: tuple[Share, Pack]) -> ReadyPack:
         share, pack = place
-        packed = pack_chats([share.tokenised[p] for p in pack], self._encoder.pad_id)
-        pixels = self._pixels([share.chats[p] for p in pack]) if self._encoder.has_vision else {}
-        return ReadyPack(share, pack, packed, pixels)
+        rows = [[share.tokenised[position] for position in row] for row in pack]
+        packed = pack_chats(rows, self._encoder.pad_id)
+        places = tuple(position for row in pack for position in row)
+        pixels = self._pixels([share.chats[p] for p in places]) if self._encoder.has_vision else {}
+        return ReadyPack(share, places, packed, pixels)

@@ -88,7 +88,7 @@ def test_a_step_of_sft_on_another_family_learns_what_plain_pytorch_would(
     logprobs: list[torch.Tensor] = []
     with torch.no_grad():
         for chat in chats.chats(rows):
-            packed = pack_chats([encoder.encode_chat(chat)], encoder.pad_id)
+            packed = pack_chats([[encoder.encode_chat(chat)]], encoder.pad_id)
             logprobs.append(policy(packed, encoder.pixels([chat]))[0])
     assert figures(recipe, "loss") == pytest.approx([-torch.cat(logprobs).mean().item()], abs=1e-4)
 

@@ -90,7 +90,7 @@ def _plain_step(policy: Policy, encoder: InputEncoder, optimizer: Any, chats: li
     optimizer.zero_grad()
     total: list[Tensor] = []
     for chat in chats:
-        packed = pack_chats([encoder.encode_chat(chat)], encoder.pad_id)
+        packed = pack_chats([[encoder.encode_chat(chat)]], encoder.pad_id)
         logprobs_N, _ = policy(packed, encoder.pixels([chat]))
         total.append(logprobs_N)
     loss = -torch.cat(total).mean()

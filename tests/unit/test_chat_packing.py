@@ -21,8 +21,8 @@ FIRST = TokenisedChat((5, 6, 7, 8), (False, False, True, True))
 SECOND = TokenisedChat((9, 4, 3), (False, True, False))
 
 
-def test_a_pack_is_one_row_of_chats_that_start_anew_and_see_themselves_only() -> None:
-    batch = pack_chats([FIRST, SECOND], pad_id=0)
+def test_chats_of_a_row_start_anew_and_see_themselves_only() -> None:
+    batch = pack_chats([[FIRST, SECOND]], pad_id=0)
     assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9, 4, 3]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 3, 0, 1, 2]]
     assert batch.attention_mask[0, 0].int().tolist() == [
@@ -42,6 +42,22 @@ def test_a_pack_is_one_row_of_chats_that_start_anew_and_see_themselves_only() ->
     assert batch.sampler_logprobs is None and batch.reference_logprobs is None
 
 
+def test_a_shorter_row_ends_in_padding_that_sees_itself_only() -> None:
+    batch = pack_chats([[FIRST, SECOND], [SECOND]], pad_id=17)
+    assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9, 4, 3], [9, 4, 3, 17, 17, 17, 17]]
+    assert batch.segments.tolist() == [[1, 1, 1, 1, 2, 2, 2], [3, 3, 3, -1, -1, -1, -1]]
+    assert batch.position_ids[1].tolist() == [0, 1, 2, 0, 0, 0, 0]
+    assert batch.in_prompt[1].tolist() == [True] * 3 + [False] * 4
+    assert batch.attention_mask[1, 0].int().tolist()[2:5] == [
+        [1, 1, 1, 0, 0, 0, 0],
+        [0, 0, 0, 1, 0, 0, 0],
+        [0, 0, 0, 0, 1, 0, 0],
+    ]
+    assert batch.sources.tolist() == [1, 2, 4, 7]
+    assert batch.targets.tolist() == [7, 8, 4, 4]
+    assert batch.answers.tolist() == [0, 0, 1, 2]
+
+
 def test_filler_is_one_token_that_counts_for_nothing() -> None:
     batch = pack_chats([], pad_id=17)
     assert batch.input_ids.tolist() == [[17]]
@@ -51,7 +67,7 @@ def test_filler_is_one_token_that_counts_for_nothing() -> None:
 
 def test_a_first_token_that_is_to_be_trained_is_refused() -> None:
     with pytest.raises(ValueError, match="first token"):
-        pack_chats([SECOND, TokenisedChat((1, 2), (True, True))], pad_id=0)
+        pack_chats([[SECOND], [TokenisedChat((1, 2), (True, True))]], pad_id=0)
 
 
 def chat(name: str, images: Sequence[bytes], *texts: str) -> Chat:
@@ -85,9 +101,13 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return policy, encoder, CHATS if encoder.has_vision else (CHATS[1],) * 3
 
 
-def logprobs(loaded: Loaded, chats: Sequence[Chat]) -> Tensor:
+def logprobs(loaded: Loaded, chats: Sequence[Chat], rows: int = 1) -> Tensor:
+    """Of the chats in so many rows, the first ones longer."""
     policy, encoder, _ = loaded
-    batch = pack_chats([encoder.encode_chat(chat) for chat in chats], encoder.pad_id)
+    each = -(-len(chats) // rows)
+    encoded = [encoder.encode_chat(chat) for chat in chats]
+    laid = [encoded[start : start + each] for start in range(0, len(chats), each)]
+    batch = pack_chats(laid, encoder.pad_id)
     return policy(batch, encoder.pixels(chats) if encoder.has_vision else {})[0]
 
 
@@ -119,9 +139,10 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         assert (found[name] - value).abs().max() < 1e-6 * scale, name
 
 
-def test_a_pack_has_the_loss_and_gradient_of_its_chats_alone(loaded: Loaded) -> None:
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_pack_has_the_loss_and_gradient_of_its_chats_alone(loaded: Loaded, rows: int) -> None:
     policy, _, chats = loaded
-    packed = logprobs(loaded, chats)
+    packed = logprobs(loaded, chats, rows)
     alone = torch.cat([logprobs(loaded, [chat]) for chat in chats])
     plain = torch.cat([plain_logprobs(loaded, chat) for chat in chats])
     torch.testing.assert_close(packed, plain, atol=1e-5, rtol=0)

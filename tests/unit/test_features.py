@@ -48,7 +48,7 @@ def test_kept_features_give_the_loss_and_the_projectors_gradient_that_pixels_giv
 ) -> None:
     chats = [chat(*images), chat()]
     whole, encoder = load(vlm)
-    packed = pack_chats([encoder.encode_chat(each) for each in chats], encoder.pad_id)
+    packed = pack_chats([[encoder.encode_chat(each) for each in chats]], encoder.pad_id)
     without, cache = cache_of(vlm, MemoryFeatures(10**6))
     found: list[list[torch.Tensor]] = []
     for policy, pixels in ((whole, encoder.pixels), (without, cache), (without, cache)):

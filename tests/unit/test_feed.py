@@ -67,12 +67,12 @@ def test_ranks_have_equally_many_packs_and_each_chat_once(
     window = list(range(11))
     found = packs_of(chats, encoder, ranks, window)
     assert len({len(packs) for packs in found}) == 1
-    positions = [p for packs in found for pack in packs for p in pack.pack]
+    positions = [p for packs in found for pack in packs for p in pack.places]
     assert sorted(positions) == window
     for packs in found:
         for pack in packs:
             assert pack.packed.input_ids.numel() <= BUDGET
-            assert bool(pack.packed.weights.any()) == bool(pack.pack)
+            assert bool(pack.packed.weights.any()) == bool(pack.places)
 
 
 def test_trained_tokens_of_all_ranks_are_those_of_the_chats(
@@ -94,9 +94,9 @@ def test_a_chat_that_a_window_shows_twice_is_learned_from_twice(
 ) -> None:
     window = [4, 7, 4]
     found = packs_of(chats, encoder, 2, window)
-    positions = sorted(p for packs in found for pack in packs for p in pack.pack)
+    positions = sorted(p for packs in found for pack in packs for p in pack.places)
     assert positions == [0, 1, 2]
-    shown = [pack.share.chats[p].id for packs in found for pack in packs for p in pack.pack]
+    shown = [pack.share.chats[p].id for packs in found for pack in packs for p in pack.places]
     assert sorted(shown) == ["4", "4", "7"]
 
 
@@ -107,4 +107,4 @@ def test_steps_come_one_after_another_and_alone_each_chat_is_its_own_pack(
         packs = list(own.packs((step, [step, step + 1]) for step in range(3)))
         assert own.rows([3, 1]) == [3, 1]
     assert [pack.share.number for pack in packs] == [0, 0, 1, 1, 2, 2]
-    assert all(len(pack.pack) == 1 for pack in packs)
+    assert all(len(pack.places) == 1 for pack in packs)

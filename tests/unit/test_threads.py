@@ -13,5 +13,22 @@ def test_cores_are_divided_unless_the_recipe_says_how_many_threads(
     monkeypatch: pytest.MonkeyPatch, cores: int, share: int, threads: int | None, expected: int
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert thread_variables(share, threads)["OMP_NUM_THREADS"] == str(expected)
+
+
+@pytest.mark.parametrize(("share", "threads"), [(2, 4), (2, 1), (1, None), (3, None)])
+def test_threads_that_have_a_core_each_wait_for_work_awake(
+    monkeypatch: pytest.MonkeyPatch, share: int, threads: int | None
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
     variables = thread_variables(share, threads)
-    assert variables == {"OMP_NUM_THREADS": str(expected), "OMP_WAIT_POLICY": "PASSIVE"}
+    assert 0 < int(variables["GOMP_SPINCOUNT"]) < 100_000 and "OMP_WAIT_POLICY" not in variables
+
+
+@pytest.mark.parametrize(("share", "threads"), [(2, 5), (9, None)])
+def test_threads_that_share_cores_wait_asleep(
+    monkeypatch: pytest.MonkeyPatch, share: int, threads: int | None
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    variables = thread_variables(share, threads)
+    assert variables["OMP_WAIT_POLICY"] == "PASSIVE" and "GOMP_SPINCOUNT" not in variables
