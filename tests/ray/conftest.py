@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from models.tiny import build_tiny_text, build_tiny_vlm
+from models.tiny import build_tiny_vlm
 from tests.ray.system import ROOT, System, recipe, running_system
 
 
@@ -28,13 +28,6 @@ def cluster() -> Iterator[None]:
 def vlm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("policies") / "vlm"
     build_tiny_vlm(folder, seed=0)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("policies") / "text"
-    build_tiny_text(folder, seed=0)
     return folder
 
 

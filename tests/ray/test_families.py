@@ -21,7 +21,7 @@ from tests.ray.system import System, learned_from, mean_gap, problem, recipe, ru
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module", params=["internvl, tiled", "qwen2.5-vl", "llava", "qwen3"])
+@pytest.fixture(scope="module", params=["qwen2.5-vl", "llava", "qwen3"])
 def family(
     request: pytest.FixtureRequest, cluster: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[System]:

@@ -1,7 +1,6 @@
 """Engine and learner read the same prompts and mean the same policy, before and after a sync."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from tests.ray.system import (
     mean_gap,
     problem,
     recipe,
-    running_system,
     shift_part,
 )
 
@@ -141,24 +139,3 @@ def test_the_reference_policy_is_the_start_policy_and_pulls_back_to_it(system: S
     ]
     divergence = [system.learners.update(pulled).metrics["kl"] for _ in range(4)]
     assert divergence[0] > 0 and divergence[-1] < 0.5 * divergence[0]
-
-
-@pytest.fixture(scope="module")
-def text_system(
-    cluster: None, text_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> System:
-    plan = recipe(text_folder, loss={"kl": {"coef": 0.0}})
-    with running_system(plan, text_folder, tmp_path_factory.mktemp("text")) as system:
-        yield system
-
-
-def test_a_text_only_policy_runs_through_the_same_code(text_system: System) -> None:
-    asked = [problem(number, images=0) for number in range(4)]
-    groups = text_system.sample(asked)
-    assert [g.prompt_ids for g in groups] == [text_system.encoder.encode(p) for p in asked]
-    assert mean_gap(text_system.gaps(groups)) < 1e-4
-    text_system.learners.update(learned_from(groups))
-    text_system.publish()
-    after = text_system.sample(asked, temperature=0.0)
-    expected = text_system.greedy_by_transformers(asked, tokens=24)
-    assert [group.answers[0].token_ids for group in after] == expected
