@@ -31,6 +31,20 @@ def check_cluster(recipe: GRPORecipe) -> Device:
     return device
 
 
+def learner_job(recipe: GRPORecipe, folder: Path, device: Device) -> LearnerJob:
+    """What the learner ranks of a run are told."""
+    return LearnerJob(
+        folder=folder,
+        policy=recipe.policy,
+        prompt=recipe.prompt,
+        loss=recipe.loss,
+        learner=recipe.learner,
+        temperature=recipe.rollout.temperature,
+        total_steps=recipe.steps,
+        device=device,
+    )
+
+
 def start_learners(
     recipe: GRPORecipe,
     folder: Path,
@@ -41,16 +55,7 @@ def start_learners(
     seats: Seats,
 ) -> LearnerGroup:
     """Learner ranks on the policy in `folder`; they meet in `setup`."""
-    job = LearnerJob(
-        folder=folder,
-        policy=recipe.policy,
-        prompt=recipe.prompt,
-        loss=recipe.loss,
-        learner=recipe.learner,
-        temperature=recipe.rollout.temperature,
-        total_steps=recipe.steps,
-        device=device,
-    )
+    job = learner_job(recipe, folder, device)
     ranks = recipe.learner.ranks
     make = ray.remote(**_options(recipe, device, "learner"))(Learner)
     return LearnerGroup(

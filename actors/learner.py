@@ -85,15 +85,8 @@ class Learner:
         from actors.deepspeed_engine import DeepSpeedEngine
         from models.policy import Policy, load_learning_model, recompute_activations
 
+        self._meet(address, port)
         job = self._job
-        os.environ.update(
-            RANK=str(self._rank),
-            LOCAL_RANK="0",  # Ray shows each actor its own device only
-            WORLD_SIZE=str(job.learner.ranks),
-            MASTER_ADDR=address,
-            MASTER_PORT=str(port),
-        )
-        dist.init_process_group("nccl" if job.device == "cuda" else "gloo")
         model = load_learning_model(job.policy, job.folder)
         if job.learner.gradient_checkpointing:
             recompute_activations(model)
@@ -101,6 +94,16 @@ class Learner:
             model, self._encoder, temperature=job.temperature, chunk=job.learner.logprob_chunk
         )
         self._engine = DeepSpeedEngine(policy, job.learner, job.policy.dtype, job.total_steps)
+
+    def _meet(self, address: str, port: int) -> None:
+        os.environ.update(
+            RANK=str(self._rank),
+            LOCAL_RANK="0",  # Ray shows each actor its own device only
+            WORLD_SIZE=str(self._job.learner.ranks),
+            MASTER_ADDR=address,
+            MASTER_PORT=str(port),
+        )
+        dist.init_process_group("nccl" if self._job.device == "cuda" else "gloo")
 
     def free_address(self) -> tuple[str, int]:
         """This rank's node and a port that is free there, for others to meet at."""

@@ -84,7 +84,7 @@ class SFTLearnerConfig(LearnerConfig):
     restarts: NonNegativeInt = 3
     """Times that a dead rank makes all of them start again, from the newest checkpoint."""
     packing: bool = True
-    """Chats share a row up to max_tokens_per_microbatch; false: each goes alone."""
+    """Chats share rows, and rows a pass of max_tokens_per_microbatch; false: each goes alone."""
     # Sections are frozen, so a narrower one is safe.
     optimizer: SFTOptimizerConfig = SFTOptimizerConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
 

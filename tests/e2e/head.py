@@ -8,7 +8,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,12 +114,11 @@ def ray_head(place: Place) -> Iterator[Head]:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    started = psutil.Process(process.pid).children(recursive=True)
-    process.terminate()
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    _, alive = psutil.wait_procs(started, timeout=20)
-    for left in alive:
-        left.kill()
+    """Kill everything at once: left to itself a head takes half a minute to end."""
+    head = psutil.Process(process.pid)
+    everything = [head, *head.children(recursive=True)]
+    for each in everything:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait(60)
+    psutil.wait_procs(everything[1:], timeout=20)

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
-from actors.cluster import Seats, start_learners
+from actors.cluster import learner_job
+from actors.learner import Learner, LearnerJob
 from actors.learners import LearnerGroup, ProblemRefs
 from actors.pool import DriverLoop
+from actors.session import thread_variables
 from configs.schema import GRPORecipe, PolicyConfig
 from models.inputs import InputEncoder
 from models.packing import pack
@@ -171,26 +175,74 @@ def exported(group: LearnerGroup, folder: Path) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
+class Reborn(Learner):
+    """A learner whose process can learn another job: starting one is what takes long."""
+
+    def _meet(self, address: str, port: int) -> None:
+        if not dist.is_initialized():
+            super()._meet(address, port)
+
+    def learn_another(self, job: LearnerJob) -> None:
+        """Let go of all that was learned, and take up `job`."""
+        self._engine.close()
+        Learner.__init__(self, job, self._rank)
+
+
+class Hosts:
+    """One rank, and two that have met, for all jobs here, one after another."""
+
+    def __init__(self) -> None:
+        self._loop = DriverLoop()
+        self._handles: dict[int, list[Any]] = {}
+
+    def group(self, plan: GRPORecipe, folder: Path) -> LearnerGroup:
+        """Learners of `plan`, set up; those before them are gone."""
+        ranks = plan.learner.ranks
+        job = learner_job(plan, folder, "cpu")
+        if ranks in self._handles:
+            ray.get([handle.learn_another.remote(job) for handle in self._handles[ranks]])
+        else:
+            make = ray.remote(num_cpus=0, runtime_env={"env_vars": thread_variables(ranks)})(Reborn)
+            self._handles[ranks] = [make.remote(job, rank) for rank in range(ranks)]
+        group = LearnerGroup(
+            self._handles[ranks],
+            self._loop,
+            refs=ProblemRefs(64),
+            max_tokens=plan.learner.max_tokens_per_microbatch,
+            transport="gloo",
+        )
+        group.setup()
+        return group
+
+    def close(self) -> None:
+        """End the processes."""
+        for handle in (handle for handles in self._handles.values() for handle in handles):
+            ray.kill(handle)
+        self._loop.close()
+
+
+@pytest.fixture(scope="module")
+def hosts(cluster: None) -> Iterator[Hosts]:
+    made = Hosts()
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="module", params=SHARDINGS.values(), ids=SHARDINGS.keys())
 def running(
     request: pytest.FixtureRequest,
-    cluster: None,
+    hosts: Hosts,
     plain: PlainTorch,
     vlm_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Running]:
+) -> Running:
     plan = plan_for(vlm_folder, request.param)
     spare = tmp_path_factory.mktemp("learners")
-    loop = DriverLoop()
-    seats = Seats(plan, "cpu")
-    group = start_learners(plan, vlm_folder, "cpu", loop, refs=ProblemRefs(64), seats=seats)
-    group.setup()
+    group = hosts.group(plan, vlm_folder)
     start = exported(group, spare / "start")
     report = group.update(plain.rows)
     group.update(milder(plain.rows))
-    yield Running(plan, group, start, dict(report.metrics), spare)
-    group.kill()
-    loop.close()
+    return Running(plan, group, start, dict(report.metrics), spare)
 
 
 def largest_gap(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
@@ -259,24 +311,17 @@ def test_learners_go_on_from_what_they_saved_as_if_never_stopped(
 
 @pytest.mark.parametrize("stage", [0, 2])
 def test_learners_in_bfloat16_learn_and_skip_too(
-    stage: int, cluster: None, plain: PlainTorch, vlm_folder: Path, tmp_path: Path
+    stage: int, hosts: Hosts, plain: PlainTorch, vlm_folder: Path, tmp_path: Path
 ) -> None:
     plan = plan_for(vlm_folder, {"zero_stage": stage})
     plan = plan.model_copy(update={"policy": PolicyConfig(path=str(vlm_folder))})
     assert plan.policy.dtype == "bfloat16"
-    loop = DriverLoop()
-    seats = Seats(plan, "cpu")
-    group = start_learners(plan, vlm_folder, "cpu", loop, refs=ProblemRefs(64), seats=seats)
-    try:
-        group.setup()
-        start = exported(group, tmp_path / "start")
-        bad = _spoiled(plain.rows[0], {"advantage": float("nan")})
-        assert group.update([bad, *plain.rows[1:]]).skipped
-        assert largest_gap(exported(group, tmp_path / "skipped"), start) == 0.0
-        report = group.update(plain.rows)
-        assert not report.skipped
-        assert report.metrics["grad_norm"] == pytest.approx(plain.grad_norm, rel=0.1)
-        assert largest_gap(exported(group, tmp_path / "learned"), start) > 0.0
-    finally:
-        group.kill()
-        loop.close()
+    group = hosts.group(plan, vlm_folder)
+    start = exported(group, tmp_path / "start")
+    bad = _spoiled(plain.rows[0], {"advantage": float("nan")})
+    assert group.update([bad, *plain.rows[1:]]).skipped
+    assert largest_gap(exported(group, tmp_path / "skipped"), start) == 0.0
+    report = group.update(plain.rows)
+    assert not report.skipped
+    assert report.metrics["grad_norm"] == pytest.approx(plain.grad_norm, rel=0.1)
+    assert largest_gap(exported(group, tmp_path / "learned"), start) > 0.0
