@@ -18,7 +18,7 @@ from tests.ray.chats import chat_file, seen
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-CHATS, BATCH, STEPS = 26, 4, 7
+CHATS, BATCH, STEPS = 78, 4, 20
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Bench:
                 "max_tokens_per_microbatch": 128,
                 "optimizer": {"lr": 1e-3},
             },
-            "evaluation": {"data": {"source": str(chat_file(folder, 6))}, "every": 3},
+            "evaluation": {"data": {"source": str(chat_file(folder, 6))}, "every": 6},
             "checkpoint": {"every": 2},
             "log": {"folder": str(folder / "runs"), "wandb": False},
         }
@@ -83,7 +83,10 @@ def bench(place: Place) -> Bench:
 
 @pytest.fixture(scope="module")
 def resumed(bench: Bench) -> tuple[Path, str, int]:
-    """A run killed behind its second checkpoint, then resumed: folder, what it said, its start."""
+    """A run killed behind its second checkpoint, then resumed: folder, what it said, its start.
+
+    Workers live a second or so longer than their driver, so there must be more to do than that.
+    """
     run = bench.place.run("tuned_half")
     process = bench.start("sft.py", [bench.sft("tuned_half")], "tuned_half")
     try:
@@ -104,18 +107,18 @@ def test_a_run_killed_in_mid_epoch_goes_on_and_ends_with_each_row_seen_once(
     resumed: tuple[Path, str, int],
 ) -> None:
     run, said, saved = resumed
-    assert 4 <= saved <= STEPS
+    assert 4 <= saved < STEPS
     assert [line["step"] for line in lines(run / "metrics.jsonl")] == list(range(STEPS))
     assert sorted(row for step in seen(run) for row in step) == list(range(CHATS))
-    assert f"step {STEPS}/{STEPS}" in said and "step 1/" not in said
-    assert [line["step"] for line in lines(run / "evaluations.jsonl")] == [0, 3, 6, STEPS]
+    assert f"step {STEPS}/{STEPS}" in said and "step  1/" not in said
+    assert [line["step"] for line in lines(run / "evaluations.jsonl")] == [0, 6, 12, 18, STEPS]
     summary = json.loads((run / "summary.json").read_text("utf-8"))
     assert summary["steps"] == STEPS and summary["chats"] == CHATS
     assert summary["held_out_loss_after"] < summary["held_out_loss_before"]
     assert summary["best_step"] == STEPS and summary["skipped_updates"] == 0
     assert (run / "plot.png").stat().st_size > 1000
     kept = sorted(path.name for path in run.glob("checkpoints/step_*"))
-    assert kept == ["step_000006", f"step_{STEPS:06d}"]
+    assert kept == ["step_000018", f"step_{STEPS:06d}"]
 
 
 def test_the_policy_that_a_run_leaves_loads_in_transformers(
