@@ -41,7 +41,7 @@ from rl.jsonl import read_lines
 SIZE = TinySize(
     hidden=256, layers=4, mlp=768, vision_hidden=384, vision_layers=10, vision_heads=6, context=1024
 )
-BUDGET = 4096
+BUDGET = 2048
 """Tokens of a forward pass of ours."""
 LONGEST = 512
 """Tokens of the longest chat, at most."""
