@@ -7,22 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from actors.cluster import learner_job
-from actors.learner import Learner, LearnerJob
-from actors.learners import LearnerGroup, ProblemRefs
-from actors.pool import DriverLoop
-from actors.session import thread_variables
+from actors.learners import LearnerGroup
 from configs.schema import GRPORecipe, PolicyConfig
 from models.inputs import InputEncoder
 from models.packing import pack
 from models.policy import Policy, load_model
 from rl.losses import clipped_policy_loss
 from rl.rows import Row, TrainingAnswer, build_microbatches, count_tokens
+from tests.ray.hosts import Hosts
 from tests.ray.system import problem, recipe
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -173,52 +168,6 @@ def exported(group: LearnerGroup, folder: Path) -> dict[str, Tensor]:
     group.export(folder)
     model = load_model(PolicyConfig(dtype="float32"), folder)
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
-
-
-class Reborn(Learner):
-    """A learner whose process can learn another job: starting one is what takes long."""
-
-    def _meet(self, address: str, port: int) -> None:
-        if not dist.is_initialized():
-            super()._meet(address, port)
-
-    def learn_another(self, job: LearnerJob) -> None:
-        """Let go of all that was learned, and take up `job`."""
-        self._engine.close()
-        Learner.__init__(self, job, self._rank)
-
-
-class Hosts:
-    """One rank, and two that have met, for all jobs here, one after another."""
-
-    def __init__(self) -> None:
-        self._loop = DriverLoop()
-        self._handles: dict[int, list[Any]] = {}
-
-    def group(self, plan: GRPORecipe, folder: Path) -> LearnerGroup:
-        """Learners of `plan`, set up; those before them are gone."""
-        ranks = plan.learner.ranks
-        job = learner_job(plan, folder, "cpu")
-        if ranks in self._handles:
-            ray.get([handle.learn_another.remote(job) for handle in self._handles[ranks]])
-        else:
-            make = ray.remote(num_cpus=0, runtime_env={"env_vars": thread_variables(ranks)})(Reborn)
-            self._handles[ranks] = [make.remote(job, rank) for rank in range(ranks)]
-        group = LearnerGroup(
-            self._handles[ranks],
-            self._loop,
-            refs=ProblemRefs(64),
-            max_tokens=plan.learner.max_tokens_per_microbatch,
-            transport="gloo",
-        )
-        group.setup()
-        return group
-
-    def close(self) -> None:
-        """End the processes."""
-        for handle in (handle for handles in self._handles.values() for handle in handles):
-            ray.kill(handle)
-        self._loop.close()
 
 
 @pytest.fixture(scope="module")
