@@ -115,16 +115,21 @@ def _options(recipe: GRPORecipe, device: Device, role: str) -> dict[str, Any]:
     if role in ("rollout", "reward"):
         options["max_concurrency"] = CALLS_AT_A_TIME
     if device == "cpu" and role != "reward":
-        options["runtime_env"] = {"env_vars": _threads(recipe, role)}
+        options["runtime_env"] = {"env_vars": threads_of(recipe, role)}
     return options
 
 
-def _threads(recipe: GRPORecipe, role: str) -> dict[str, str]:
-    """On a CPU machine. Engines and learners take turns unless answers may be late."""
-    engines, ranks = recipe.rollout.workers, recipe.learner.ranks
-    share = {"rollout": engines, "learner": ranks, "reference": 1}[role]
+def threads_of(recipe: GRPORecipe, role: str) -> dict[str, str]:
+    """Environment of a role's actors on a CPU machine.
+
+    The reference policy scores groups while engines still write others. Learners take turns with
+    them, unless answers may be late.
+    """
+    learners = recipe.learner.ranks
+    others = recipe.rollout.workers + (recipe.loss.kl.coef > 0)
+    share = learners if role == "learner" else others
     if recipe.max_staleness:
-        share = engines + ranks
+        share = learners + others
     owner = recipe.rollout if role == "rollout" else recipe.learner
     return thread_variables(share, owner.cpu_threads)
 

@@ -22,7 +22,7 @@ def show_plan(recipe: GRPORecipe | SupervisedRecipe) -> None:
         DoesNotFit: no machine can run it as it stands.
     """
     device = device_of(recipe, {})
-    CONSOLE.print(recipe_text(recipe), markup=False, highlight=False)
+    CONSOLE.print(recipe_text(recipe))
     plan = _plan(recipe, device)
     CONSOLE.print(plan_table(plan))
     travel = ""
@@ -33,7 +33,7 @@ def show_plan(recipe: GRPORecipe | SupervisedRecipe) -> None:
         gpus, cores = (sum(a.count * getattr(a, kind) for a in plan) for kind in ("gpus", "cpus"))
         CONSOLE.print(f"reserves {gpus:g} GPUs and {cores:g} cores in all")
         for line in memory_lines(recipe):
-            CONSOLE.print(line, highlight=False)
+            CONSOLE.print(line)
     elif recipe.device == "auto":
         CONSOLE.print(
             "device=auto was taken for a machine without GPUs, as --dry-run asks no cluster; add "

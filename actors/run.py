@@ -47,9 +47,7 @@ def grpo_run(command: Command[GRPORecipe], train: Train) -> None:
     with ray_session():
         device = check_cluster(recipe)
         if newest is None:
-            aside = set_aside(recipe.run_folder)
-            if aside is not None:
-                CONSOLE.print(f"an older run of this name now lies in {aside}")
+            set_aside(recipe.run_folder)
         save_recipe(recipe, recipe.run_folder)
         ready = _prepared(recipe)
         with _started(recipe, ready.folder, device) as actors:

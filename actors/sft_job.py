@@ -68,8 +68,8 @@ def sft_run(recipe: SFTRecipe | AlignRecipe, resume: bool = False) -> Path:
     check_outlives_job(recipe.run_folder)
     if resume:
         _check_resume(runs)
-    elif (aside := set_aside(recipe.run_folder)) is not None:
-        CONSOLE.print(f"an older run of this name now lies in {aside}")
+    else:
+        set_aside(recipe.run_folder)
     save_recipe(recipe, recipe.run_folder)
     # Passes change the projector, and never the processor.
     policy = recipe.policy

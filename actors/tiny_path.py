@@ -81,6 +81,7 @@ class TinyPath:
         learner = SFTLearnerConfig(
             gradient_checkpointing=False,
             max_tokens_per_microbatch=_TOKENS,
+            cpu_threads=2,  # more would wait for one another
             optimizer=optimizer,
         )
         last = CheckpointConfig(every=10**6, keep=1)

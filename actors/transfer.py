@@ -31,11 +31,9 @@ def transfer_command(command: Command[TransferRecipe]) -> None:
     """Go the path; or, with --dry-run, only show the recipe."""
     recipe = command.recipe
     if command.dry_run:
-        CONSOLE.print(recipe_text(recipe), markup=False, highlight=False)
+        CONSOLE.print(recipe_text(recipe))
         return
-    aside = set_aside(recipe.run_folder)
-    if aside is not None:
-        CONSOLE.print(f"an older run of this name now lies in {aside}")
+    set_aside(recipe.run_folder)
     save_recipe(recipe, recipe.run_folder)
     with ray_session():
         figures = transfer_run(recipe)
@@ -59,7 +57,7 @@ def transfer_run(recipe: TransferRecipe) -> Figures:
         with phase(f"asking {station}"):
             figures[station] = accuracies(policy, recipe)
         said = ", ".join(f"{name} {value:.3f}" for name, value in figures[station].items())
-        CONSOLE.print(f"{station}: {said}", markup=False)
+        CONSOLE.print(f"{station}: {said}")
         return policy
 
     aligned = ask("substitute_aligned", path.align(parts))

@@ -27,8 +27,8 @@ class RolloutConfig(Strict):
     cpu_cache_gib: PositiveInt = 1
     """Memory of an engine's key-value cache on CPU, GiB."""
     cpu_threads: PositiveInt | None = None
-    """Threads of an engine on a CPU machine; null: its cores divided among the engines, and
-    the learner's ranks where answers may be late. The smallest models are fastest with 1."""
+    """Threads of an engine on a CPU machine; null: its cores divided among all that compute
+    at the same time. The smallest models are fastest with 1."""
     eager: bool = False
     """Skip compilation and CUDA graphs: faster start, slower steps."""
     restarts: NonNegativeInt = 3

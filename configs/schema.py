@@ -121,8 +121,8 @@ class LearnerConfig(Strict):
     logprob_chunk: PositiveInt = 1024
     """Positions whose logits over the vocabulary exist at a time."""
     cpu_threads: PositiveInt | None = None
-    """Threads of a rank on a CPU machine; null: its cores divided among the ranks, and the
-    engines where answers may be late. In GRPO the smallest models are fastest with 1."""
+    """Threads of a rank on a CPU machine; null: its cores divided among all that compute at
+    the same time. In GRPO the smallest models are fastest with 1."""
     max_skipped_in_a_row: PositiveInt = 3
     """The run ends after this many updates in a row with a loss or gradient that is not finite."""
     optimizer: OptimizerConfig = OptimizerConfig()

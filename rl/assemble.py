@@ -41,7 +41,6 @@ def main(argv: list[str]) -> None:
         CONSOLE.print(
             f"{recipe.vision or recipe.base} and {recipe.llm}: {plan_line(assembly.plan)}, "
             f"{added} tokens added, {assembly.config.image_seq_length} tokens a tile",
-            markup=False,
         )
         if command.dry_run:
             return

@@ -22,8 +22,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-CONSOLE = Console(highlight=False, soft_wrap=True)
-"""All output goes through here: lines printed elsewhere would tear the bars."""
+CONSOLE = Console(highlight=False, soft_wrap=True, markup=False)
+"""All output goes through here: lines printed elsewhere would tear the bars. Brackets are text,
+as in the names of folders; a line with styles asks for them."""
 
 LINE_EVERY_S = 5.0
 SILENT_S = 60.0
@@ -44,7 +45,7 @@ def wait_for(future: "Future[T]", what: Callable[[], str], *, silent_s: float = 
             if future.done():  # just now, or the error is the work's own
                 return future.result()
         waited_s = time.monotonic() - began
-        CONSOLE.print(f"waiting for {what()} for {waited_s:.0f} s", markup=False)
+        CONSOLE.print(f"waiting for {what()} for {waited_s:.0f} s")
         silent_s = waited_s
 
 
@@ -95,7 +96,7 @@ def phase(
             yield work
         ended = ""
     finally:
-        CONSOLE.print(f"{work.line()} {ended}".rstrip(), markup=False)
+        CONSOLE.print(f"{work.line()} {ended}".rstrip())
 
 
 @contextmanager
@@ -117,7 +118,7 @@ def _lines(work: Phase, every_s: float) -> Generator[None]:
 
     def tell() -> None:
         while not over.wait(every_s):
-            CONSOLE.print(f"{work.line()} ...", markup=False)
+            CONSOLE.print(f"{work.line()} ...")
 
     teller = threading.Thread(target=tell, name=f"phase {work.title}", daemon=True)
     teller.start()

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
         conversion = planned_conversion(recipe.source, recipe.layout)
         line = f"{recipe.source} as {recipe.layout}: {plan_line(conversion.plan)}"
         for text in (line, *conversion.notes):
-            CONSOLE.print(text, markup=False)
+            CONSOLE.print(text)
         if command.dry_run:
             return
         with phase(f"writing {recipe.out}", total=len(conversion.plan)) as written:

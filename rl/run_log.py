@@ -83,17 +83,18 @@ class Recipe(Protocol):
     def model_dump(self, *, mode: str) -> dict[str, Any]: ...
 
 
-def set_aside(folder: Path) -> Path | None:
-    """Move a run that already lies in `folder` to the first free `folder`-1, -2 ...; its new place.
+def set_aside(folder: Path) -> None:
+    """Move a run that already lies in `folder` to the first free `folder`-1, -2 ..., and say so.
 
     For a run that starts from the beginning: no run is ever written over.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
-        return None
+        return
     number = 1
     while (aside := folder.with_name(f"{folder.name}-{number}")).exists():
         number += 1
-    return folder.rename(aside)
+    folder.rename(aside)
+    CONSOLE.print(f"an older run of this name now lies in {aside}")
 
 
 class RunLog:
@@ -285,4 +286,4 @@ def _tell(title: str, headlines: Sequence[run_view.Headline], figures: Mapping[s
         parts.append("[red]update skipped[/red]")
     if odd := figures.get("non_finite"):
         parts.append(f"[red]not finite: {', '.join(odd)}[/red]")
-    CONSOLE.print("  ".join(parts))
+    CONSOLE.print("  ".join(parts), markup=True)

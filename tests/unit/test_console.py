@@ -15,7 +15,7 @@ from rl.console import phase, wait_for
 
 def output(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> StringIO:
     file = StringIO()
-    shown = Console(file=file, force_terminal=terminal, width=100, color_system=None)
+    shown = Console(file=file, force_terminal=terminal, width=100, color_system=None, markup=False)
     monkeypatch.setattr(console, "CONSOLE", shown)
     return file
 

@@ -1,7 +1,7 @@
 """Ranks that do not speak to one another share out a step's chats, each once."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from configs.sft import ChatDataConfig
 from models.feed import Feed, PackPlan, ReadyPack
 from models.inputs import InputEncoder
 from rl.chats import ChatSet
+from rl.records import Chat
 from tests.unit.step_samples import png
 
 BUDGET = 96
@@ -108,3 +109,23 @@ def test_steps_come_one_after_another_and_alone_each_chat_is_its_own_pack(
         assert own.rows([3, 1]) == [3, 1]
     assert [pack.share.number for pack in packs] == [0, 0, 1, 1, 2, 2]
     assert all(len(pack.places) == 1 for pack in packs)
+
+
+def test_its_threads_leave_those_of_torch_to_the_model(
+    chats: ChatSet, encoder: InputEncoder
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    met: list[int] = []
+
+    def pixels(shown: Sequence[Chat]) -> dict[str, torch.Tensor]:
+        met.append(torch.get_num_threads())
+        return encoder.pixels(shown)
+
+    try:
+        made = Feed(chats, encoder, PackPlan(BUDGET, True, 0, 1), pixels)
+        assert list(made.packs([(0, range(11))]))
+        made.close()
+        assert set(met) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

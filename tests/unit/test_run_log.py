@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from configs.schema import GRPORecipe
+from rl.console import CONSOLE
 from rl.records import Answer, Group, Problem, Score, ScoredGroup, Verdict
 from rl.run_log import LoggedGroup, RunLog, set_aside
 
@@ -150,6 +151,14 @@ def test_a_new_run_never_writes_over_another(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trial", "trial-1", "trial-2"]
     with pytest.raises(ValueError, match="holds a run already: go on with it by --resume"):
         RunLog(folder, recipe())
+
+
+def test_where_an_older_run_went_is_told_letter_by_letter(tmp_path: Path) -> None:
+    folder = tmp_path / "trial[b]"
+    (folder / "checkpoints").mkdir(parents=True)
+    with CONSOLE.capture() as said:
+        set_aside(folder)
+    assert said.get() == f"an older run of this name now lies in {folder}-1\n"
 
 
 def test_samples_are_cut_to_the_recipes_number_a_step(tmp_path: Path) -> None:

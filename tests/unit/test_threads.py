@@ -1,8 +1,12 @@
 """How many threads a process on a CPU machine gets."""
 
+from typing import Any
+
 import pytest
 
+from actors.cluster import threads_of
 from actors.session import thread_variables
+from configs.schema import GRPORecipe
 
 
 @pytest.mark.parametrize(
@@ -32,3 +36,28 @@ def test_threads_that_share_cores_wait_asleep(
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     variables = thread_variables(share, threads)
     assert variables["OMP_WAIT_POLICY"] == "PASSIVE" and "GOMP_SPINCOUNT" not in variables
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, {"rollout": 8, "learner": 8}),
+        ({"loss": {"kl": {"coef": 0.1}}}, {"rollout": 4, "reference": 4, "learner": 8}),
+        ({"rollout": {"workers": 2}, "learner": {"ranks": 4}}, {"rollout": 4, "learner": 2}),
+        ({"max_staleness": 1}, {"rollout": 4, "learner": 4}),
+        ({"rollout": {"cpu_threads": 3}}, {"rollout": 3, "learner": 8}),
+    ],
+)
+def test_actors_that_compute_at_the_same_time_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], expected: dict[str, int]
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    fields = {
+        "name": "shared",
+        "data": {"source": "digits"},
+        "start": {},
+        "loss": {"kl": {"coef": 0.0}},
+    }
+    recipe = GRPORecipe.model_validate(fields | changes)
+    found = {role: int(threads_of(recipe, role)["OMP_NUM_THREADS"]) for role in expected}
+    assert found == expected
