@@ -26,8 +26,11 @@ types:
 imports:
 	$(BIN)/lint-imports
 
+# Two processes: engines and learners spend much of their start on one core. More would share
+# the memory of one machine; threads of two processes would wait for one another.
 pytest:
-	$(BIN)/python -m pytest -m "not gpu" --durations=20 $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" --durations=20 \
+		-n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
 
 fmt: setup  ## put the code into the form that `make test` asks for
 	$(BIN)/ruff check --fix .

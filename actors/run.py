@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.cluster import RunningActors, check_cluster, running_actors
-from actors.dry_run import show_plan
 from actors.folders import check_outlives_job
 from actors.gauges import Gauges
 from actors.preflight import preflight
 from actors.session import ray_session
 from actors.start_policy import blank_policy, cached_policy, make_start_policy
-from configs.load import SAVED_AS, Command, save_recipe
+from configs.load import SAVED_AS, save_recipe
 from configs.schema import DataConfig, GRPORecipe
 from models.check import check_policy
 from models.inputs import InputEncoder
@@ -33,14 +32,10 @@ Train = Callable[[GRPORecipe, Parts, int], None]
 """The loop: recipe, parts, first step."""
 
 
-def grpo_run(command: Command[GRPORecipe], train: Train) -> None:
-    """Run `train` on the actors that the recipe asks for; or, with --dry-run, only show them."""
-    recipe = command.recipe
-    if command.dry_run:
-        show_plan(recipe)
-        return
+def grpo_run(recipe: GRPORecipe, train: Train, resume: bool = False) -> None:
+    """Run `train` on the actors that the recipe asks for, from the newest checkpoint or anew."""
     checkpoints = Checkpoints(recipe.run_folder / "checkpoints", recipe.checkpoint.keep)
-    newest = checkpoints.to_resume() if command.resume else None
+    newest = checkpoints.to_resume() if resume else None
     if newest:
         check_same_problems(newest.folder / SAVED_AS, recipe)
     check_outlives_job(recipe.run_folder)

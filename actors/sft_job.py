@@ -9,10 +9,9 @@ from typing import Any
 
 import ray
 
-from actors.dry_run import show_plan
 from actors.folders import check_outlives_job
 from actors.session import ray_session, thread_variables
-from configs.load import SAVED_AS, Command, save_recipe
+from configs.load import SAVED_AS, save_recipe
 from configs.sft import AlignRecipe, ChatDataConfig, SFTRecipe
 from models.check import check_policy
 from models.features import check_kind
@@ -38,25 +37,34 @@ class TrainingFailed(Refusal):
     """The job ended before its time, for a reason that going on would meet again."""
 
 
-def sft_command(command: Command[SFTRecipe] | Command[AlignRecipe]) -> None:
-    """Run what was asked for on a command line; or, with --dry-run, only show it."""
-    recipe = command.recipe
-    if command.dry_run:
-        show_plan(recipe)
-        return
+def sft_command(recipe: SFTRecipe | AlignRecipe, resume: bool = False) -> None:
+    """Run what was asked for on a command line."""
     with ray_session():
-        folder = sft_run(recipe, resume=command.resume)
+        (folder,) = sft_runs([recipe], resume)
     CONSOLE.print(f"the policy lies in {folder}")
 
 
-def sft_run(recipe: SFTRecipe | AlignRecipe, resume: bool = False) -> Path:
-    """Train as the recipe says, in the Ray session that is open; the final policy's folder.
+def sft_runs(recipes: Sequence[SFTRecipe | AlignRecipe], resume: bool = False) -> list[Path]:
+    """Train as each recipe says, by the same workers, in the Ray session that is open.
+
+    Workers take half a minute to start on a laptop, so what needs nothing of one another shares
+    them; how often they are started again is the first recipe's to say.
+
+    Returns:
+        The final policies' folders.
 
     Raises:
-        Refusal: the cluster, the policy, the data, the folder or the run to resume lack what the
-            recipe asks for; TrainingFailed, a refusal too, where the job ended before its time.
+        Refusal: the cluster, a policy, the data, a folder or the run to resume lack what a recipe
+            asks for; TrainingFailed, a refusal too, where the job ended before its time.
     """
-    recipe = _placed(recipe)
+    placed = [_placed(recipe) for recipe in recipes]
+    jobs = [_jobs(recipe, resume) for recipe in placed]
+    fit([job for own in jobs for job in own], placed[0].run_folder)
+    return [own[-1].recipe.policy_folder for own in jobs]
+
+
+def _jobs(recipe: SFTRecipe | AlignRecipe, resume: bool) -> list[SFTJob]:
+    """The recipe's runs, once all that it names has been looked at."""
     resources = ray.cluster_resources()
     device = device_of(recipe, resources)
     check_room(planned_ranks(recipe, device), resources, "learner.ranks or learner.cpus_per_rank")
@@ -74,8 +82,7 @@ def sft_run(recipe: SFTRecipe | AlignRecipe, resume: bool = False) -> Path:
     # Passes change the projector, and never the processor.
     policy = recipe.policy
     encoder = InputEncoder(policy.path, recipe.encoding, policy.trust_remote_code)
-    fit([prepared(run, encoder, device) for run in runs], recipe.run_folder)
-    return runs[-1].policy_folder
+    return [prepared(run, encoder, device) for run in runs]
 
 
 def _placed(recipe: SFTRecipe | AlignRecipe) -> SFTRecipe | AlignRecipe:
@@ -150,6 +157,7 @@ def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
     from ray.train.torch import TorchTrainer
 
     first = jobs[0]
+    assert len({job.recipe.learner.ranks for job in jobs}) == 1, "workers are as many for each"
     learner, gpu = first.recipe.learner, first.device == "cuda"
     resources = {"CPU": learner.cpus_per_rank} | ({"GPU": 1.0} if gpu else {})
     variables = {} if gpu else thread_variables(learner.ranks, learner.cpu_threads)

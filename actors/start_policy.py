@@ -10,7 +10,7 @@ from pathlib import Path
 from actors import parts as own_parts
 from actors import tiny_path
 from actors.parts import cached_parts, digest_of, tiny_parts_of
-from actors.tiny_path import TinyPath
+from actors.tiny_path import Lesson, TinyPath
 from configs.schema import GRPORecipe
 from configs.sft import SFTLogConfig
 from configs.tiny import TinyPathConfig
@@ -44,10 +44,11 @@ def make_start_policy(recipe: GRPORecipe) -> Path:
     path = TinyPath(recipe.start, recipe.seed, log)
     parts = tiny_parts_of(recipe.start.parts, recipe.seed)
     if _reads_text_only(recipe):
-        taught = path.fine_tune("sft", parts.reasoner, "digits-text-styles", ("language",))
+        policy, lesson = parts.reasoner, Lesson("sft", "digits-text-styles", ("language",))
     else:
-        swapped = path.swap(path.align(parts), parts)
-        taught = path.fine_tune("sft", swapped, "digits-styles", ("projector", "language"))
+        policy = path.swap(path.align(parts), parts)
+        lesson = Lesson("sft", "digits-styles", ("projector", "language"))
+    (taught,) = path.fine_tune(policy, lesson)
 
     def fill(aside: Path) -> None:
         shutil.copytree(taught, aside, dirs_exist_ok=True)

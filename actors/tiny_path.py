@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.parts import TinyParts
-from actors.sft_job import sft_run
+from actors.sft_job import sft_runs
 from configs.assembly import AssembleOptions
 from configs.policy import Part, PolicyConfig
 from configs.schema import CheckpointConfig
@@ -28,6 +28,16 @@ from models.r1v import assemble, swap
 _PROMPT = ChatLimits(max_tokens=128, max_images=1)
 _TOKENS = 4096
 """Tokens of a forward pass: most steps are one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One fine-tuning."""
+
+    name: str
+    chats: str
+    """Name of built-in chats."""
+    train: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +64,28 @@ class TinyPath:
         )
         policy = AlignPolicyConfig(path=str(assembled), dtype="float32")
         shared = self._shared(path.align_weight_decay)
-        return sft_run(AlignRecipe(name="align", policy=policy, passes=(one,), **shared))
+        recipe = AlignRecipe(name="align", policy=policy, passes=(one,), **shared)
+        return sft_runs([recipe])[0]
 
     def swap(self, aligned: Path, parts: TinyParts) -> Path:
         """The same tower and projector on the reasoner; nothing learns."""
         swap(aligned, parts.reasoner, self.swapped)
         return self.swapped
 
-    def fine_tune(self, name: str, policy: Path, chats: str, train: tuple[Part, ...]) -> Path:
-        """Teach these parts of a policy by built-in chats."""
-        recipe = SFTRecipe(
-            name=name,
-            policy=PolicyConfig(path=str(policy), train=train, dtype="float32"),
-            data=ChatDataConfig(source=chats),
+    def fine_tune(self, policy: Path, *lessons: Lesson) -> list[Path]:
+        """The policy after each lesson, all of them begun with `policy`."""
+        return sft_runs([self._taught(policy, lesson) for lesson in lessons])
+
+    def _taught(self, policy: Path, lesson: Lesson) -> SFTRecipe:
+        return SFTRecipe(
+            name=lesson.name,
+            policy=PolicyConfig(path=str(policy), train=lesson.train, dtype="float32"),
+            data=ChatDataConfig(source=lesson.chats),
             steps=self.config.sft_steps,
             # Where a projector learns there is a tower before it, which stays as it is.
-            features=FeaturesConfig(keep="memory" if "projector" in train else "off"),
+            features=FeaturesConfig(keep="memory" if "projector" in lesson.train else "off"),
             **self._shared(),
         )
-        return sft_run(recipe)
 
     def _shared(self, weight_decay: float = 0.05) -> dict[str, Any]:
         optimizer = SFTOptimizerConfig(

@@ -8,8 +8,8 @@ from rich.table import Table
 
 from actors.parts import tiny_parts_of
 from actors.session import ray_session
-from actors.tiny_path import TinyPath
-from configs.load import Command, recipe_text, save_recipe
+from actors.tiny_path import Lesson, TinyPath
+from configs.load import save_recipe
 from configs.policy import PolicyConfig
 from configs.schema import DataConfig, PromptConfig
 from configs.transfer import TransferRecipe
@@ -27,12 +27,8 @@ Figures = dict[str, dict[str, float]]
 """`accuracy_image` and `accuracy_text` of each station."""
 
 
-def transfer_command(command: Command[TransferRecipe]) -> None:
-    """Go the path; or, with --dry-run, only show the recipe."""
-    recipe = command.recipe
-    if command.dry_run:
-        CONSOLE.print(recipe_text(recipe))
-        return
+def transfer_command(recipe: TransferRecipe) -> None:
+    """Go the path that the recipe names, and show how it went."""
     set_aside(recipe.run_folder)
     save_recipe(recipe, recipe.run_folder)
     with ray_session():
@@ -62,10 +58,13 @@ def transfer_run(recipe: TransferRecipe) -> Figures:
 
     aligned = ask("substitute_aligned", path.align(parts))
     swapped = ask("reasoner_swapped", path.swap(aligned, parts))
-    projector = "reasoner_sft_projector"
-    ask(projector, path.fine_tune(projector, swapped, "digits-chains", ("projector",)))
-    both = f"{projector}_language"
-    ask(both, path.fine_tune(both, swapped, "digits-chains-text", ("projector", "language")))
+    projector = Lesson("reasoner_sft_projector", "digits-chains", ("projector",))
+    both = Lesson(
+        "reasoner_sft_projector_language", "digits-chains-text", ("projector", "language")
+    )
+    lessons = (projector, both)
+    for lesson, policy in zip(lessons, path.fine_tune(swapped, *lessons), strict=True):
+        ask(lesson.name, policy)
     (recipe.run_folder / "summary.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     return figures
 

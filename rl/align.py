@@ -21,10 +21,15 @@ from rl.refusal import told_plainly
 def main(argv: list[str]) -> None:
     """Train as the recipe says, as one Ray Train job."""
     command = load_recipe(argv, AlignRecipe, RECIPES / "digits_align.yaml")
-    from actors.sft_job import sft_command
-
     with told_plainly():
-        sft_command(command)
+        if command.dry_run:
+            from actors.dry_run import show_plan
+
+            show_plan(command.recipe)
+            return
+        from actors.sft_job import sft_command
+
+        sft_command(command.recipe, resume=command.resume)
 
 
 if __name__ == "__main__":

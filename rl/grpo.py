@@ -84,13 +84,19 @@ def train(recipe: GRPORecipe, parts: Parts, first: int = 0) -> None:
 
 def main(argv: list[str]) -> None:
     """Wire the actors that the recipe asks for, and train."""
-    from actors.run import grpo_run
     from configs.load import RECIPES, load_recipe
     from rl.refusal import told_plainly
 
     command = load_recipe(argv, GRPORecipe, RECIPES / "digits.yaml")
     with told_plainly():
-        grpo_run(command, train)
+        if command.dry_run:
+            from actors.dry_run import show_plan
+
+            show_plan(command.recipe)
+            return
+        from actors.run import grpo_run
+
+        grpo_run(command.recipe, train, resume=command.resume)
 
 
 if __name__ == "__main__":

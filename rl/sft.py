@@ -22,10 +22,15 @@ from rl.refusal import told_plainly
 def main(argv: list[str]) -> None:
     """Train as the recipe says, as one Ray Train job."""
     command = load_recipe(argv, SFTRecipe, RECIPES / "digits_sft.yaml")
-    from actors.sft_job import sft_command
-
     with told_plainly():
-        sft_command(command)
+        if command.dry_run:
+            from actors.dry_run import show_plan
+
+            show_plan(command.recipe)
+            return
+        from actors.sft_job import sft_command
+
+        sft_command(command.recipe, resume=command.resume)
 
 
 if __name__ == "__main__":

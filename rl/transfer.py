@@ -15,14 +15,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 def main(argv: list[str]) -> None:
     """Go the path that the recipe names."""
-    from actors.transfer import transfer_command
-    from configs.load import RECIPES, load_recipe
+    from configs.load import RECIPES, load_recipe, recipe_text
     from configs.transfer import TransferRecipe
+    from rl.console import CONSOLE
     from rl.refusal import told_plainly
 
     command = load_recipe(argv, TransferRecipe, RECIPES / "digits_transfer.yaml")
     with told_plainly():
-        transfer_command(command)
+        if command.dry_run:
+            CONSOLE.print(recipe_text(command.recipe))
+            return
+        from actors.transfer import transfer_command
+
+        transfer_command(command.recipe)
 
 
 if __name__ == "__main__":

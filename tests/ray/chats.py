@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from actors.sft_job import fit, prepared
 from configs.sft import SFTRecipe
-from models.inputs import InputEncoder
 from rl.jsonl import read_lines
 from tests.ray.system import problem
 
@@ -57,13 +55,6 @@ def sft_recipe(policy: Path, folder: Path, **changes: Any) -> SFTRecipe:
     }
     learner |= changes.pop("learner", {})
     return SFTRecipe.model_validate(fields | {"learner": learner} | changes)
-
-
-def train_all(recipes: list[SFTRecipe], folder: Path) -> None:
-    """All of them by the same workers, one after another."""
-    first = recipes[0]
-    encoder = InputEncoder(first.policy.path, first.encoding, False)
-    fit([prepared(recipe, encoder, "cpu") for recipe in recipes], folder)
 
 
 def figures(recipe: SFTRecipe, name: str) -> list[float]:

@@ -7,6 +7,7 @@ import pytest
 import ray
 
 from models.tiny import build_tiny_vlm
+from tests.ray.lessons import Lessons, learn_all
 from tests.ray.system import ROOT, System, recipe, running_system
 
 
@@ -29,6 +30,11 @@ def vlm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("policies") / "vlm"
     build_tiny_vlm(folder, seed=0)
     return folder
+
+
+@pytest.fixture(scope="session")
+def lessons(cluster: None, vlm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Lessons:
+    return learn_all(vlm_folder, tmp_path_factory.mktemp("lessons"))
 
 
 @pytest.fixture(scope="session")

@@ -8,54 +8,24 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from actors.sft_job import sft_run
+from actors.sft_job import sft_runs
 from configs.sft import SFTRecipe
 from models.chat_packing import pack_chats
 from models.inputs import InputEncoder
+from models.parts import part_of
 from models.policy import Policy, load_learning_model
 from rl.chats import ChatSet
 from rl.jsonl import read_lines
 from rl.refusal import Refusal
-from tests.ray.chats import figures, seen, sft_recipe, train_all
+from tests.ray.chats import figures, seen, sft_recipe
+from tests.ray.lessons import ALONE, OTHER_FAMILIES, SHARDINGS, Lessons
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-SHARDINGS: dict[str, dict[str, Any]] = {
-    "zero 0": {"learner": {"zero_stage": 0}},
-    "zero 1": {"learner": {"zero_stage": 1}},
-    "zero 2": {"learner": {"zero_stage": 2, "gradient_checkpointing": True}},
-    # Then a rank often reads text alone while the other has a picture.
-    "zero 3, unpacked": {"learner": {"zero_stage": 3, "packing": False}},
-    "zero 3": {"learner": {"zero_stage": 3}},
-    "zero 3, features kept": {"learner": {"zero_stage": 3}, "features": {"keep": "memory"}},
-}
-ALONE: dict[str, dict[str, Any]] = {
-    "alone": {"learner": {"zero_stage": 2}},
-    "alone, small packs": {"learner": {"zero_stage": 2, "max_tokens_per_microbatch": 80}},
-}
-
-
-def runs(policy: Path, folder: Path, ranks: int, kinds: dict[str, Any]) -> dict[str, SFTRecipe]:
-    made: dict[str, SFTRecipe] = {}
-    for name, changes in kinds.items():
-        learner = changes["learner"] | {"ranks": ranks}
-        limits = {"max_tokens": min(128, learner.get("max_tokens_per_microbatch", 128))}
-        told = changes | {"learner": learner, "name": name, "prompt": limits}
-        made[name] = sft_recipe(policy, folder, **told)
-    return made
-
 
 @pytest.fixture(scope="module")
-def trained(
-    cluster: None, vlm_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, SFTRecipe]:
-    """Every sharding by two workers, and some by one, each three steps long."""
-    folder = tmp_path_factory.mktemp("sft")
-    two = runs(vlm_folder, folder, 2, SHARDINGS)
-    one = runs(vlm_folder, folder, 1, ALONE)
-    train_all(list(two.values()), folder)
-    train_all(list(one.values()), folder)
-    return two | one
+def trained(lessons: Lessons) -> dict[str, SFTRecipe]:
+    return lessons.recipes
 
 
 @pytest.fixture(scope="module")
@@ -154,16 +124,52 @@ def test_a_sample_says_what_was_learned_and_how_likely_it_was(
         assert len(sample["least_likely"]) == 3 and sample["loss"] > 0
 
 
+@pytest.mark.parametrize("family", OTHER_FAMILIES)
+def test_a_step_of_sft_on_another_family_learns_what_plain_pytorch_would(
+    trained: dict[str, SFTRecipe], family: str
+) -> None:
+    recipe = trained[family]
+    encoder = InputEncoder(recipe.policy.path, recipe.encoding, False)
+    start = load_learning_model(recipe.policy, recipe.policy.path)
+    policy = Policy(start, encoder, temperature=1.0, chunk=64)
+    chats = ChatSet.open(
+        recipe.data,
+        measure=encoder.measure_chat,
+        max_tokens=128,
+        rejected=recipe.run_folder / "again.jsonl",
+        seed=recipe.seed,
+    )
+    (rows,) = seen(recipe.run_folder)
+    logprobs: list[torch.Tensor] = []
+    with torch.no_grad():
+        for chat in chats.chats(rows):
+            packed = pack_chats([[encoder.encode_chat(chat)]], encoder.pad_id)
+            logprobs.append(policy(packed, encoder.pixels([chat]))[0])
+    assert figures(recipe, "loss") == pytest.approx([-torch.cat(logprobs).mean().item()], abs=1e-4)
+
+    before = load_file(Path(recipe.policy.path) / "model.safetensors")
+    after = load_file(recipe.policy_folder / "model.safetensors")
+    assert after.keys() == before.keys()
+    moved = {part_of(name) for name in after if not torch.equal(after[name], before[name])}
+    assert moved == {"projector", "language"}
+
+
+def test_updates_that_are_refused_end_the_run_at_once_and_say_why(lessons: Lessons) -> None:
+    assert "not finite in 3 updates in a row" in lessons.why
+    skipped = figures(lessons.diverged, "skipped")
+    assert skipped[-2:] == [1.0, 1.0] and skipped[0] == 0.0
+
+
 def test_what_cannot_run_is_refused_before_workers_start(
     cluster: None, vlm_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(Refusal, match=r"policy\.path=.*cannot be read"):
-        sft_run(sft_recipe(tmp_path / "none", tmp_path))
+        sft_runs([sft_recipe(tmp_path / "none", tmp_path)])
     with pytest.raises(Refusal, match=r"999 learner x 1"):
-        sft_run(sft_recipe(vlm_folder, tmp_path, learner={"ranks": 999}))
+        sft_runs([sft_recipe(vlm_folder, tmp_path, learner={"ranks": 999})])
     with pytest.raises(Refusal, match=r"holds no whole checkpoint"):
-        sft_run(sft_recipe(vlm_folder, tmp_path), resume=True)
+        sft_runs([sft_recipe(vlm_folder, tmp_path)], resume=True)
     odd = tmp_path / "odd.jsonl"
     odd.write_text('{"asked": "3+5", "said": "8"}\n')
     with pytest.raises(Refusal, match=r"fit no format that is known[^$]*asked: '3\+5'"):
-        sft_run(sft_recipe(vlm_folder, tmp_path, data={"source": str(odd)}))
+        sft_runs([sft_recipe(vlm_folder, tmp_path, data={"source": str(odd)})])

@@ -1,0 +1,82 @@
+"""The supervised runs that tests look at, by few workers: starting those is what costs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.sft_job import TrainingFailed, sft_runs
+from configs.sft import SFTRecipe
+from tests.families import FAMILIES
+from tests.ray.chats import chat_file, sft_recipe
+
+SHARDINGS: dict[str, dict[str, Any]] = {
+    "zero 0": {"learner": {"zero_stage": 0}},
+    "zero 1": {"learner": {"zero_stage": 1}},
+    "zero 2": {"learner": {"zero_stage": 2, "gradient_checkpointing": True}},
+    # Then a rank often reads text alone while the other has a picture.
+    "zero 3, unpacked": {"learner": {"zero_stage": 3, "packing": False}},
+    "zero 3": {"learner": {"zero_stage": 3}},
+    "zero 3, features kept": {"learner": {"zero_stage": 3}, "features": {"keep": "memory"}},
+}
+ALONE: dict[str, dict[str, Any]] = {
+    "alone": {"learner": {"zero_stage": 2}},
+    "alone, small packs": {"learner": {"zero_stage": 2, "max_tokens_per_microbatch": 80}},
+}
+OTHER_FAMILIES = ("qwen2.5-vl", "llava")
+DISTURBED_CHATS = 60
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What was learned."""
+
+    recipes: dict[str, SFTRecipe]
+    diverged: SFTRecipe
+    why: str
+    """What the run that diverged ended with."""
+
+
+def learn_all(policy: Path, folder: Path) -> Lessons:
+    """Each sharding, each other family and a longer run by two workers; others by one."""
+    two = _recipes(policy, folder, 2, SHARDINGS)
+    two["undisturbed"] = disturbed(policy, folder, "undisturbed")
+    two |= {family: _of_family(family, folder) for family in OTHER_FAMILIES}
+    sft_runs(list(two.values()))
+
+    one = _recipes(policy, folder, 1, ALONE)
+    wild = {"optimizer": {"lr": 1e30, "schedule": "constant", "warmup_share": 0.0}}
+    diverged = sft_recipe(policy, folder, name="diverged", batch=2, learner=wild)
+    with pytest.raises(TrainingFailed) as refused:
+        sft_runs([*one.values(), diverged])
+    return Lessons(two | one, diverged, str(refused.value))
+
+
+def _recipes(policy: Path, folder: Path, ranks: int, kinds: dict[str, Any]) -> dict[str, SFTRecipe]:
+    made: dict[str, SFTRecipe] = {}
+    for name, changes in kinds.items():
+        learner = changes["learner"] | {"ranks": ranks}
+        limits = {"max_tokens": min(128, learner.get("max_tokens_per_microbatch", 128))}
+        told = changes | {"learner": learner, "name": name, "prompt": limits}
+        made[name] = sft_recipe(policy, folder, **told)
+    return made
+
+
+def disturbed(policy: Path, folder: Path, name: str) -> SFTRecipe:
+    """Fifteen steps by two workers that may be started again once."""
+    return sft_recipe(
+        policy,
+        folder,
+        name=name,
+        batch=4,
+        data={"source": str(chat_file(folder, DISTURBED_CHATS))},
+        learner={"ranks": 2, "zero_stage": 2, "restarts": 1},
+        checkpoint={"every": 4, "keep": 2},
+    )
+
+
+def _of_family(family: str, folder: Path) -> SFTRecipe:
+    FAMILIES[family](folder / family)
+    learner = {"zero_stage": 3, "ranks": 2, "optimizer": {"lr": 1e-3, "warmup_share": 0.0}}
+    return sft_recipe(folder / family, folder, name=family, steps=1, learner=learner)
