@@ -30,7 +30,7 @@ imports:
 # the memory of one machine; threads of two processes would wait for one another.
 pytest:
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" --durations=20 \
-		-n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+		-n 2 --no-loadscope-reorder $(PYTEST_ARGS)
 
 fmt: setup  ## put the code into the form that `make test` asks for
 	$(BIN)/ruff check --fix .

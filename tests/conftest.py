@@ -1,16 +1,28 @@
 """Which tests share a process when several processes run them."""
 
+from typing import Any
+
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-_STARTED_ONCE = ("shared_system", "lessons")
-"""Fixtures that take so long to make that all tests which ask for one go together."""
+_TOGETHER = {
+    "one system": ("deaths", "parity", "serving", "sync"),
+    "one set of lessons": ("sft", "sft_deaths"),
+}
+"""Files of tests/ray that share what takes long to start."""
+_GROUPS = {
+    f"tests/ray/test_{file}.py": group for group, files in _TOGETHER.items() for file in files
+}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test the group of the fixture that it needs, or of its file."""
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        shared = next((name for name in _STARTED_ONCE if name in fixtures), None)
-        own = f"{item.path.parent.name}.{item.path.stem}"
-        item.add_marker(pytest.mark.xdist_group(shared or own))
+class _ByFile(LoadScopeScheduling):
+    """Files go to processes whole, and some of them together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return _GROUPS.get(file, file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Used with -n and any --dist."""
+    return _ByFile(config, log)
