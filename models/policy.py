@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from configs.policy import Part, PolicyConfig
+from models.attention import PACKED, spans_of
 from models.features import FEATURES, FrozenTower, vision_inputs
 from models.inputs import InputEncoder
 from models.logprobs import token_logprobs
@@ -102,6 +103,8 @@ class Policy(nn.Module):
         exist at a time."""
         super().__init__()
         self.model = model
+        # Encoders of images keep their own attention.
+        model.config.get_text_config()._attn_implementation = PACKED
         self._temperature = temperature
         self._chunk = chunk
         self.register_buffer(
@@ -123,9 +126,12 @@ class Policy(nn.Module):
         """
         if self._blank is not None and not pixels:
             batch, pixels = self._blank.added_to(batch)
+        spans = spans_of(batch.segments)
         hidden_BTH = self.model.model(
             input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
+            # A mask of four axes is handed on as it is; none would have one made of [T, T].
+            attention_mask=batch.attention_mask if spans is None else batch.in_prompt[None, None],
+            spans=spans,
             position_ids=self._positions(batch, pixels),
             use_cache=False,
             **vision_inputs(self.model.model, pixels),

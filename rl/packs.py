@@ -1,7 +1,7 @@
 """Which chats share a forward pass: packs within a token budget, equally many for every rank.
 
-A pack is a few rows of chats. One long row would hold as many, but attention costs each token the
-length of its row, whether it may see all of it or not.
+A pack is a few rows of chats. One long row would hold as many, but short chats attend under a mask,
+which costs each token the length of its row, whether it may see all of it or not.
 """
 
 from bisect import bisect_left, insort

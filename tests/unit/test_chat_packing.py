@@ -9,6 +9,7 @@ from torch import Tensor
 
 from configs.policy import PolicyConfig
 from configs.schema import PromptConfig
+from models import attention
 from models.chat_packing import pack_chats
 from models.inputs import InputEncoder
 from models.policy import Policy, load_model
@@ -99,6 +100,12 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     config = PolicyConfig(path=str(folder), dtype="float32")
     policy = Policy(load_model(config, folder), encoder, temperature=1.0, chunk=4)
     return policy, encoder, CHATS if encoder.has_vision else (CHATS[1],) * 3
+
+
+@pytest.fixture(autouse=True, params=["dense", "by spans"])
+def attended(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows this short would all be dense."""
+    monkeypatch.setattr(attention, "_CALL", 10**9 if request.param == "dense" else -(10**9))
 
 
 def logprobs(loaded: Loaded, chats: Sequence[Chat], rows: int = 1) -> Tensor:

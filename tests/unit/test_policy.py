@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from configs.schema import PolicyConfig, PromptConfig
+from models import attention
 from models.inputs import InputEncoder
 from models.packing import pack
 from models.policy import Policy, load_model, recompute_activations
@@ -51,6 +52,12 @@ WITH_IMAGES = (
     Problem("none", "What is the sum of 3, 5?", ("8",)),
 )
 WITHOUT = tuple(Problem(str(i), f"What is the sum of {i}, 5?", ("8",)) for i in range(3))
+
+
+@pytest.fixture(autouse=True, params=["dense", "by spans"])
+def attended(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows this short would all be dense."""
+    monkeypatch.setattr(attention, "_CALL", 10**9 if request.param == "dense" else -(10**9))
 
 
 def rows_of(encoder: InputEncoder, problems: Sequence[Problem]) -> list[Row]:

@@ -1,0 +1,121 @@
+"""Attention of packed rows: every span among what it may see, and nothing else.
+
+Under a dense mask each token pays for the length of its row, and [T, T] numbers exist. By spans it
+pays for its own chat, or for its prompt and its own answer, and causal kernels can be used.
+
+Axes: B rows, T tokens of the longest row, D of a head; L tokens of a span, S tokens that it sees.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+PACKED = "packed"
+"""What models know `attend_packed` by."""
+
+_CALL = 128**2
+"""Pairs of tokens whose attention takes about as long as it takes to call a kernel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens behind one another in the flattened rows, each seeing those before it."""
+
+    length: int
+    prompt: int | None = None
+    """Place of the span that they see besides, all of it."""
+    padding: bool = False
+    """Nobody reads what becomes of them."""
+
+
+def spans_of(segments_BT: Tensor) -> tuple[Span, ...] | None:
+    """The rows as spans, in order; None where a dense mask is cheaper, as with many short ones.
+
+    Args:
+        segments_BT: int64 [B, T]: 0 the row's prompt, k > 0 its k-th answer or chat, -1 padding.
+    """
+    spans: list[Span] = []
+    pairs = 0
+    for row_T in segments_BT.cpu():
+        kinds, lengths = row_T.unique_consecutive(return_counts=True)
+        prompt: int | None = None
+        for kind, length in zip(kinds.tolist(), lengths.tolist(), strict=True):
+            if kind == 0:
+                prompt = len(spans)
+            seen = prompt if kind > 0 else None
+            spans.append(Span(length, seen, padding=kind < 0))
+            if kind >= 0:
+                pairs += length * (length + (spans[seen].length if seen is not None else 0)) + _CALL
+    rows, width = segments_BT.shape
+    return tuple(spans) if pairs < rows * width**2 else None
+
+
+def attend_packed(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention function: by `spans` where there are some, else by the dense mask.
+
+    Args:
+        query: [B, heads, T, D].
+        key: [B, as many heads or fewer, T, D], and so `value`.
+        others: `spans`, those of all rows, and `scaling` of the products.
+
+    Returns:
+        [B, T, heads, D], zeros at padding; and no weights.
+    """
+    spans: Sequence[Span] | None = others.pop("spans", None)
+    if spans is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **others)
+    lengths = [span.length for span in spans]
+    queries, keys, values = (
+        states.transpose(1, 2).flatten(0, 1).split(lengths) for states in (query, key, value)
+    )
+    made: list[Tensor] = []
+    for place, span in enumerate(spans):
+        if span.padding:
+            made.append(torch.zeros_like(queries[place]))
+            continue
+        seen = [place] if span.prompt is None else [span.prompt, place]
+        made.append(
+            _attend(
+                queries[place],
+                _joined([keys[i] for i in seen]),
+                _joined([values[i] for i in seen]),
+                others.get("scaling"),
+            )
+        )
+    return torch.cat(made).unflatten(0, (query.shape[0], query.shape[2])), None
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    """[L, heads, D]; the last query sees all [S, heads, D] keys, each before it one less."""
+    whole = len(query) == len(key)
+    attended = F.scaled_dot_product_attention(
+        *(states.transpose(0, 1)[None] for states in (query, key, value)),
+        attn_mask=None if whole else causal_lower_right(len(query), len(key)),
+        is_causal=whole,
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return attended[0].transpose(0, 1)
+
+
+AttentionInterface.register(PACKED, attend_packed)
+AttentionMaskInterface.register(PACKED, sdpa_mask)

@@ -1,0 +1,77 @@
+"""Attention by spans is the attention that a dense mask says, and is used where it is cheaper."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from models import attention
+from models.attention import Span, attend_packed, spans_of
+from models.packing import PackedBatch, pack
+from tests.unit.test_packing import FIRST, SECOND
+
+CHATS = torch.tensor([[1] * 300 + [2] * 200, [3] * 480 + [-1] * 20])
+
+
+def test_spans_are_prompts_answers_and_padding_in_their_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attention, "_CALL", 0)
+    assert spans_of(pack((FIRST, SECOND), pad_id=0).segments) == (
+        Span(2),
+        Span(2, prompt=0),
+        Span(1, prompt=0),
+        Span(1),
+        Span(1, prompt=3),
+        Span(3, padding=True),
+    )
+
+
+def test_a_few_long_chats_are_spans_and_many_short_ones_are_not() -> None:
+    assert spans_of(CHATS) == (Span(300), Span(200), Span(480), Span(20, padding=True))
+    # 300^2 + 200^2 + 480^2 pairs and three calls of 128^2 are fewer than 2 x 500^2.
+    assert 300**2 + 200**2 + 480**2 + 3 * 128**2 < 2 * 500**2
+    short = torch.arange(1, 26).repeat_interleave(20)[None]  # 25 chats of 20 tokens
+    assert 25 * 20**2 + 25 * 128**2 > 500**2
+    assert spans_of(short) is None
+
+
+def test_one_chat_in_a_row_of_its_own_needs_no_spans() -> None:
+    assert spans_of(torch.ones(1, 2000, dtype=torch.int64)) is None
+
+
+def masked(segments_BT: Tensor) -> Tensor:
+    """The mask of rows with these segments."""
+    empty = torch.empty(0)
+    fields = dict.fromkeys(PackedBatch.__slots__, empty) | {"segments": segments_BT}
+    return PackedBatch(**fields).attention_mask
+
+
+@pytest.mark.parametrize("key_heads", [4, 2])
+@pytest.mark.parametrize(
+    "segments_BT", [CHATS, torch.tensor([[0] * 90 + [1] * 40 + [2] * 70, [0] * 200])]
+)
+def test_outputs_and_gradients_are_those_of_the_dense_mask(
+    monkeypatch: pytest.MonkeyPatch, segments_BT: Tensor, key_heads: int
+) -> None:
+    monkeypatch.setattr(attention, "_CALL", 0)
+    spans = spans_of(segments_BT)
+    assert spans is not None
+    torch.manual_seed(0)
+    rows, width = segments_BT.shape
+    query, key, value = states = [
+        torch.randn(rows, heads, width, 8, requires_grad=True)
+        for heads in (4, key_heads, key_heads)
+    ]
+    layer = SimpleNamespace(num_key_value_groups=4 // key_heads, training=True)
+    read_BT11 = (segments_BT >= 0)[:, :, None, None]
+    weights = torch.randn(rows, width, 4, 8) * read_BT11
+
+    def outcome(mask: Tensor | None, **by: object) -> list[Tensor]:
+        made, _ = attend_packed(layer, query, key, value, mask, scaling=0.3, **by)
+        return [made * read_BT11, *torch.autograd.grad((made * weights).sum(), states)]
+
+    dense, by_spans = outcome(masked(segments_BT)), outcome(None, spans=spans)
+    for found, expected in zip(by_spans, dense, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
