@@ -70,12 +70,12 @@ def _prepared(recipe: GRPORecipe) -> _Prepared:
         refusing()
     ):  # where the processor, the data or a reward of the user's own is not to be used
         encoder = _encoder(recipe, there)
-        problems = _open(recipe, recipe.data, encoder, "rejected.jsonl")
-        check_rewards(recipe.reward, problems.first(1)[0])
-        held_out = None
+        held_out = None  # few, so what is wrong with them is told before all others are read
         if recipe.evaluation.data is not None:
             found = _open(recipe, recipe.evaluation.data, encoder, "rejected_held_out.jsonl")
             held_out = found.first(recipe.evaluation.problems)
+        problems = _open(recipe, recipe.data, encoder, "rejected.jsonl")
+        check_rewards(recipe.reward, problems.first(1)[0])
     if blank:
         make_start_policy(recipe)
     return _Prepared(problems, held_out, folder)

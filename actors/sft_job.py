@@ -125,13 +125,10 @@ def prepared(run: SFTRecipe, encoder: InputEncoder, device: Device) -> SFTJob:
             )
         return found.index
 
-    held_out = run.evaluation.data
-    return SFTJob(
-        run,
-        index(run.data, "rejected.jsonl"),
-        None if held_out is None else index(held_out, "rejected_held_out.jsonl"),
-        device,
-    )
+    held_out: ChatIndex | None = None  # few, so what is wrong with them is told first
+    if run.evaluation.data is not None:
+        held_out = index(run.evaluation.data, "rejected_held_out.jsonl")
+    return SFTJob(run, index(run.data, "rejected.jsonl"), held_out, device)
 
 
 def _work(config: dict[str, Any]) -> str | None:

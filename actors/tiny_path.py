@@ -60,7 +60,9 @@ class TinyPath:
         assemble(parts.tower, parts.substitute, assembled, options=options)
         path = self.config
         one = PassConfig(
-            data=ChatDataConfig(source="digits-align"), lr=path.align_lr, steps=path.align_steps
+            data=self._chats("digits-align", path.align_steps),
+            lr=path.align_lr,
+            steps=path.align_steps,
         )
         policy = AlignPolicyConfig(path=str(assembled), dtype="float32")
         shared = self._shared(path.align_weight_decay)
@@ -80,12 +82,16 @@ class TinyPath:
         return SFTRecipe(
             name=lesson.name,
             policy=PolicyConfig(path=str(policy), train=lesson.train, dtype="float32"),
-            data=ChatDataConfig(source=lesson.chats),
+            data=self._chats(lesson.chats, self.config.sft_steps),
             steps=self.config.sft_steps,
             # Where a projector learns there is a tower before it, which stays as it is.
             features=FeaturesConfig(keep="memory" if "projector" in lesson.train else "off"),
             **self._shared(),
         )
+
+    def _chats(self, source: str, steps: int) -> ChatDataConfig:
+        """Built-in chats, no more of them than so many steps will see."""
+        return ChatDataConfig(source=source, limit=steps * self.config.batch)
 
     def _shared(self, weight_decay: float = 0.05) -> dict[str, Any]:
         optimizer = SFTOptimizerConfig(

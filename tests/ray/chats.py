@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from configs.sft import SFTRecipe
+from configs.sft import AlignRecipe, SFTRecipe
 from rl.jsonl import read_lines
 from tests.ray.system import problem
 
@@ -36,25 +36,30 @@ def chat_file(folder: Path, chats: int) -> Path:
 
 def sft_recipe(policy: Path, folder: Path, **changes: Any) -> SFTRecipe:
     """A recipe on 22 chats, 3 steps long, that leaves its run in `folder`."""
-    fields: dict[str, Any] = {
-        "name": "tested",
+    own = {"name": "tested", "data": {"source": str(chat_file(folder, 22))}}
+    fields = _fields(policy, folder, train=["projector", "language"])
+    learner = fields.pop("learner") | changes.pop("learner", {})
+    return SFTRecipe.model_validate(own | fields | {"learner": learner} | changes)
+
+
+def align_recipe(policy: Path, folder: Path, **changes: Any) -> AlignRecipe:
+    """A recipe of passes that leaves its runs in `folder`."""
+    return AlignRecipe.model_validate(_fields(policy, folder) | changes)
+
+
+def _fields(policy: Path, folder: Path, **parts: Any) -> dict[str, Any]:
+    """What all recipes here have."""
+    return {
         "batch": 8,
-        "data": {"source": str(chat_file(folder, 22))},
-        "policy": {
-            "path": str(policy),
-            "dtype": "float32",
-            "train": ["projector", "language"],
-        },
+        "policy": {"path": str(policy), "dtype": "float32", **parts},
         "prompt": {"max_tokens": 128},
         "log": {"folder": str(folder / "runs"), "wandb": False},
+        "learner": {
+            "gradient_checkpointing": False,
+            "max_tokens_per_microbatch": 128,
+            "optimizer": {"lr": 1e-3, "max_grad_norm": 0.5},
+        },
     }
-    learner = {
-        "gradient_checkpointing": False,
-        "max_tokens_per_microbatch": 128,
-        "optimizer": {"lr": 1e-3, "max_grad_norm": 0.5},
-    }
-    learner |= changes.pop("learner", {})
-    return SFTRecipe.model_validate(fields | {"learner": learner} | changes)
 
 
 def figures(recipe: SFTRecipe, name: str) -> list[float]:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from actors.sft_job import TrainingFailed, sft_runs
-from configs.sft import SFTRecipe
+from configs.sft import AlignRecipe, SFTRecipe
 from tests.families import FAMILIES
-from tests.ray.chats import chat_file, sft_recipe
+from tests.ray.chats import align_recipe, chat_file, sft_recipe
 
 SHARDINGS: dict[str, dict[str, Any]] = {
     "zero 0": {"learner": {"zero_stage": 0}},
@@ -33,6 +33,7 @@ class Lessons:
     """What was learned."""
 
     recipes: dict[str, SFTRecipe]
+    aligned: AlignRecipe
     diverged: SFTRecipe
     why: str
     """What the run that diverged ended with."""
@@ -48,9 +49,10 @@ def learn_all(policy: Path, folder: Path) -> Lessons:
     one = _recipes(policy, folder, 1, ALONE)
     wild = {"optimizer": {"lr": 1e30, "schedule": "constant", "warmup_share": 0.0}}
     diverged = sft_recipe(policy, folder, name="diverged", batch=2, learner=wild)
+    aligned = _aligned(policy, folder)
     with pytest.raises(TrainingFailed) as refused:
-        sft_runs([*one.values(), diverged])
-    return Lessons(two | one, diverged, str(refused.value))
+        sft_runs([*one.values(), aligned, diverged])
+    return Lessons(two | one, aligned, diverged, str(refused.value))
 
 
 def _recipes(policy: Path, folder: Path, ranks: int, kinds: dict[str, Any]) -> dict[str, SFTRecipe]:
@@ -74,6 +76,14 @@ def disturbed(policy: Path, folder: Path, name: str) -> SFTRecipe:
         learner={"ranks": 2, "zero_stage": 2, "restarts": 1},
         checkpoint={"every": 4, "keep": 2},
     )
+
+
+def _aligned(policy: Path, folder: Path) -> AlignRecipe:
+    """Two passes, the first of which sees every chat."""
+    chats = {"source": str(chat_file(folder, 22))}
+    passes = [{"data": chats, "steps": 3, "lr": 1e-2}, {"data": chats, "steps": 2, "lr": 1e-4}]
+    held_out = {"data": {"source": str(chat_file(folder, 6))}}
+    return align_recipe(policy, folder, name="aligned", passes=passes, evaluation=held_out)
 
 
 def _of_family(family: str, folder: Path) -> SFTRecipe:

@@ -154,6 +154,14 @@ def test_a_step_of_sft_on_another_family_learns_what_plain_pytorch_would(
     assert moved == {"projector", "language"}
 
 
+def test_passes_hand_their_weights_on_and_compute_no_feature_twice(lessons: Lessons) -> None:
+    runs = lessons.aligned.runs
+    first, second = (list(read_lines(run.run_folder / "evaluations.jsonl")) for run in runs)
+    assert second[0]["loss"] == pytest.approx(first[-1]["loss"], abs=1e-5)
+    assert first[-1]["loss"] < first[0]["loss"]
+    assert min(figures(runs[1], "features_kept")) == 1.0, "the first pass has computed all features"
+
+
 def test_updates_that_are_refused_end_the_run_at_once_and_say_why(lessons: Lessons) -> None:
     assert "not finite in 3 updates in a row" in lessons.why
     skipped = figures(lessons.diverged, "skipped")
