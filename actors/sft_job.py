@@ -12,7 +12,7 @@ import ray
 from actors.folders import check_outlives_job
 from actors.session import ray_session, thread_variables
 from configs.load import SAVED_AS, save_recipe
-from configs.sft import AlignRecipe, ChatDataConfig, SFTRecipe
+from configs.sft import AlignRecipe, ChatDataConfig, SFTLearnerConfig, SFTRecipe
 from models.check import check_policy
 from models.features import check_kind
 from models.inputs import InputEncoder
@@ -48,19 +48,27 @@ def sft_runs(recipes: Sequence[SFTRecipe | AlignRecipe], resume: bool = False) -
     """Train as each recipe says, by the same workers, in the Ray session that is open.
 
     Workers take half a minute to start on a laptop, so what needs nothing of one another shares
-    them; how often they are started again is the first recipe's to say.
+    them; how often they are started again is the first recipe's to say. `resume` is for one recipe.
 
     Returns:
         The final policies' folders.
 
     Raises:
         Refusal: the cluster, a policy, the data, a folder or the run to resume lack what a recipe
-            asks for; TrainingFailed, a refusal too, where the job ended before its time.
+            asks for, or the recipes ask for different workers; TrainingFailed, a refusal too, where
+            the job ended before its time.
     """
+    workers = {(r.device, *_workers(r.learner)) for r in recipes}
+    if len(workers) > 1:
+        raise Refusal(f"recipes that share workers ask for different ones: {sorted(workers)}")
     placed = [_placed(recipe) for recipe in recipes]
     jobs = [_jobs(recipe, resume) for recipe in placed]
     fit([job for own in jobs for job in own], placed[0].run_folder)
     return [own[-1].recipe.policy_folder for own in jobs]
+
+
+def _workers(learner: SFTLearnerConfig) -> tuple[int, float, int]:
+    return learner.ranks, learner.cpus_per_rank, learner.cpu_threads or 0
 
 
 def _jobs(recipe: SFTRecipe | AlignRecipe, resume: bool) -> list[SFTJob]:
@@ -154,7 +162,6 @@ def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
     from ray.train.torch import TorchTrainer
 
     first = jobs[0]
-    assert len({job.recipe.learner.ranks for job in jobs}) == 1, "workers are as many for each"
     learner, gpu = first.recipe.learner, first.device == "cuda"
     resources = {"CPU": learner.cpus_per_rank} | ({"GPU": 1.0} if gpu else {})
     variables = {} if gpu else thread_variables(learner.ranks, learner.cpu_threads)

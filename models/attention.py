@@ -21,8 +21,11 @@ from transformers.masking_utils import sdpa_mask
 PACKED = "packed"
 """What models know `attend_packed` by."""
 
+FAMILIES = ("qwen2", "qwen3", "llama", "qwen2_5_vl_text")
+"""Language models, by their config's `model_type`, that hand `spans` down to their attention."""
+
 _CALL = 128**2
-"""Pairs of tokens whose attention takes about as long as it takes to call a kernel."""
+"""Pairs of tokens whose attention takes a CPU about as long as calling a kernel does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ def spans_of(segments_BT: Tensor) -> tuple[Span, ...] | None:
         segments_BT: int64 [B, T]: 0 the row's prompt, k > 0 its k-th answer or chat, -1 padding.
     """
     spans: list[Span] = []
-    pairs = 0
+    pairs = 0  # a dense mask looks at those that it hides too
     for row_T in segments_BT.cpu():
         kinds, lengths = row_T.unique_consecutive(return_counts=True)
         prompt: int | None = None
@@ -51,11 +54,27 @@ def spans_of(segments_BT: Tensor) -> tuple[Span, ...] | None:
             if kind == 0:
                 prompt = len(spans)
             seen = prompt if kind > 0 else None
+            before = spans[seen].length if seen is not None else 0
             spans.append(Span(length, seen, padding=kind < 0))
             if kind >= 0:
-                pairs += length * (length + (spans[seen].length if seen is not None else 0)) + _CALL
+                pairs += length * (length + 1) // 2 + length * before + _CALL
     rows, width = segments_BT.shape
     return tuple(spans) if pairs < rows * width**2 else None
+
+
+def attend_by_spans(model: Any) -> bool:
+    """Let the language part of a transformers model take `spans`; False where it could not."""
+    config = model.config.get_text_config()
+    if config.model_type not in FAMILIES:
+        return False
+    config._attn_implementation = PACKED
+    return True
+
+
+def no_mask(device: torch.device) -> Tensor:
+    """What stands in a mask's place beside spans: of four axes, so that transformers makes no
+    mask of [T, T] itself, and empty, so that whoever reads it fails."""
+    return torch.empty(1, 1, 0, 0, dtype=torch.bool, device=device)
 
 
 def attend_packed(
@@ -86,7 +105,7 @@ def attend_packed(
     made: list[Tensor] = []
     for place, span in enumerate(spans):
         if span.padding:
-            made.append(torch.zeros_like(queries[place]))
+            made.append(torch.zeros_like(values[place][:, :1]).expand(-1, query.shape[1], -1))
             continue
         seen = [place] if span.prompt is None else [span.prompt, place]
         made.append(

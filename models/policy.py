@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from configs.policy import Part, PolicyConfig
-from models.attention import PACKED, spans_of
+from models.attention import attend_by_spans, no_mask, spans_of
 from models.features import FEATURES, FrozenTower, vision_inputs
 from models.inputs import InputEncoder
 from models.logprobs import token_logprobs
@@ -103,8 +103,7 @@ class Policy(nn.Module):
         exist at a time."""
         super().__init__()
         self.model = model
-        # Encoders of images keep their own attention.
-        model.config.get_text_config()._attn_implementation = PACKED
+        self._by_spans = attend_by_spans(model)
         self._temperature = temperature
         self._chunk = chunk
         self.register_buffer(
@@ -126,14 +125,14 @@ class Policy(nn.Module):
         """
         if self._blank is not None and not pixels:
             batch, pixels = self._blank.added_to(batch)
-        spans = spans_of(batch.segments)
+        spans = spans_of(batch.segments) if self._by_spans else None
+        mask = batch.attention_mask if spans is None else no_mask(batch.segments.device)
         hidden_BTH = self.model.model(
             input_ids=batch.input_ids,
-            # A mask of four axes is handed on as it is; none would have one made of [T, T].
-            attention_mask=batch.attention_mask if spans is None else batch.in_prompt[None, None],
-            spans=spans,
+            attention_mask=mask,
             position_ids=self._positions(batch, pixels),
             use_cache=False,
+            **({"spans": spans} if self._by_spans else {}),
             **vision_inputs(self.model.model, pixels),
         )[0]
         return token_logprobs(

@@ -15,12 +15,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 def main(argv: list[str]) -> None:
     """Go the path that the recipe names."""
-    from configs.load import RECIPES, load_recipe, recipe_text
+    from configs.load import FLAGS, RECIPES, load_recipe, recipe_text
     from configs.transfer import TransferRecipe
     from rl.console import CONSOLE
     from rl.refusal import told_plainly
 
-    command = load_recipe(argv, TransferRecipe, RECIPES / "digits_transfer.yaml")
+    flags = {flag: meaning for flag, meaning in FLAGS.items() if flag != "--resume"}
+    command = load_recipe(argv, TransferRecipe, RECIPES / "digits_transfer.yaml", flags)
     with told_plainly():
         if command.dry_run:
             CONSOLE.print(recipe_text(command.recipe))

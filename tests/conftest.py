@@ -1,4 +1,4 @@
-"""Which tests share a process when several processes run them."""
+"""Which tests go first, and which share a process when several processes run them."""
 
 from typing import Any
 
@@ -13,14 +13,24 @@ _TOGETHER = {
 _GROUPS = {
     f"tests/ray/test_{file}.py": group for group, files in _TOGETHER.items() for file in files
 }
+_LONG = ("tests/e2e/test_grpo.py", *_GROUPS)
+"""Begun first, so that no process is left alone with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that take long in front, else leave their order."""
+    items.sort(key=lambda item: _file(item.nodeid) not in _LONG)
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
 
 
 class _ByFile(LoadScopeScheduling):
     """Files go to processes whole, and some of them together."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return _GROUPS.get(file, file)
+        return _GROUPS.get(_file(nodeid), _file(nodeid))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor
+from transformers import StableLmConfig, StableLmForCausalLM
 
 from models import attention
 from models.attention import Span, attend_packed, spans_of
@@ -30,15 +31,30 @@ def test_spans_are_prompts_answers_and_padding_in_their_order(
 
 def test_a_few_long_chats_are_spans_and_many_short_ones_are_not() -> None:
     assert spans_of(CHATS) == (Span(300), Span(200), Span(480), Span(20, padding=True))
-    # 300^2 + 200^2 + 480^2 pairs and three calls of 128^2 are fewer than 2 x 500^2.
-    assert 300**2 + 200**2 + 480**2 + 3 * 128**2 < 2 * 500**2
+    # Pairs that are seen: about 45,150 + 20,100 + 115,440, and three calls; dense: 2 x 500^2.
     short = torch.arange(1, 26).repeat_interleave(20)[None]  # 25 chats of 20 tokens
-    assert 25 * 20**2 + 25 * 128**2 > 500**2
     assert spans_of(short) is None
 
 
-def test_one_chat_in_a_row_of_its_own_needs_no_spans() -> None:
-    assert spans_of(torch.ones(1, 2000, dtype=torch.int64)) is None
+def test_a_long_chat_alone_is_a_span_and_a_short_one_is_not() -> None:
+    assert spans_of(torch.ones(1, 2000, dtype=torch.int64)) == (Span(2000),)
+    assert spans_of(torch.ones(1, 100, dtype=torch.int64)) is None
+
+
+def test_a_family_that_hands_no_spans_down_stays_with_the_dense_mask() -> None:
+    config = StableLmConfig(
+        vocab_size=32,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+    )
+    model = StableLmForCausalLM(config)
+    assert not attention.attend_by_spans(model)
+    ids = torch.arange(20)[None] % 32
+    with pytest.raises((RuntimeError, ValueError)):  # it would be wrong in silence
+        model(input_ids=ids, attention_mask=attention.no_mask(ids.device), spans=(Span(20),))
 
 
 def masked(segments_BT: Tensor) -> Tensor:

@@ -240,3 +240,12 @@ def test_recomputed_activations_really_are_recomputed_and_nothing_is_dropped_out
     logits.sum().backward()
     assert len(calls) == 2
     assert torch.allclose(logits, plain, atol=1e-6)
+
+
+def test_recomputation_changes_no_gradient(tmp_path: Path) -> None:
+    build_tiny_text(tmp_path, seed=3)
+    policy, encoder = load(tmp_path)
+    rows = rows_of(encoder, WITHOUT)
+    plain = step_gradient(policy, encoder, rows, (1000, 1))
+    recompute_activations(policy.model)
+    assert_same(step_gradient(policy, encoder, rows, (1000, 1)), plain)
