@@ -1,8 +1,8 @@
 """What --dry-run shows: the resolved recipe, the actors it would start, and their GPU memory."""
 
-from configs.load import recipe_text
+from configs.load import Command, recipe_text
 from configs.schema import GRPORecipe
-from configs.sft import SupervisedRecipe
+from configs.sft import AlignRecipe, SFTRecipe, SupervisedRecipe
 from rl.console import CONSOLE
 from rl.plan import (
     Device,
@@ -13,6 +13,15 @@ from rl.plan import (
     planned_ranks,
     transport_of,
 )
+
+
+def only_shown(
+    command: Command[GRPORecipe] | Command[SFTRecipe] | Command[AlignRecipe],
+) -> bool:
+    """Show what the command would start, if it says --dry-run; True if it does."""
+    if command.dry_run:
+        show_plan(command.recipe)
+    return command.dry_run
 
 
 def show_plan(recipe: GRPORecipe | SupervisedRecipe) -> None:

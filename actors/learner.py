@@ -2,9 +2,9 @@
 
 import logging
 import os
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from rl.rows import MicroBatch
 
 logger = logging.getLogger(__name__)
 
+_MEET = timedelta(minutes=30)
+"""How long a rank waits for the others: they may read a large policy from a slow disk."""
+
 
 @dataclass(frozen=True, slots=True)
 class LearnerJob:
@@ -41,13 +44,6 @@ class LearnerJob:
     """Updates that the learning rate's schedule spans."""
     device: str
     """cpu or cuda."""
-
-
-def free_address() -> tuple[str, int]:
-    """This node's address and a port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return ray.util.get_node_ip_address(), probe.getsockname()[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +73,23 @@ class Learner:
         self._rank = rank
         self._device = torch.device(job.device)
         self._encoder = InputEncoder(job.folder, job.prompt, job.policy.trust_remote_code)
+        self._store: dist.TCPStore | None = None
         self._sender: Any = None
 
+    def host(self) -> tuple[str, int]:
+        """Open the store where all ranks will meet, on this rank's node; its address and port.
+
+        Opened at once and on whatever port is free: a port that is only looked up may be somebody
+        else's when the ranks have imported what they need and come.
+        """
+        address = ray.util.get_node_ip_address()
+        self._store = dist.TCPStore(
+            address, 0, is_master=True, wait_for_workers=False, timeout=_MEET
+        )
+        return address, self._store.port
+
     def setup(self, address: str, port: int) -> None:
-        """Meet the other ranks at `address:port` and shard the policy over them."""
+        """Meet the other ranks at `address:port`, as told by `host`, and shard the policy."""
         # The driver imports this file, too, and does without the models, which take it seconds.
         from actors.deepspeed_engine import DeepSpeedEngine
         from models.policy import Policy, load_learning_model, recompute_activations
@@ -96,18 +105,18 @@ class Learner:
         self._engine = DeepSpeedEngine(policy, job.learner, job.policy.dtype, job.total_steps)
 
     def _meet(self, address: str, port: int) -> None:
+        ranks = self._job.learner.ranks
         os.environ.update(
             RANK=str(self._rank),
             LOCAL_RANK="0",  # Ray shows each actor its own device only
-            WORLD_SIZE=str(self._job.learner.ranks),
-            MASTER_ADDR=address,
-            MASTER_PORT=str(port),
+            WORLD_SIZE=str(ranks),
         )
-        dist.init_process_group("nccl" if self._job.device == "cuda" else "gloo")
-
-    def free_address(self) -> tuple[str, int]:
-        """This rank's node and a port that is free there, for others to meet at."""
-        return free_address()
+        dist.init_process_group(
+            "nccl" if self._job.device == "cuda" else "gloo",
+            store=self._store or dist.TCPStore(address, port, timeout=_MEET),
+            rank=self._rank,
+            world_size=ranks,
+        )
 
     def update(self, share: Share, tokens: int) -> UpdateReport:
         """One step of the optimiser over all of this rank's micro-batches.

@@ -68,7 +68,7 @@ class LearnerGroup:
 
     def setup(self) -> None:
         """Let the ranks meet and shard the policy."""
-        ((address, port),) = self._wait("start", [self._ranks[0].free_address.remote()])
+        ((address, port),) = self._wait("start", [self._ranks[0].host.remote()])
         self._wait("load the policy", [rank.setup.remote(address, port) for rank in self._ranks])
 
     def check_folder(self, folder: Path) -> None:
@@ -122,8 +122,7 @@ class LearnerGroup:
 
     async def connect(self, engines: list[Any], ranks_per_engine: int) -> None:
         """Let every rank meet the engines; rank 0 will send."""
-        ((address, port),) = await self._each([self._ranks[0].free_address.remote()])
-        meeting = Meeting(self._transport, engines, ranks_per_engine, address, port)
+        meeting = Meeting(self._transport, engines, ranks_per_engine)
         await self._each([rank.connect.remote(meeting) for rank in self._ranks])
 
     async def publish(self) -> WeightSums:

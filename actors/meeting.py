@@ -1,4 +1,4 @@
-"""Where learner ranks and engines meet for the weights to travel.
+"""How learner ranks and engines meet for the weights to travel.
 
 Apart from how they travel, so that the driver tells it without importing vLLM.
 """
@@ -17,6 +17,3 @@ class Meeting:
     engines: list[Any]
     """Handles of the rollout actors."""
     ranks_per_engine: int
-    address: str
-    """Of rank 0's node."""
-    port: int

@@ -2,8 +2,10 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +46,18 @@ def sft_command(recipe: SFTRecipe | AlignRecipe, resume: bool = False) -> None:
     CONSOLE.print(f"the policy lies in {folder}")
 
 
-def sft_runs(recipes: Sequence[SFTRecipe | AlignRecipe], resume: bool = False) -> list[Path]:
+def sft_runs(
+    recipes: Sequence[SFTRecipe | AlignRecipe],
+    resume: bool = False,
+    before: Mapping[str, Callable[[], object]] | None = None,
+) -> list[Path]:
     """Train as each recipe says, by the same workers, in the Ray session that is open.
 
-    Workers take half a minute to start on a laptop, so what needs nothing of one another shares
-    them; how often they are started again is the first recipe's to say. `resume` is for one recipe.
+    Workers take half a minute to start on a laptop, so what asks for the same ones shares them; how
+    often they are started again is the first recipe's to say. `resume` is for one recipe. `before`:
+    by a recipe's name, what the first worker does before it begins, and again when workers are
+    started again, such as writing the weights that it begins with; all else of its policy must lie
+    there already.
 
     Returns:
         The final policies' folders.
@@ -63,6 +72,9 @@ def sft_runs(recipes: Sequence[SFTRecipe | AlignRecipe], resume: bool = False) -
         raise Refusal(f"recipes that share workers ask for different ones: {sorted(workers)}")
     placed = [_placed(recipe) for recipe in recipes]
     jobs = [_jobs(recipe, resume) for recipe in placed]
+    first = {recipe.name: own for recipe, own in zip(placed, jobs, strict=True)}
+    for name, work in (before or {}).items():
+        first[name][0] = replace(first[name][0], before=work)
     fit([job for own in jobs for job in own], placed[0].run_folder)
     return [own[-1].recipe.policy_folder for own in jobs]
 
@@ -139,11 +151,11 @@ def prepared(run: SFTRecipe, encoder: InputEncoder, device: Device) -> SFTJob:
     return SFTJob(run, index(run.data, "rejected.jsonl"), held_out, device)
 
 
-def _work(config: dict[str, Any]) -> str | None:
+def _work(jobs: Sequence[SFTJob]) -> str | None:
     """What each worker does. Only there is imported what it needs; the driver does without."""
     from actors.sft_worker import run_jobs
 
-    return run_jobs(config["jobs"])
+    return run_jobs(jobs)
 
 
 def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
@@ -166,8 +178,8 @@ def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
     resources = {"CPU": learner.cpus_per_rank} | ({"GPU": 1.0} if gpu else {})
     variables = {} if gpu else thread_variables(learner.ranks, learner.cpu_threads)
     trainer = TorchTrainer(
-        _work,
-        train_loop_config={"jobs": list(jobs)},
+        # As part of the function: Ray Train's controller would import all that its config names.
+        partial(_work, list(jobs)),
         scaling_config=ScalingConfig(
             num_workers=learner.ranks, use_gpu=gpu, resources_per_worker=resources
         ),

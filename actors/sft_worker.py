@@ -1,5 +1,6 @@
 """What each worker of a Ray Train job does: runs one after another, and the log of the first."""
 
+import gc
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,7 +43,12 @@ def run_jobs(jobs: Sequence[SFTJob]) -> str | None:
             kept = job.recipe.features
             if kept not in stores:
                 stores[kept] = _store(kept)
+            if job.before is not None:
+                if dist.get_rank() == 0:
+                    job.before()
+                dist.barrier()
             run_job(job, stores[kept])
+            gc.collect()  # sharded weights lie in cycles; the next run wants their memory
         except DivergedError as error:  # every rank meets it at the same step
             return f"{job.recipe.name}: {error}"
     return None

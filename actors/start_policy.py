@@ -44,11 +44,9 @@ def make_start_policy(recipe: GRPORecipe) -> Path:
     path = TinyPath(recipe.start, recipe.seed, log)
     parts = tiny_parts_of(recipe.start.parts, recipe.seed)
     if _reads_text_only(recipe):
-        policy, lesson = parts.reasoner, Lesson("sft", "digits-text-styles", ("language",))
+        taught = path.fine_tune(parts.reasoner, Lesson("sft", "digits-text-styles", ("language",)))
     else:
-        policy = path.swap(path.align(parts), parts)
-        lesson = Lesson("sft", "digits-styles", ("projector", "language"))
-    (taught,) = path.fine_tune(policy, lesson)
+        (taught,) = path.go(parts, Lesson("sft", "digits-styles", ("projector", "language")))
 
     def fill(aside: Path) -> None:
         shutil.copytree(taught, aside, dirs_exist_ok=True)

@@ -1,7 +1,9 @@
 """The laptop's model on R1V's path (paper, section 2.1): a projector aligned with a substitute
 language model, the reasoner swapped in, and fine-tuned on chats about pictures."""
 
+import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,41 +44,61 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class TinyPath:
-    """Stations on the way, as folders below `log.folder`; each method needs those before it."""
+    """Stations on the way, as folders below `log.folder`."""
 
     config: TinyPathConfig
     seed: int
     log: SFTLogConfig
 
     @property
+    def assembled(self) -> Path:
+        """Tower and substitute behind a new projector."""
+        return self.log.folder / "assembled"
+
+    @property
+    def aligned(self) -> Path:
+        """The same, its projector aligned."""
+        return self._alignment().runs[-1].policy_folder
+
+    @property
     def swapped(self) -> Path:
         """The reasoner behind the projector that was aligned with the substitute."""
         return self.log.folder / "swapped"
 
-    def align(self, parts: TinyParts) -> Path:
-        """Tower and substitute, joined by a projector that alone learns."""
-        assembled = self.log.folder / "assembled"
+    def go(self, parts: TinyParts, *lessons: Lesson) -> list[Path]:
+        """Align, swap, and fine-tune in each way, all in one Ray Train job.
+
+        Returns:
+            The policy after each lesson, all of them begun with `swapped`.
+        """
         options = AssembleOptions(seed=self.seed, max_tiles=1)
-        assemble(parts.tower, parts.substitute, assembled, options=options)
+        assemble(parts.tower, parts.substitute, self.assembled, options=options)
+        # What the lessons' chats are measured with. Its weights are still to come.
+        swap(self.assembled, parts.reasoner, self.swapped)
+        for shard in self.swapped.glob("*.safetensors"):
+            shard.unlink()
+        aligned, reasoner, swapped = (
+            folder.resolve() for folder in (self.aligned, parts.reasoner, self.swapped)
+        )
+        then = partial(_swapped_anew, aligned, reasoner, swapped)
+        taught = [self._taught(self.swapped, lesson) for lesson in lessons]
+        _, *folders = sft_runs([self._alignment(), *taught], before={lessons[0].name: then})
+        return folders
+
+    def fine_tune(self, policy: Path, lesson: Lesson) -> Path:
+        """The policy after one lesson."""
+        return sft_runs([self._taught(policy, lesson)])[0]
+
+    def _alignment(self) -> AlignRecipe:
         path = self.config
         one = PassConfig(
             data=self._chats("digits-align", path.align_steps),
             lr=path.align_lr,
             steps=path.align_steps,
         )
-        policy = AlignPolicyConfig(path=str(assembled), dtype="float32")
+        policy = AlignPolicyConfig(path=str(self.assembled), dtype="float32")
         shared = self._shared(path.align_weight_decay)
-        recipe = AlignRecipe(name="align", policy=policy, passes=(one,), **shared)
-        return sft_runs([recipe])[0]
-
-    def swap(self, aligned: Path, parts: TinyParts) -> Path:
-        """The same tower and projector on the reasoner; nothing learns."""
-        swap(aligned, parts.reasoner, self.swapped)
-        return self.swapped
-
-    def fine_tune(self, policy: Path, *lessons: Lesson) -> list[Path]:
-        """The policy after each lesson, all of them begun with `policy`."""
-        return sft_runs([self._taught(policy, lesson) for lesson in lessons])
+        return AlignRecipe(name="align", policy=policy, passes=(one,), **shared)
 
     def _taught(self, policy: Path, lesson: Lesson) -> SFTRecipe:
         return SFTRecipe(
@@ -112,3 +134,8 @@ class TinyPath:
             "checkpoint": last,
             "log": self.log,
         }
+
+
+def _swapped_anew(aligned: Path, reasoner: Path, out: Path) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    swap(aligned, reasoner, out)

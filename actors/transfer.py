@@ -47,24 +47,19 @@ def transfer_run(recipe: TransferRecipe) -> Figures:
     log = recipe.log.model_copy(update={"folder": recipe.run_folder})
     path = TinyPath(recipe.path, recipe.seed, log)
     parts = tiny_parts_of(recipe.path.parts, recipe.seed)
+    lessons = (
+        Lesson("reasoner_sft_projector", "digits-chains", ("projector",)),
+        Lesson("reasoner_sft_projector_language", "digits-chains-text", ("projector", "language")),
+    )
+    taught = path.go(parts, *lessons)
+    stations = {"substitute_aligned": path.aligned, "reasoner_swapped": path.swapped}
+    stations |= {lesson.name: policy for lesson, policy in zip(lessons, taught, strict=True)}
     figures: Figures = {}
-
-    def ask(station: str, policy: Path) -> Path:
+    for station, policy in stations.items():
         with phase(f"asking {station}"):
             figures[station] = accuracies(policy, recipe)
         said = ", ".join(f"{name} {value:.3f}" for name, value in figures[station].items())
         CONSOLE.print(f"{station}: {said}")
-        return policy
-
-    aligned = ask("substitute_aligned", path.align(parts))
-    swapped = ask("reasoner_swapped", path.swap(aligned, parts))
-    projector = Lesson("reasoner_sft_projector", "digits-chains", ("projector",))
-    both = Lesson(
-        "reasoner_sft_projector_language", "digits-chains-text", ("projector", "language")
-    )
-    lessons = (projector, both)
-    for lesson, policy in zip(lessons, path.fine_tune(swapped, *lessons), strict=True):
-        ask(lesson.name, policy)
     (recipe.run_folder / "summary.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     return figures
 

@@ -1,6 +1,7 @@
 """From learner to engines: gather, send over vLLM's weight-transfer API, and sum what was sent."""
 
 import math
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -155,6 +156,13 @@ def _first_fault(calls: list[Any]) -> None:
         ray.get(done)
 
 
+def _free_address() -> tuple[str, int]:
+    """This node's address and a port that nobody uses now, to be taken at once."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return ray.util.get_node_ip_address(), probe.getsockname()[1]
+
+
 class WeightSender:
     """One learner rank's end of the transfer to all engines."""
 
@@ -187,11 +195,11 @@ class WeightSender:
         meeting = self._meeting
         world = 1 + len(meeting.engines) * meeting.ranks_per_engine
         if meeting.transport == "gloo":
-            return GlooTrainerInit(meeting.address, meeting.port, world, rank=rank)
+            return GlooTrainerInit(*_free_address(), world, rank=rank)
         if meeting.transport == "nccl":
             from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
-            return NCCLTrainerInitInfo(meeting.address, meeting.port, world, rank=rank)
+            return NCCLTrainerInitInfo(*_free_address(), world, rank=rank)
         from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
 
         # Packed buffers refuse tensors larger than they are, and embeddings can be.

@@ -1,4 +1,4 @@
-"""Forward and backward passes over packed chats: attention by spans, and under a dense mask.
+"""Forward and backward passes over packed rows: attention by spans, and under a dense mask.
 
     python benchmarks/attention.py --out attention.json
 
@@ -24,12 +24,13 @@ from rich.table import Table
 from torch import Tensor
 
 from configs.policy import PolicyConfig
-from models.attention import Span, attend_by_spans, no_mask, spans_of
+from models.attention import all_spans, attend_by_spans, no_mask, spans_of
 from models.chat_packing import pack_chats
-from models.packing import PackedBatch
+from models.packing import PackedBatch, pack
 from models.policy import load_model
 from models.tiny import TinySize, build_tiny_text
-from rl.records import TokenisedChat
+from rl.records import Problem, TokenisedChat
+from rl.rows import Row, TrainingAnswer
 
 SIZE = TinySize(hidden=256, layers=4, mlp=768, context=8192)
 
@@ -46,10 +47,15 @@ def chats(rows: int, tokens: int, length: int) -> PackedBatch:
     return pack_chats([[chat(count) for count in row] for _ in range(rows)], pad_id=0)
 
 
-def one_by_one(batch: PackedBatch) -> tuple[Span, ...]:
-    """The batch's chats as spans, whether that is cheaper or not."""
-    lengths = batch.segments.flatten().unique_consecutive(return_counts=True)[1]
-    return tuple(Span(length) for length in lengths.tolist())
+def group(prompt: int, answers: int, length: int) -> PackedBatch:
+    """GRPO's row: a prompt, and its answers of `length` tokens."""
+    draw = torch.Generator().manual_seed(0)
+
+    def ids(count: int) -> tuple[int, ...]:
+        return tuple(torch.randint(10, 300, (count,), generator=draw).tolist())
+
+    siblings = tuple(TrainingAnswer(i, ids(length), 1.0) for i in range(answers))
+    return pack((Row(Problem("p", "?", ("1",)), ids(prompt), siblings),), pad_id=0)
 
 
 def passes(model: Any, batch: PackedBatch) -> dict[str, Callable[[], Tensor]]:
@@ -60,7 +66,7 @@ def passes(model: Any, batch: PackedBatch) -> dict[str, Callable[[], Tensor]]:
             input_ids=batch.input_ids,
             attention_mask=no_mask(torch.device("cpu")) if by_spans else batch.attention_mask,
             position_ids=batch.position_ids,
-            spans=one_by_one(batch) if by_spans else None,
+            spans=all_spans(batch.segments) if by_spans else None,
             use_cache=False,
         )[0]
         hidden.sum().backward()
@@ -69,9 +75,8 @@ def passes(model: Any, batch: PackedBatch) -> dict[str, Callable[[], Tensor]]:
     return {"dense": lambda: run(False), "spans": lambda: run(True)}
 
 
-def measured(model: Any, shape: tuple[int, int, int], repeats: int) -> dict[str, Any]:
+def measured(model: Any, what: str, batch: PackedBatch, repeats: int) -> dict[str, Any]:
     """Tokens a second of each way."""
-    batch = chats(*shape)
     ways = passes(model, batch)
     torch.testing.assert_close(ways["spans"](), ways["dense"](), atol=1e-4, rtol=1e-3)
     took: dict[str, list[float]] = {name: [] for name in ways}
@@ -81,11 +86,8 @@ def measured(model: Any, shape: tuple[int, int, int], repeats: int) -> dict[str,
             way()
             took[name].append(time.perf_counter() - began)
     speed = {name: batch.segments.numel() / median(times) for name, times in took.items()}
-    rows, tokens, length = shape
     return {
-        "rows": rows,
-        "tokens_of_a_row": tokens,
-        "tokens_of_a_chat": length,
+        "what": what,
         **{f"{name}_tokens_per_s": value for name, value in speed.items()},
         "spans_over_dense": speed["spans"] / speed["dense"],
         "chosen": "dense" if spans_of(batch.segments) is None else "spans",
@@ -102,7 +104,16 @@ def main() -> None:
         model = load_model(PolicyConfig(path=folder, dtype="float32"), folder)
     attend_by_spans(model)
     shapes = [(64, 60, 20), (4, 480, 30), (4, 480, 150), (1, 2000, 150), (1, 4000, 1000)]
-    results = [measured(model, shape, chosen.repeats) for shape in shapes]
+    groups = [(60, 8, 30), (100, 8, 200), (300, 8, 400)]
+    batches = {
+        f"{rows} x {tokens} tokens in chats of {length}": chats(rows, tokens, length)
+        for rows, tokens, length in shapes
+    }
+    batches |= {
+        f"a prompt of {prompt} with {answers} answers of {length}": group(prompt, answers, length)
+        for prompt, answers, length in groups
+    }
+    results = [measured(model, what, batch, chosen.repeats) for what, batch in batches.items()]
     chosen.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     table = Table(*results[0], title="Tokens a second, forward and backward")
     for result in results:

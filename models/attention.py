@@ -18,10 +18,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from models.language import FAMILIES
+
 PACKED = "packed"
 """What models know `attend_packed` by."""
 
-FAMILIES = ("qwen2", "qwen3", "llama", "qwen2_5_vl_text")
+_HAND_DOWN = (*FAMILIES, "qwen2_5_vl_text")
 """Language models, by their config's `model_type`, that hand `spans` down to their attention."""
 
 _CALL = 128**2
@@ -40,32 +42,42 @@ class Span:
 
 
 def spans_of(segments_BT: Tensor) -> tuple[Span, ...] | None:
-    """The rows as spans, in order; None where a dense mask is cheaper, as with many short ones.
+    """The rows as spans; None where a dense mask is cheaper, as with many short ones.
+
+    A dense mask looks at those pairs of tokens too that it hides.
+    """
+    spans = all_spans(segments_BT)
+    before = (0 if span.prompt is None else spans[span.prompt].length for span in spans)
+    pairs = sum(
+        span.length * (span.length + 1) // 2 + span.length * prompt + _CALL
+        for span, prompt in zip(spans, before, strict=True)
+        if not span.padding
+    )
+    rows, width = segments_BT.shape
+    return spans if pairs < rows * width**2 else None
+
+
+def all_spans(segments_BT: Tensor) -> tuple[Span, ...]:
+    """The rows as spans, in order.
 
     Args:
         segments_BT: int64 [B, T]: 0 the row's prompt, k > 0 its k-th answer or chat, -1 padding.
     """
     spans: list[Span] = []
-    pairs = 0  # a dense mask looks at those that it hides too
     for row_T in segments_BT.cpu():
         kinds, lengths = row_T.unique_consecutive(return_counts=True)
         prompt: int | None = None
         for kind, length in zip(kinds.tolist(), lengths.tolist(), strict=True):
             if kind == 0:
                 prompt = len(spans)
-            seen = prompt if kind > 0 else None
-            before = spans[seen].length if seen is not None else 0
-            spans.append(Span(length, seen, padding=kind < 0))
-            if kind >= 0:
-                pairs += length * (length + 1) // 2 + length * before + _CALL
-    rows, width = segments_BT.shape
-    return tuple(spans) if pairs < rows * width**2 else None
+            spans.append(Span(length, prompt if kind > 0 else None, padding=kind < 0))
+    return tuple(spans)
 
 
 def attend_by_spans(model: Any) -> bool:
     """Let the language part of a transformers model take `spans`; False where it could not."""
     config = model.config.get_text_config()
-    if config.model_type not in FAMILIES:
+    if config.model_type not in _HAND_DOWN:
         return False
     config._attn_implementation = PACKED
     return True

@@ -84,15 +84,13 @@ def train(recipe: GRPORecipe, parts: Parts, first: int = 0) -> None:
 
 def main(argv: list[str]) -> None:
     """Wire the actors that the recipe asks for, and train."""
+    from actors.dry_run import only_shown
     from configs.load import RECIPES, load_recipe
     from rl.refusal import told_plainly
 
     command = load_recipe(argv, GRPORecipe, RECIPES / "digits.yaml")
     with told_plainly():
-        if command.dry_run:
-            from actors.dry_run import show_plan
-
-            show_plan(command.recipe)
+        if only_shown(command):
             return
         from actors.run import grpo_run
 

@@ -21,12 +21,11 @@ from rl.refusal import told_plainly
 
 def main(argv: list[str]) -> None:
     """Train as the recipe says, as one Ray Train job."""
+    from actors.dry_run import only_shown
+
     command = load_recipe(argv, SFTRecipe, RECIPES / "digits_sft.yaml")
     with told_plainly():
-        if command.dry_run:
-            from actors.dry_run import show_plan
-
-            show_plan(command.recipe)
+        if only_shown(command):
             return
         from actors.sft_job import sft_command
 

@@ -7,7 +7,7 @@ does what one that never stopped would have done.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,6 +83,8 @@ class SFTJob:
     chats: ChatIndex
     held_out: ChatIndex | None
     device: Device
+    before: Callable[[], object] | None = None
+    """What the first rank does before the run's policy is read."""
 
     @property
     def steps(self) -> int:

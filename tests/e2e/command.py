@@ -134,16 +134,16 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return list(read_lines(path))
 
 
-def asked(run: Path) -> dict[int, list[str]]:
+def asked(samples: Sequence[dict[str, Any]]) -> dict[int, list[str]]:
     """Problem ids of each step, in the order asked."""
     found: dict[int, list[str]] = {}
-    for sample in lines(run / "samples.jsonl"):
+    for sample in samples:
         ids = found.setdefault(sample["step"], [])
         if sample["problem"] not in ids:
             ids.append(sample["problem"])
     return found
 
 
-def answers(run: Path, step: int) -> list[str]:
+def answers(samples: Sequence[dict[str, Any]], step: int) -> list[str]:
     """Texts of all answers of a step, in order."""
-    return [line["answer"] for line in lines(run / "samples.jsonl") if line["step"] == step]
+    return [sample["answer"] for sample in samples if sample["step"] == step]

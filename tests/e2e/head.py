@@ -1,5 +1,6 @@
 """A Ray head of one's own, as `ray start --head` makes it, on ports and in folders of its own."""
 
+import random
 import secrets
 import shutil
 import socket
@@ -7,8 +8,8 @@ import subprocess
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +26,21 @@ _PORTS = (
 )
 
 
-def free_ports(count: int) -> list[int]:
-    """Different ports that nobody uses now."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+_QUIET = range(20_000, 32_768)
+"""Above the ports of Ray's workers, below those that Linux gives to connections: a head binds its
+ports seconds after they were chosen, and by then a connection could have got one of them."""
+
+
+def free_ports(count: int, among: Sequence[int] = _QUIET) -> list[int]:
+    """Different ports that nobody uses now, on any address of this machine."""
+    found: list[int] = []
+    for port in random.sample(among, len(among)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError(f"wanted {count} free ports, found {found}")
 
 
 @dataclass(frozen=True)
@@ -105,8 +114,13 @@ def ray_head(place: Place) -> Iterator[Head]:
         folder=folder,
         environment=environment,
     )
+
+    def is_up() -> bool:
+        assert process.poll() is None, place.said("head")
+        return head.answers()
+
     try:
-        wait_until(head.answers, 180, lambda: place.said("head"))
+        wait_until(is_up, 180, lambda: place.said("head"))
         yield head
     finally:
         _end(process)

@@ -11,18 +11,18 @@ from tests.ray.system import problem
 IMAGES = 7
 
 
-def chat_file(folder: Path, chats: int) -> Path:
-    """JSONL of chats with no, one or two pictures, the first few of text alone."""
+def chat_file(folder: Path, chats: int, sums: int = 1) -> Path:
+    """JSONL of chats with no, one or two pictures, by turns; each thought is so many sums long."""
     pictures = folder / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     for number in range(IMAGES):
         (pictures / f"{number}.png").write_bytes(problem(number).images[0])
-    path = folder / f"chats_{chats}.jsonl"
+    path = folder / f"chats_{chats}_{sums}.jsonl"
     with path.open("w") as out:
         for i in range(chats):
             count = i % 3
             asked = "<image>" * count + "What is the sum of 3, 5" + ", 1" * (i % 5) + "?"
-            said = f"<think>I see 3, 5. 3+5=8</think>\\boxed{{{i}}}"
+            said = f"<think>I see 3, 5. {' '.join(['3+5=8'] * sums)}</think>\\boxed{{{i}}}"
             row = {
                 "messages": [
                     {"role": "user", "content": asked},

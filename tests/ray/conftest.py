@@ -4,25 +4,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
+from actors.session import ray_session
 from models.tiny import build_tiny_vlm
 from tests.ray.lessons import Lessons, learn_all
-from tests.ray.system import ROOT, System, recipe, running_system
+from tests.ray.system import System, recipe, running_system
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    environment = {"PYTHONPATH": str(ROOT)}
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": environment},
-    )
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        with ray_session():
+            yield
 
 
 @pytest.fixture(scope="session")

@@ -140,7 +140,7 @@ class System:
 
 def _continued(folder: Path, encoder: InputEncoder, one: Problem, tokens: int) -> tuple[int, ...]:
     family = AutoModelForImageTextToText if encoder.has_vision else AutoModelForCausalLM
-    model = family.from_pretrained(folder, dtype=torch.float32)
+    model = family.from_pretrained(folder, dtype=torch.float32, trust_remote_code=True)
     ids = torch.tensor([encoder.encode(one)])
     made = model.generate(
         input_ids=ids,

@@ -1,10 +1,11 @@
-"""Two engines and a learner sharded over two ranks: synced, disturbed in mid-sync, and healed."""
+"""Two engines and a learner sharded over two ranks: synced, disturbed in mid-sync, and healed.
+
+Their policy is a LLaVA, which is not the laptop's own family."""
 
 import os
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from actors.weight_sync import WeightSync, WeightSyncError
 from actors.weights import PolicySource
 from configs.schema import SyncConfig
 from rl.records import SamplingRequest
+from tests.families import FAMILIES
 from tests.ray.processes import engine_core_of, pid_of
+from tests.ray.served import PICTURES, check_a_step_is_served_as_it_was_learned
 from tests.ray.system import OpenWorker, System, learned_from, problem, recipe, running_system
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -26,11 +29,11 @@ GREEDY = SamplingRequest(1, 0.0, 12, seed=1)
 
 
 @pytest.fixture(scope="module")
-def pair(
-    cluster: None, vlm_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[System]:
+def pair(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    folder = tmp_path_factory.mktemp("llava")
+    FAMILIES["llava"](folder)
     plan = recipe(
-        vlm_folder,
+        folder,
         rollout={"workers": 2, "max_new_tokens": 64, "max_running": 64, "eager": True},
         loss={},
         learner={
@@ -41,7 +44,7 @@ def pair(
             "optimizer": {"lr": 3e-3, "weight_decay": 0.0, "warmup_share": 0.0},
         },
     )
-    with running_system(plan, vlm_folder, tmp_path_factory.mktemp("pair")) as system:
+    with running_system(plan, folder, tmp_path_factory.mktemp("pair")) as system:
         yield system
 
 
@@ -83,6 +86,10 @@ def check_engines_speak_as_the_learner(system: System) -> None:
         said = ray.get([engine.sample.remote(one, GREEDY) for one in ASKED])
         assert [group.answers[0].token_ids for group in said] == expected
         assert {group.answers[0].version for group in said} == {system.version}
+
+
+def test_a_step_of_grpo_on_another_family_is_served_as_it_was_learned(pair: System) -> None:
+    check_a_step_is_served_as_it_was_learned(pair, PICTURES)
 
 
 def test_every_engine_takes_the_weights_of_a_sharded_learner(pair: System) -> None:

@@ -1,6 +1,7 @@
 """Learner ranks: however a step is cut and sharded, it is the step that plain PyTorch would do."""
 
 import math
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from actors.cluster import learner_job
+from actors.learner import Learner
 from actors.learners import LearnerGroup
 from configs.schema import GRPORecipe, PolicyConfig
 from models.inputs import InputEncoder
@@ -202,6 +205,14 @@ def largest_gap(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
 def distance(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
     """Euclidean, over all weights."""
     return math.hypot(*((ours[name] - theirs[name]).norm().item() for name in ours))
+
+
+@pytest.mark.usefixtures("cluster")
+def test_nobody_can_take_the_port_where_ranks_will_meet(vlm_folder: Path) -> None:
+    first = Learner(learner_job(plan_for(vlm_folder, {}), vlm_folder, "cpu"), 0)
+    _, port = first.host()
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("", port))
 
 
 def test_rows_for_two_ranks_leave_the_second_without_pictures(plain: PlainTorch) -> None:

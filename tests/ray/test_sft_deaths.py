@@ -1,16 +1,20 @@
-"""A worker that dies in mid-epoch costs no row and repeats none."""
+"""A worker that dies in mid-epoch costs no row and repeats none; one that diverges ends the job."""
 
+import shutil
 import threading
 import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
-from actors.sft_job import sft_runs
+from actors.sft_job import TrainingFailed, sft_runs
+from configs.sft import SFTRecipe
 from rl.jsonl import read_lines
 from tests.ray.chats import figures, seen
-from tests.ray.lessons import DISTURBED_CHATS, Lessons, disturbed
+from tests.ray.lessons import DISTURBED_CHATS, Lessons, disturbed, diverging
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -39,22 +43,53 @@ def kill_behind(metrics: Path, steps: int, killed: list[int]) -> None:
         time.sleep(0.01)
 
 
-def test_a_worker_killed_in_mid_epoch_leaves_each_row_seen_once(
-    lessons: Lessons, vlm_folder: Path, tmp_path: Path
-) -> None:
-    recipe = disturbed(vlm_folder, tmp_path, "disturbed")
+@dataclass(frozen=True)
+class Ended:
+    """A job that brings its first run's weights, loses a worker in that run, and diverges in the
+    second."""
+
+    disturbed: SFTRecipe
+    killed: list[int]
+    """Process ids."""
+    diverged: SFTRecipe
+    why: str
+    """What the job ended with."""
+
+
+@pytest.fixture(scope="module")
+def ended(cluster: None, vlm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    folder = tmp_path_factory.mktemp("ended")
+    late, weights = folder / "late", "model.safetensors"
+    shutil.copytree(vlm_folder, late, ignore=shutil.ignore_patterns(weights))
+    first, second = disturbed(late, folder, "disturbed"), diverging(vlm_folder, folder)
+    bring = partial(shutil.copy, vlm_folder / weights, late)
     killed: list[int] = []
-    metrics = recipe.run_folder / "metrics.jsonl"
+    metrics = first.run_folder / "metrics.jsonl"
     killer = threading.Thread(target=kill_behind, args=(metrics, 6, killed))
     killer.start()
-    sft_runs([recipe])
-    killer.join()
-    assert killed, "the run was over before its worker could be killed"
-    rows = seen(recipe.run_folder)
+    try:
+        with pytest.raises(TrainingFailed) as refused:
+            sft_runs([first, second], before={"disturbed": bring})
+    finally:
+        killer.join()
+    return Ended(first, killed, second, str(refused.value))
+
+
+def test_a_worker_killed_in_mid_epoch_leaves_each_row_seen_once(
+    ended: Ended, lessons: Lessons
+) -> None:
+    assert ended.killed, "the run was over before its worker could be killed"
+    rows = seen(ended.disturbed.run_folder)
     assert sorted(row for step in rows for row in step) == list(range(DISTURBED_CHATS))
-    lines = list(read_lines(metrics))
-    assert [line["step"] for line in lines] == list(range(15))
+    assert figures(ended.disturbed, "step") == list(range(15))
 
     undisturbed = lessons.recipes["undisturbed"]
     assert seen(undisturbed.run_folder) == rows
-    assert figures(undisturbed, "loss") == pytest.approx(figures(recipe, "loss"), abs=1e-5)
+    losses = figures(ended.disturbed, "loss")
+    assert figures(undisturbed, "loss") == pytest.approx(losses, abs=1e-5)
+
+
+def test_updates_that_are_refused_end_the_run_at_once_and_say_why(ended: Ended) -> None:
+    assert "diverged: " in ended.why and "not finite in 3 updates in a row" in ended.why
+    skipped = figures(ended.diverged, "skipped")
+    assert skipped[-2:] == [1.0, 1.0] and skipped[0] == 0.0
