@@ -7,6 +7,7 @@ written, and read by the reference policy at the same time.
 import asyncio
 import dataclasses
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
@@ -36,10 +37,14 @@ class GroupOverdue(RuntimeError):
 class Asked(Generic[G]):
     """Groups on their way, in the order of their problems."""
 
-    def __init__(self, future: "Future[list[G]]", total: int, open_places: set[int]) -> None:
+    def __init__(
+        self, future: "Future[tuple[list[G], float]]", total: int, open_places: set[int]
+    ) -> None:
+        """The future's groups come with the seconds that they took."""
         self._future = future
         self._total = total
         self._open = open_places
+        self.seconds = 0.0
 
     @property
     def open(self) -> int:
@@ -48,7 +53,10 @@ class Asked(Generic[G]):
 
     def result(self) -> list[G]:
         """Wait for all of them."""
-        return wait_for(self._future, lambda: f"{self.open} of {self._total} groups")
+        groups, self.seconds = wait_for(
+            self._future, lambda: f"{self.open} of {self._total} groups"
+        )
+        return groups
 
 
 class Rollouts:
@@ -122,8 +130,10 @@ class Rollouts:
             finally:
                 places.discard(place)
 
-        async def every() -> list[G]:
-            return list(await asyncio.gather(*[one(i, p) for i, p in enumerate(problems)]))
+        async def every() -> tuple[list[G], float]:
+            began = time.perf_counter()
+            groups = await asyncio.gather(*[one(i, p) for i, p in enumerate(problems)])
+            return list(groups), time.perf_counter() - began
 
         return Asked(self._loop.start(every()), len(problems), places)
 

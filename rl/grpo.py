@@ -73,7 +73,9 @@ def train(recipe: GRPORecipe, parts: Parts, first: int = 0) -> None:
         metrics = answer_metrics(groups, recipe.reward) | staleness_metrics(groups, step)
         metrics |= {"useful_groups": len(rows) / len(groups), **report.metrics}
         parts.log.write_step(
-            step, metrics | watch.metrics(groups), logged_groups(groups, advantages, report)
+            step,
+            metrics | watch.metrics(groups, ahead.seconds),
+            logged_groups(groups, advantages, report),
         )
         last = step + 1 == recipe.steps
         if parts.evaluate and (last or (step + 1) % recipe.evaluation.every == 0):

@@ -18,6 +18,11 @@ class Pending(Protocol[T_co]):
         """Wait for it; raises what the work raised."""
         ...
 
+    @property
+    def seconds(self) -> float:
+        """What the work took from being begun, once its result has been taken."""
+        ...
+
 
 class Problems(Protocol):
     """Problems in an order that only seed and step decide."""

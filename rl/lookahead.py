@@ -34,6 +34,8 @@ class Lookahead(Generic[T]):
         self._depth = depth
         self._taken = first
         self._pending: deque[Pending[T]] = deque()
+        self.seconds = 0.0
+        """What the step taken last was under way, whether anybody waited for it or not."""
 
     def take(self) -> T:
         """The result of the next step."""
@@ -41,7 +43,10 @@ class Lookahead(Generic[T]):
             self._pending.append(self._ask(self._next))
             self._next += 1
         self._taken += 1
-        return self._pending.popleft().result()
+        pending = self._pending.popleft()
+        result = pending.result()
+        self.seconds = pending.seconds
+        return result
 
 
 def ahead(

@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[2]
 REWARD = Path(__file__).with_name("digit_share.py")
 BIN = Path(sys.executable).parent
 PATIENCE_S = 900.0
-
+OUTLIVED_S = 150.0
+"""How long processes may outlive a killed driver: Ray's agents look for their dead head for a
+minute before they end."""
 
 SMALL = (
     "start.parts={tower_steps: 2, base_steps: 4, substitute_steps: 2, reasoner_steps: 2}",

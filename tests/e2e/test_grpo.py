@@ -18,7 +18,16 @@ from configs.load import read_recipe
 from configs.schema import GRPORecipe
 from models.inputs import InputEncoder
 from rl.problems import ProblemSet
-from tests.e2e.command import PATIENCE_S, Place, answers, asked, kill_9, lines, wait_until
+from tests.e2e.command import (
+    OUTLIVED_S,
+    PATIENCE_S,
+    Place,
+    answers,
+    asked,
+    kill_9,
+    lines,
+    wait_until,
+)
 from tests.e2e.head import ray_head
 from tests.ray.chats import chat_file
 
@@ -125,7 +134,7 @@ def resumed(place: Place) -> Resumed:
         )
     finally:
         kill_9(process)
-    left = _left_after(60, place)
+    left = _left_after(OUTLIVED_S, place)
     assert _steps(metrics) > SAVED, place.said("cut")
     before = lines(run / "samples.jsonl")
     half = run / "checkpoints" / ".writing_step_000009"

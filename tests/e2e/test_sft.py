@@ -13,7 +13,7 @@ import yaml
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from models.tiny import build_tiny_vlm
-from tests.e2e.command import PATIENCE_S, ROOT, Place, kill_9, lines, wait_until
+from tests.e2e.command import OUTLIVED_S, PATIENCE_S, ROOT, Place, kill_9, lines, wait_until
 from tests.ray.chats import chat_file, seen
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -97,7 +97,7 @@ def resumed(bench: Bench) -> tuple[Path, str, int]:
         )
     finally:
         kill_9(process)
-    wait_until(lambda: not bench.place.processes(), 60, lambda: bench.place.processes())
+    wait_until(lambda: not bench.place.processes(), OUTLIVED_S, bench.place.processes)
     saved = max(int(path.name[5:]) for path in run.glob("checkpoints/step_*"))
     said = bench.finish("sft.py", [bench.sft("tuned_half"), "--resume"], "tuned_on")
     return run, said, saved

@@ -15,8 +15,9 @@ T = TypeVar("T")
 class Ready(Generic[T]):
     """A pending result that is there already."""
 
-    def __init__(self, value: T) -> None:
+    def __init__(self, value: T, seconds: float = 0.5) -> None:
         self._value = value
+        self.seconds = seconds
 
     def result(self) -> T:
         return self._value

@@ -38,6 +38,8 @@ def test_a_deeper_one_asks_so_many_steps_beyond_the_taken_and_none_beyond_the_la
 
 def test_results_come_in_the_order_of_steps_and_failures_with_their_own() -> None:
     class Failed:
+        seconds = 0.1
+
         def result(self) -> int:
             raise ConnectionError("the engine left")
 
@@ -46,6 +48,13 @@ def test_results_come_in_the_order_of_steps_and_failures_with_their_own() -> Non
     with pytest.raises(ConnectionError):
         ahead.take()
     assert ahead.take() == 2
+
+
+def test_a_step_asked_ahead_took_what_it_was_under_way_not_what_was_waited_for_it() -> None:
+    ahead = Lookahead(lambda step: Ready(step, seconds=step + 2.0), first=0, stop=3, depth=1)
+    for step in range(3):
+        ahead.take()
+        assert ahead.seconds == step + 2.0
 
 
 def test_answers_of_the_oldest_version_allowed_pass() -> None:
