@@ -153,4 +153,4 @@ def test_a_learner_rank_that_dies_in_a_sync_ends_the_run_by_name(pair: System) -
     began = time.monotonic()
     with pytest.raises(LearnerDied, match="learner rank 1 died"):
         pair.publish()
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
