@@ -68,7 +68,7 @@ class Learner:
     """One rank. A plain class; the cluster makes it a Ray actor with a device of its own."""
 
     def __init__(self, job: LearnerJob, rank: int) -> None:
-        """Load the policy. `rank`: this learner's place among `job.learner.ranks`."""
+        """`rank`: this learner's place among `job.learner.ranks`. The policy comes in `setup`."""
         self._job = job
         self._rank = rank
         self._device = torch.device(job.device)

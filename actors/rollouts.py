@@ -7,7 +7,6 @@ written, and read by the reference policy at the same time.
 import asyncio
 import dataclasses
 import hashlib
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
@@ -22,6 +21,7 @@ from actors.weight_sync import WeightSync
 from rl.console import wait_for
 from rl.records import Group, Problem, SamplingRequest, ScoredGroup
 from rl.rows import Row, TrainingAnswer
+from rl.stopwatch import SharedTime
 
 G = TypeVar("G", Group, ScoredGroup)
 
@@ -40,7 +40,7 @@ class Asked(Generic[G]):
     def __init__(
         self, future: "Future[tuple[list[G], float]]", total: int, open_places: set[int]
     ) -> None:
-        """The future's groups come with the seconds that they took."""
+        """The future's groups come with their share of the engines' seconds."""
         self._future = future
         self._total = total
         self._open = open_places
@@ -77,6 +77,7 @@ class Rollouts:
         self._pools = pools
         self._refs = refs
         self._timeout_s = timeout_s
+        self._time = SharedTime()
         pools.engines.set_heal(sync.run)
 
     @property
@@ -131,9 +132,9 @@ class Rollouts:
                 places.discard(place)
 
         async def every() -> tuple[list[G], float]:
-            began = time.perf_counter()
-            groups = await asyncio.gather(*[one(i, p) for i, p in enumerate(problems)])
-            return list(groups), time.perf_counter() - began
+            with self._time.share() as charged:
+                groups = await asyncio.gather(*[one(i, p) for i, p in enumerate(problems)])
+                return list(groups), charged()
 
         return Asked(self._loop.start(every()), len(problems), places)
 

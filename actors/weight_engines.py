@@ -7,6 +7,7 @@ vLLM brings `nccl` and `ipc`; this adds the third transport, registered in every
 import importlib
 import multiprocessing
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -94,18 +95,25 @@ class GlooUpdate(WeightTransferUpdateInfo):
 
 @dataclass
 class GlooTrainerInit(TrainerInitInfo):
-    """The trainer's side of the meeting."""
+    """The trainer's side of the meeting: the address of its node, and how many will meet there."""
 
     backend: ClassVar[str] = NAME
 
     master_address: str
-    master_port: int
     world_size: int
 
 
-def _meet(address: str, port: int, rank: int, world_size: int) -> ProcessGroup:
+def _meet(
+    address: str, port: int, rank: int, world_size: int, listener: socket.socket | None = None
+) -> ProcessGroup:
     group = stateless_init_torch_distributed_process_group(
-        address, port, rank, world_size, backend="gloo", timeout=_TIMEOUT
+        address,
+        port,
+        rank,
+        world_size,
+        backend="gloo",
+        listen_socket=listener,
+        timeout=_TIMEOUT,
     )
     assert isinstance(group, ProcessGroup)
     return group
@@ -184,15 +192,13 @@ class GlooTrainer(TrainerWeightTransferEngine[GlooTrainerInit]):
         trainer = cls(client=client, source=source, is_sender=init_info.is_sender)
         if not trainer.is_sender:
             return trainer
-        address, port, world = (
-            init_info.master_address,
-            init_info.master_port,
-            init_info.world_size,
-        )
+        address, world = init_info.master_address, init_info.world_size
+        listener = socket.create_server(("", 0))  # held from here on, so that nobody can take it
+        port = listener.getsockname()[1]
         engine = GlooInit(address, port, rank_offset=1, world_size=world)
         pool = ThreadPoolExecutor(max_workers=2)
         told = pool.submit(client.init_weight_transfer_engine, asdict(engine))
-        met = pool.submit(_meet, address, port, 0, world)
+        met = pool.submit(_meet, address, port, 0, world, listener)
         try:
             # An engine that died never comes to the meeting; the call to it says so at once.
             for first in wait((told, met), return_when=FIRST_EXCEPTION).done:

@@ -195,7 +195,7 @@ class WeightSender:
         meeting = self._meeting
         world = 1 + len(meeting.engines) * meeting.ranks_per_engine
         if meeting.transport == "gloo":
-            return GlooTrainerInit(*_free_address(), world, rank=rank)
+            return GlooTrainerInit(ray.util.get_node_ip_address(), world, rank=rank)
         if meeting.transport == "nccl":
             from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 

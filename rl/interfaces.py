@@ -20,7 +20,7 @@ class Pending(Protocol[T_co]):
 
     @property
     def seconds(self) -> float:
-        """What the work took from being begun, once its result has been taken."""
+        """The share of the engines' time that it took, once its result has been taken."""
         ...
 
 

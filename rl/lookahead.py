@@ -35,7 +35,7 @@ class Lookahead(Generic[T]):
         self._taken = first
         self._pending: deque[Pending[T]] = deque()
         self.seconds = 0.0
-        """What the step taken last was under way, whether anybody waited for it or not."""
+        """What the step taken last took of the engines' time, waited for or not."""
 
     def take(self) -> T:
         """The result of the next step."""

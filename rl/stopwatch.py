@@ -1,10 +1,39 @@
-"""Seconds of a step, by phase."""
+"""Seconds of a step by phase, and of engines by step."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 from rl.records import ScoredGroup
+
+
+class SharedTime:
+    """Charges each of n pieces of work under way 1/n of the time, so that all charges add up to the
+    time in which anything was."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
+        self._last = now()
+        self._under_way = 0
+        self._charged = 0.0
+        """What work that began with the first and never ended would have been charged."""
+
+    def _bring_up(self) -> float:
+        now = self._now()
+        self._charged += (now - self._last) / max(1, self._under_way)
+        self._last = now
+        return self._charged
+
+    @contextmanager
+    def share(self) -> Generator[Callable[[], float]]:
+        """A piece of work lasts as long as the block; the seconds charged to it so far."""
+        began = self._bring_up()
+        self._under_way += 1
+        try:
+            yield lambda: self._bring_up() - began
+        finally:
+            self._bring_up()
+            self._under_way -= 1
 
 
 class Stopwatch:
@@ -24,13 +53,13 @@ class Stopwatch:
             spent = time.perf_counter() - began
             self._phases[phase] = self._phases.get(phase, 0.0) + spent
 
-    def metrics(self, groups: Sequence[ScoredGroup], under_way_s: float) -> dict[str, float]:
-        """seconds in all and by phase; rollout_tokens; and these by second of the `under_way_s`
-        from being asked to the last score, in which later steps may have been under way too."""
+    def metrics(self, groups: Sequence[ScoredGroup], engine_s: float) -> dict[str, float]:
+        """seconds in all and by phase; rollout_tokens; and these by second of `engine_s`, the
+        groups' share of the engines' time."""
         tokens = sum(len(answer.token_ids) for g in groups for answer in g.group.answers)
         return {
             "seconds": time.perf_counter() - self._began,
             **{f"seconds_{phase}": spent for phase, spent in self._phases.items()},
             "rollout_tokens": float(tokens),
-            "rollout_tokens_per_s": tokens / under_way_s,
+            "rollout_tokens_per_s": tokens / engine_s,
         }

@@ -12,9 +12,9 @@ _BEFORE_AND_AFTER = ("accuracy", "greedy_accuracy", "mean_length", "think_share"
 def summarise(folder: Path) -> dict[str, Any]:
     """What summary.json says of the run in `folder`.
 
-    steps; grpo_seconds (all steps, evaluations left out); rollout_tokens_per_s (median of steps);
-    max_logprob_gap (largest step mean, nats); skipped updates; and where held-out problems were
-    asked, accuracy, greedy_accuracy, mean_length and think_share before and after.
+    steps; grpo_seconds (all steps, evaluations left out); rollout_tokens_per_s (of busy engines,
+    median of steps); max_logprob_gap (largest step mean, nats); skipped updates; and where held-out
+    problems were asked, accuracy, greedy_accuracy, mean_length and think_share before and after.
     """
     steps = list(read_lines(folder / "metrics.jsonl"))
     evaluations = list(read_lines(folder / "evaluations.jsonl"))

@@ -18,9 +18,10 @@ ROOT = Path(__file__).parents[2]
 REWARD = Path(__file__).with_name("digit_share.py")
 BIN = Path(sys.executable).parent
 PATIENCE_S = 900.0
-OUTLIVED_S = 150.0
-"""How long processes may outlive a killed driver: Ray's agents look for their dead head for a
-minute before they end."""
+OUTLIVED_S = 60.0
+"""How long processes may outlive a killed driver."""
+_AGENTS = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
+"""Look for their dead head for a minute before they end, and hold nothing meanwhile."""
 
 SMALL = (
     "start.parts={tower_steps: 2, base_steps: 4, substitute_steps: 2, reasoner_steps: 2}",
@@ -100,12 +101,13 @@ class Place:
         return self.log(log).read_text("utf-8", errors="replace")
 
     def processes(self) -> list[psutil.Process]:
-        """Living processes that carry this place's cache in their environment."""
+        """Living processes that carry this place's cache in their environment, but Ray's agents."""
         found: list[psutil.Process] = []
         for process in psutil.process_iter():
             try:
                 own = process.environ().get("R1V_CACHE") == str(self.cache)
-                if own and process.status() != psutil.STATUS_ZOMBIE:
+                dying = process.name() in _AGENTS or process.status() == psutil.STATUS_ZOMBIE
+                if own and not dying:
                     found.append(process)
             except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
                 continue

@@ -26,13 +26,24 @@ _PORTS = (
 )
 
 
-_QUIET = range(20_000, 32_768)
-"""Above the ports of Ray's workers, below those that Linux gives to connections: a head binds its
-ports seconds after they were chosen, and by then a connection could have got one of them."""
+_CONNECTIONS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
-def free_ports(count: int, among: Sequence[int] = _QUIET) -> list[int]:
+def quiet_ports(connections: str) -> list[int]:
+    """Ports above those of Ray's workers that Linux gives to no connection; all of them where it
+    gives away nearly every one. `connections`: its lowest and highest, as the kernel tells them.
+
+    A head binds its ports seconds after they were chosen: by then a connection could have got one.
+    """
+    lowest, highest = (int(number) for number in connections.split())
+    whole = range(20_000, 65_536)
+    quiet = [port for port in whole if not lowest <= port <= highest]
+    return quiet if len(quiet) > 1000 else list(whole)
+
+
+def free_ports(count: int, among: Sequence[int] | None = None) -> list[int]:
     """Different ports that nobody uses now, on any address of this machine."""
+    among = among or quiet_ports(_CONNECTIONS.read_text("utf-8"))
     found: list[int] = []
     for port in random.sample(among, len(among)):
         with socket.socket() as probe, suppress(OSError):

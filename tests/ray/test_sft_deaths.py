@@ -2,7 +2,6 @@
 
 import shutil
 import threading
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,15 +31,13 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
-def kill_behind(metrics: Path, steps: int, killed: list[int]) -> None:
-    """End one worker with kill -9 as soon as so many steps are told."""
-    until = time.monotonic() + 300
-    while time.monotonic() < until and not killed:
+def kill_behind(metrics: Path, steps: int, killed: list[int], over: threading.Event) -> None:
+    """End one worker with kill -9 as soon as so many steps are told, unless all is over before."""
+    while not killed and not over.wait(0.01):
         if len(list(read_lines(metrics))) >= steps:
             victim = workers()[-1]
             victim.kill()
             killed.append(victim.pid)
-        time.sleep(0.01)
 
 
 @dataclass(frozen=True)
@@ -65,12 +62,14 @@ def ended(cluster: None, vlm_folder: Path, tmp_path_factory: pytest.TempPathFact
     bring = partial(shutil.copy, vlm_folder / weights, late)
     killed: list[int] = []
     metrics = first.run_folder / "metrics.jsonl"
-    killer = threading.Thread(target=kill_behind, args=(metrics, 6, killed))
+    over = threading.Event()
+    killer = threading.Thread(target=kill_behind, args=(metrics, 6, killed, over))
     killer.start()
     try:
         with pytest.raises(TrainingFailed) as refused:
             sft_runs([first, second], before={"disturbed": bring})
     finally:
+        over.set()
         killer.join()
     return Ended(first, killed, second, str(refused.value))
 

@@ -50,7 +50,7 @@ def test_results_come_in_the_order_of_steps_and_failures_with_their_own() -> Non
     assert ahead.take() == 2
 
 
-def test_a_step_asked_ahead_took_what_it_was_under_way_not_what_was_waited_for_it() -> None:
+def test_a_step_asked_ahead_took_its_share_of_the_engines_not_what_was_waited_for_it() -> None:
     ahead = Lookahead(lambda step: Ready(step, seconds=step + 2.0), first=0, stop=3, depth=1)
     for step in range(3):
         ahead.take()

@@ -11,7 +11,7 @@ from configs.rewards import RewardConfig, ThinkingConfig
 from rl.records import Answer, Group, Problem, Score, ScoredGroup, UpdateReport, Verdict
 from rl.rollout_metrics import accuracy, answer_metrics, staleness_metrics, thinks
 from rl.skips import NOTHING_LEARNED, DivergedError, SkipGuard
-from rl.stopwatch import Stopwatch
+from rl.stopwatch import SharedTime, Stopwatch
 from rl.summary import summarise
 from tests.unit.step_samples import answer, score, scored, shares
 
@@ -121,7 +121,7 @@ def test_a_single_refused_update_can_be_too_many() -> None:
         SkipGuard(1).check(REFUSED, 0)
 
 
-def test_phases_add_up_and_tokens_are_counted_by_the_second_under_way() -> None:
+def test_phases_add_up_and_tokens_are_counted_by_the_engines_second() -> None:
     watch = Stopwatch()
     for _ in range(2):
         with watch.time("rollout"):
@@ -133,6 +133,23 @@ def test_phases_add_up_and_tokens_are_counted_by_the_second_under_way() -> None:
     assert 0.02 <= figures["seconds_rollout"] <= figures["seconds"]
     assert figures["seconds_rollout"] + figures["seconds_update"] <= figures["seconds"]
     assert figures["rollout_tokens_per_s"] == pytest.approx(8)
+
+
+def test_work_under_way_at_the_same_time_shares_it_and_all_shares_add_up() -> None:
+    clock = [5.0]
+    shared = SharedTime(lambda: clock[0])
+    clock[0] = 9.0  # nothing under way: nobody's
+    with shared.share() as first:
+        clock[0] = 10.0
+        with shared.share() as second:
+            clock[0] = 14.0
+            assert (first(), second()) == (3.0, 2.0)
+        clock[0] = 15.0
+        assert first() == 4.0
+    clock[0] = 20.0
+    with shared.share() as third:
+        clock[0] = 20.5
+        assert third() == 0.5
 
 
 def test_a_run_is_summed_up_from_its_log(tmp_path: Path) -> None:
