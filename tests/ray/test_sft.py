@@ -12,7 +12,6 @@ from torch import Tensor
 from actors.sft_job import sft_runs
 from configs.sft import SFTRecipe
 from models import attention
-from models.attention import spans_of
 from models.chat_packing import pack_chats
 from models.inputs import InputEncoder
 from models.parts import part_of
@@ -53,6 +52,19 @@ def mean_loss(policy: Policy, encoder: InputEncoder, chats: Sequence[Chat]) -> T
         for chat in chats
     ]
     return -torch.cat(logprobs).mean()
+
+
+def ways_of_attending(policy: Policy, patch: pytest.MonkeyPatch) -> list[str]:
+    """One entry for each forward pass from now on: by "spans", or under a "mask"."""
+    ways: list[str] = []
+    forward = policy.model.model.forward
+
+    def noted(*args: Any, **inputs: Any) -> Any:
+        ways.append("mask" if inputs.get("spans") is None else "spans")
+        return forward(*args, **inputs)
+
+    patch.setattr(policy.model.model, "forward", noted)
+    return ways
 
 
 @pytest.fixture(scope="module")
@@ -144,14 +156,15 @@ def test_a_step_on_another_family_or_on_long_chats_learns_what_plain_pytorch_wou
     recipe = trained[kind]
     policy, encoder, chats = begun(recipe)
     (rows,) = seen(recipe.run_folder)
-    alone = [
-        pack_chats([[encoder.encode_chat(chat)]], encoder.pad_id) for chat in chats.chats(rows)
-    ]
-    assert [spans_of(one.segments) is not None for one in alone] == [kind == LONG] * len(rows)
-    monkeypatch.setattr(attention, "_CALL", 10**9)  # here all attend under a dense mask
-    with torch.no_grad():
-        loss = mean_loss(policy, encoder, chats.chats(rows))
-    assert figures(recipe, "loss") == pytest.approx([loss.item()], abs=1e-4)
+    told = figures(recipe, "loss")
+    for call in (attention._CALL, 10**9):  # as in the run, and all under a dense mask
+        monkeypatch.setattr(attention, "_CALL", call)
+        ways = ways_of_attending(policy, monkeypatch)
+        with torch.no_grad():
+            loss = mean_loss(policy, encoder, chats.chats(rows))
+        by_spans = kind == LONG and call < 10**9
+        assert ways == ["spans" if by_spans else "mask"] * len(rows)
+        assert told == pytest.approx([loss.item()], abs=1e-4)
 
     before = load_file(Path(recipe.policy.path) / "model.safetensors")
     after = load_file(recipe.policy_folder / "model.safetensors")
