@@ -23,14 +23,19 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from configs.policy import PolicyConfig
-from models.attention import all_spans, attend_by_spans, no_mask, spans_of
-from models.chat_packing import pack_chats
-from models.packing import PackedBatch, pack
-from models.policy import load_model
-from models.tiny import TinySize, build_tiny_text
-from rl.records import Problem, TokenisedChat
-from rl.rows import Row, TrainingAnswer
+from configs.schema.policy import PolicyConfig
+from models.inputs.chat_packing import pack_chats
+from models.inputs.packing import PackedBatch, pack
+from models.policy.attention import (
+    all_spans,
+    attend_by_spans,
+    no_mask,
+    spans_of,
+)
+from models.policy.loading import load_model
+from models.tiny.model import TinySize, build_tiny_text
+from rl.algorithms.rows import Row, TrainingAnswer
+from rl.data.records import Problem, TokenisedChat
 
 SIZE = TinySize(hidden=256, layers=4, mlp=768, context=8192)
 

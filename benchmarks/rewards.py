@@ -25,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
-from actors.reward import RewardWorker
+from actors.scoring.reward_worker import RewardWorker
 from benchmarks.reward_rows import honest_groups, hostile_answers
-from configs.rewards import RewardConfig
-from rl.records import Answer, Problem, Score
+from configs.schema.reward import RewardConfig
+from rl.data.records import Answer, Problem, Score
 
 GROUP = 8
 WARM_UP_GROUPS = 56

@@ -32,12 +32,13 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from actors.session import ray_session
-from actors.sft_job import fit, prepared
-from configs.sft import SFTRecipe
-from models.inputs import InputEncoder
-from models.tiny import TinySize, build_tiny_vlm
-from rl.jsonl import read_lines
+from actors.cluster.ray_session import ray_session
+from configs.schema.sft import SFTRecipe
+from models.inputs.encoder import InputEncoder
+from models.tiny.model import TinySize, build_tiny_vlm
+from rl.jobs.ray_train import fit
+from rl.jobs.sft import prepared
+from rl.storage.jsonl import read_lines
 
 # The tower takes about a quarter of the work, as InternViT-6B does beside a 32B language model.
 SIZE = TinySize(

@@ -3,7 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rl.records import Answer, FinishReason, Problem, Verdict
+from rl.data.records import (
+    Answer,
+    FinishReason,
+    Problem,
+    Verdict,
+)
 
 
 @dataclass(frozen=True, slots=True)

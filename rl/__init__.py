@@ -1,1 +1,1 @@
-"""Entry points of the jobs, and the leaves of the algorithm beside them."""
+"""Commands of the jobs; what they share lies in the folders below."""

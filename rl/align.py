@@ -13,20 +13,20 @@ from pathlib import Path
 # Python puts rl/ first, where no package of ours can be found.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from configs.load import RECIPES, load_recipe
-from configs.sft import AlignRecipe
-from rl.refusal import told_plainly
+from configs.loading.recipe import RECIPES, load_recipe
+from configs.schema.sft import AlignRecipe
+from rl.console.errors import told_plainly
 
 
 def main(argv: list[str]) -> None:
     """Train as the recipe says, as one Ray Train job."""
-    from actors.dry_run import only_shown
+    from rl.jobs.dry_run import only_shown
 
     command = load_recipe(argv, AlignRecipe, RECIPES / "digits_align.yaml")
     with told_plainly():
         if only_shown(command):
             return
-        from actors.sft_job import sft_command
+        from rl.jobs.sft import sft_command
 
         sft_command(command.recipe, resume=command.resume)
 

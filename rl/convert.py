@@ -12,10 +12,10 @@ from pathlib import Path
 # Python puts rl/ first, where no package of ours can be found.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from configs.assembly import ConvertRecipe
-from configs.load import load_recipe
-from rl.console import CONSOLE, phase
-from rl.refusal import refusing, told_plainly
+from configs.loading.recipe import load_recipe
+from configs.schema.assembly import ConvertRecipe
+from rl.console.errors import refusing, told_plainly
+from rl.console.progress import CONSOLE, phase
 
 _FLAGS = {
     "--dry-run": "Check that all of it has a place, show what would be written, and stop.",
@@ -26,8 +26,9 @@ _FLAGS = {
 def main(argv: list[str]) -> None:
     """Plan, and unless it is a dry run write; what has no place is refused before anything is."""
     command = load_recipe(argv, ConvertRecipe, None, _FLAGS)
-    from models.checkpoint import planned_conversion
-    from models.shards import plan_line, refuse_existing
+    from models.assembly.conversion import planned_conversion
+    from models.assembly.shards import plan_line
+    from rl.storage.atomic import refuse_existing
 
     recipe = command.recipe
     with told_plainly(), refusing():

@@ -15,10 +15,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 def main(argv: list[str]) -> None:
     """Go the path that the recipe names."""
-    from configs.load import FLAGS, RECIPES, load_recipe, recipe_text
-    from configs.transfer import TransferRecipe
-    from rl.console import CONSOLE
-    from rl.refusal import told_plainly
+    from configs.loading.recipe import (
+        FLAGS,
+        RECIPES,
+        load_recipe,
+        recipe_text,
+    )
+    from configs.schema.transfer import TransferRecipe
+    from rl.console.errors import told_plainly
+    from rl.console.progress import CONSOLE
 
     flags = {flag: meaning for flag, meaning in FLAGS.items() if flag != "--resume"}
     command = load_recipe(argv, TransferRecipe, RECIPES / "digits_transfer.yaml", flags)
@@ -26,7 +31,7 @@ def main(argv: list[str]) -> None:
         if command.dry_run:
             CONSOLE.print(recipe_text(command.recipe))
             return
-        from actors.transfer import transfer_command
+        from rl.tiny.transfer import transfer_command
 
         transfer_command(command.recipe)
 

@@ -73,7 +73,7 @@ find_python
 wanted=$(
     "$python" --version
     pwd
-    sha256sum pyproject.toml "$limits" configs/install/setup.sh models/torchvision_ops.py
+    sha256sum pyproject.toml "$limits" configs/install/setup.sh configs/install/torchvision_ops.py
 )
 if [ -e $stamp ] && [ "$(cat $stamp)" = "$wanted" ]; then exit 0; fi
 
@@ -86,6 +86,6 @@ counter=$!
 trap 'kill $counter 2>/dev/null' EXIT
 if [ "$engine" = cpu ]; then install_cpu_torch; fi
 $venv/bin/pip install -e ".[$engine,dev]" -c "$limits"
-$venv/bin/python -m models.torchvision_ops
+$venv/bin/python -m configs.install.torchvision_ops
 printf '%s\n' "$wanted" >$stamp
 say "Installed"

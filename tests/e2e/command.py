@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from rl.jsonl import read_lines
+from rl.storage.jsonl import read_lines
 
 ROOT = Path(__file__).parents[2]
 REWARD = Path(__file__).with_name("digit_share.py")

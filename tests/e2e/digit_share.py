@@ -1,7 +1,7 @@
 """A reward of a user's own, which even a policy that has learned next to nothing earns unevenly."""
 
 from rewards.completion import Completion
-from rl.records import Problem
+from rl.data.records import Problem
 
 
 def digit_share(problem: Problem, completion: Completion) -> float:

@@ -14,10 +14,10 @@ from transformers import (
     AutoTokenizer,
 )
 
-from configs.load import read_recipe
-from configs.schema import GRPORecipe
-from models.inputs import InputEncoder
-from rl.problems import ProblemSet
+from configs.loading.recipe import read_recipe
+from configs.schema.grpo import GRPORecipe
+from models.inputs.encoder import InputEncoder
+from rl.data.problems import ProblemSet
 from tests.e2e.command import (
     OUTLIVED_S,
     PATIENCE_S,

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from models.tiny import build_tiny_vlm
+from models.tiny.model import build_tiny_vlm
 from tests.e2e.command import OUTLIVED_S, PATIENCE_S, ROOT, Place, kill_9, lines, wait_until
 from tests.ray.chats import chat_file, seen
 

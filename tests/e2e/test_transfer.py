@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from models.parts import part_of
+from models.policy.parts import part_of
 from tests.e2e.command import Place
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow]

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from configs.sft import AlignRecipe, SFTRecipe
-from rl.jsonl import read_lines
+from configs.schema.sft import AlignRecipe, SFTRecipe
+from rl.storage.jsonl import read_lines
 from tests.ray.system import problem
 
 IMAGES = 7

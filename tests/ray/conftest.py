@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.session import ray_session
-from models.tiny import build_tiny_vlm
+from actors.cluster.ray_session import ray_session
+from models.tiny.model import build_tiny_vlm
 from tests.ray.lessons import Lessons, learn_all
 from tests.ray.system import System, recipe, running_system
 

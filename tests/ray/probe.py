@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from actors.engine_extensions import WeightReadback
+from actors.weight_transfer.readback import WeightReadback
 
 
 class Deaf:

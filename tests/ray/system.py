@@ -14,15 +14,16 @@ import torch
 from PIL import Image
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from actors import cluster, rollout
-from actors.cluster import RunningActors, running_actors
-from actors.rollout import RolloutWorker
-from configs.schema import GRPORecipe
-from models.inputs import InputEncoder
-from models.parts import part_of
-from rl.parity import parity_rows
-from rl.records import Group, Problem, SamplingRequest
-from rl.rows import Row, TrainingAnswer
+from actors.rollout import worker as rollout
+from actors.rollout.worker import RolloutWorker
+from configs.schema.grpo import GRPORecipe
+from models.inputs.encoder import InputEncoder
+from models.policy.parts import part_of
+from rl.algorithms.parity import parity_rows
+from rl.algorithms.rows import Row, TrainingAnswer
+from rl.data.records import Group, Problem, SamplingRequest
+from rl.jobs import grpo_actors as cluster
+from rl.jobs.grpo_actors import RunningActors, running_actors
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,11 +4,12 @@ from functools import cache
 
 import pytest
 
-from configs.load import RECIPES, find_recipe, read_recipe
-from configs.schema import GRPORecipe
-from configs.sft import AlignRecipe, SFTRecipe, SupervisedRecipe
-from models.memory import Skeleton
-from rl.plan import DoesNotFit, planned_actors, planned_ranks
+from actors.cluster.plan import planned_actors, planned_ranks
+from configs.loading.recipe import RECIPES, find_recipe, read_recipe
+from configs.schema.grpo import GRPORecipe
+from configs.schema.sft import AlignRecipe, SFTRecipe, SupervisedRecipe
+from models.policy.memory import Skeleton
+from rl.console.errors import DoesNotFit
 from tests.recipes.architectures import ARCHITECTURES
 from tests.recipes.test_recipes import SHIPPED
 

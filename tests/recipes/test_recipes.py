@@ -6,12 +6,18 @@ from pathlib import Path
 import pytest
 import ray
 
-from configs.load import RECIPES, RecipeError, find_recipe, read_recipe, save_recipe
-from configs.schema import GRPORecipe
-from configs.sft import AlignRecipe, SFTRecipe
-from configs.transfer import TransferRecipe
+from configs.loading.recipe import (
+    RECIPES,
+    RecipeError,
+    find_recipe,
+    read_recipe,
+)
+from configs.schema.grpo import GRPORecipe
+from configs.schema.sft import AlignRecipe, SFTRecipe
+from configs.schema.transfer import TransferRecipe
 from rl import align, grpo, sft, transfer
-from rl.console import CONSOLE
+from rl.console.progress import CONSOLE
+from rl.storage.run_folder import save_recipe
 
 SHIPPED = sorted(RECIPES.rglob("*.yaml"))
 Recipe = GRPORecipe | SFTRecipe | AlignRecipe | TransferRecipe

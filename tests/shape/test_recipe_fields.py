@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from configs.assembly import AssembleRecipe, ConvertRecipe
-from configs.fields import known_fields
-from configs.schema import GRPORecipe
-from configs.sft import AlignRecipe, SFTRecipe
-from configs.transfer import TransferRecipe
+from configs.loading.fields import known_fields
+from configs.schema.assembly import AssembleRecipe, ConvertRecipe
+from configs.schema.grpo import GRPORecipe
+from configs.schema.sft import AlignRecipe, SFTRecipe
+from configs.schema.transfer import TransferRecipe
 
 ROOT = Path(__file__).parents[2]
 RECIPES = (AssembleRecipe, ConvertRecipe, GRPORecipe, SFTRecipe, AlignRecipe, TransferRecipe)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models.tiny import build_tiny_text, build_tiny_vlm
+from models.tiny.model import build_tiny_text, build_tiny_vlm
 
 
 @pytest.fixture(scope="session")

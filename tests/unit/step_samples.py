@@ -6,8 +6,17 @@ from typing import Any, Generic, TypeVar
 
 from PIL import Image
 
-from configs.schema import GRPORecipe
-from rl.records import CAUSES, Answer, Cause, Group, Problem, Score, ScoredGroup, Verdict
+from configs.schema.grpo import GRPORecipe
+from rl.data.records import (
+    CAUSES,
+    Answer,
+    Cause,
+    Group,
+    Problem,
+    Score,
+    ScoredGroup,
+    Verdict,
+)
 
 T = TypeVar("T")
 

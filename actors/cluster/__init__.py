@@ -1,0 +1,1 @@
+"""Ray itself: session, plan, placement, pools, object refs, shared folders."""

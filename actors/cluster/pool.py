@@ -1,0 +1,184 @@
+"""A pool of equal actors: the freest is called next, the dead are replaced, their calls redone."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import RayActorError
+
+from actors.cluster.crash_report import last_words
+
+logger = logging.getLogger(__name__)
+
+CALLS_AT_A_TIME = 1024
+"""Calls that a pool's actor takes at a time."""
+ROOM = CALLS_AT_A_TIME // 2
+"""Calls that a pool gives each actor at a time. The other half is left to those that steer it: a
+weight sync must not wait behind a thousand problems."""
+
+T = TypeVar("T")
+
+
+class PoolExhausted(RuntimeError):
+    """Actors of a pool died more often than the recipe allows."""
+
+
+class DriverLoop:
+    """The asyncio loop, on a thread of its own, in which the driver waits for its actors."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="actors")
+        self._thread.start()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Begin `work`; its result is there when the future says so."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close(self) -> None:
+        """Stop the loop and its thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+
+@dataclass
+class _Member:
+    handle: Any
+    open_calls: int = 0
+    alive: bool = True
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class ActorPool:
+    """Equal actors behind one door. Its coroutines run on the driver's loop."""
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[int], Any],
+        size: int,
+        restarts: int,
+    ) -> None:
+        """`make(slot)` starts the actor of slot 0 to `size` - 1 and returns its handle at once."""
+        self._name = name
+        self._make = make
+        self._members = [_Member(make(slot)) for slot in range(size)]
+        for member in self._members:
+            member.ready.set()
+        self._restarts_left = restarts
+        self._heal: Callable[[], Awaitable[None]] | None = None
+        self._places = asyncio.Semaphore(size * ROOM)
+        self._broken: asyncio.Future[Exception] | None = None
+        self.restarts = 0
+
+    def set_heal(self, heal: Callable[[], Awaitable[None]]) -> None:
+        """Await `heal` after each death, before the new actor gets its first call."""
+        self._heal = heal
+
+    @property
+    def handles(self) -> list[Any]:
+        """Handles of the actors that serve now."""
+        return [member.handle for member in self._members]
+
+    async def run(self, call: Callable[[Any], Awaitable[T]]) -> T:
+        """`call` on the freest actor; again on another when that one dies.
+
+        Raises:
+            PoolExhausted: more actors died than the recipe allows.
+            Exception: what healing raised; every call that is open, and every later one, gets it.
+        """
+        async with self._places:
+            while True:
+                member = min(self._members, key=lambda m: m.open_calls)
+                try:
+                    return await self._unless_broken(member, call)
+                except RayActorError as error:
+                    await self._replace(member, error)
+
+    async def _unless_broken(self, member: _Member, call: Callable[[Any], Awaitable[T]]) -> T:
+        async def when_ready() -> T:
+            await member.ready.wait()
+            return await call(member.handle)
+
+        broken = self._breakage()
+        member.open_calls += 1
+        work = asyncio.ensure_future(when_ready())
+        try:
+            await asyncio.wait({work, broken}, return_when=asyncio.FIRST_COMPLETED)
+            if broken.done():
+                raise broken.result()
+            return work.result()
+        finally:
+            work.cancel()
+            member.open_calls -= 1
+
+    def _breakage(self) -> "asyncio.Future[Exception]":
+        """Done, with the reason, once this pool can answer no more."""
+        if self._broken is None:
+            self._broken = asyncio.get_running_loop().create_future()
+        return self._broken
+
+    def _break(self, reason: Exception) -> Exception:
+        if not self._breakage().done():
+            self._breakage().set_result(reason)
+        return reason
+
+    async def _replace(self, member: _Member, error: RayActorError) -> None:
+        fresh = self._bury(member, error)
+        if fresh is None:
+            return
+        if self._heal is not None:
+            try:
+                await self._heal()
+            except Exception as failure:
+                raise self._break(failure) from None
+        fresh.ready.set()
+
+    async def revive(self, ping: Callable[[Any], Awaitable[object]]) -> None:
+        """Replace every actor that gives no sign of life, and wait until all of them do.
+
+        New ones get no call before `admit`.
+        """
+
+        async def revived(slot: int) -> None:
+            answered = False
+            while not answered:
+                member = self._members[slot]
+                try:
+                    await ping(member.handle)
+                    answered = True
+                except RayActorError as error:
+                    self._bury(member, error)
+
+        await asyncio.gather(*[revived(slot) for slot in range(len(self._members))])
+
+    def admit(self) -> None:
+        """Let every actor be called: they have been healed."""
+        for member in self._members:
+            member.ready.set()
+
+    def _bury(self, member: _Member, error: RayActorError) -> _Member | None:
+        """Put a new actor in a dead one's place; None when another call did so before."""
+        if not member.alive:
+            return None
+        member.alive = False
+        member.ready.set()  # whoever waits for it shall find it dead, not wait for ever
+        if self._restarts_left == 0:
+            raise self._break(
+                PoolExhausted(
+                    f"a {self._name} actor died and no restart is left; its last words: "
+                    f"{last_words(error)}"
+                )
+            ) from error
+        self._restarts_left -= 1
+        self.restarts += 1
+        logger.warning("a %s actor died; starting another: %s", self._name, last_words(error))
+        ray.kill(member.handle)  # unreachable is not always dead; two engines must not share a GPU
+        slot = self._members.index(member)
+        fresh = self._members[slot] = _Member(self._make(slot))
+        return fresh

@@ -1,0 +1,193 @@
+"""All rollout engines, reward workers and the reference policy, seen from the driver.
+
+A problem's way: sampled as a group by one engine, then scored while other groups are still being
+written, and read by the reference policy at the same time.
+"""
+
+import asyncio
+import dataclasses
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Generic, TypeVar
+
+import ray
+from ray.exceptions import RayActorError
+
+from actors.cluster.crash_report import last_words
+from actors.cluster.object_refs import ProblemRefs
+from actors.cluster.pool import ActorPool, DriverLoop
+from actors.weight_transfer.sync import WeightSync
+from rl.algorithms.rows import Row, TrainingAnswer
+from rl.console.progress import wait_for
+from rl.data.records import (
+    Group,
+    Problem,
+    SamplingRequest,
+    ScoredGroup,
+)
+from rl.run_log.timing import SharedTime
+
+G = TypeVar("G", Group, ScoredGroup)
+
+
+class EngineDidNotStart(RuntimeError):
+    """An engine died before it could answer anything; another would do the same."""
+
+
+class GroupOverdue(RuntimeError):
+    """A problem's answers took longer than the recipe allows."""
+
+
+class Asked(Generic[G]):
+    """Groups on their way, in the order of their problems."""
+
+    def __init__(
+        self, future: "Future[tuple[list[G], float]]", total: int, open_places: set[int]
+    ) -> None:
+        """The future's groups come with their share of the engines' seconds."""
+        self._future = future
+        self._total = total
+        self._open = open_places
+        self.seconds = 0.0
+
+    @property
+    def open(self) -> int:
+        """Groups that have not come yet."""
+        return len(self._open)
+
+    def result(self) -> list[G]:
+        """Wait for all of them."""
+        groups, self.seconds = wait_for(
+            self._future, lambda: f"{self.open} of {self._total} groups"
+        )
+        return groups
+
+
+class Rollouts:
+    """Asks problems, and brings new weights to the engines. Called from the main thread."""
+
+    def __init__(
+        self,
+        loop: DriverLoop,
+        sync: WeightSync,
+        pools: "RolloutPools",
+        *,
+        refs: ProblemRefs,
+        timeout_s: float,
+    ) -> None:
+        """`timeout_s`: what a problem may take from being asked to the last of its scores."""
+        self._loop = loop
+        self._sync = sync
+        self._pools = pools
+        self._refs = refs
+        self._timeout_s = timeout_s
+        self._time = SharedTime()
+        pools.engines.set_heal(sync.run)
+
+    @property
+    def syncs_verified(self) -> int:
+        """Syncs that brought every engine the right weights."""
+        return self._sync.verified
+
+    def ask(self, problems: Sequence[Problem], request: SamplingRequest) -> Asked[ScoredGroup]:
+        """Groups of scored answers, in the problems' order; returns at once."""
+        return self._begin(problems, lambda problem: self._scored(problem, request))
+
+    def sample(self, problems: Sequence[Problem], request: SamplingRequest) -> list[Group]:
+        """Groups without scores, for checks."""
+        return self._begin(problems, lambda problem: self._group(problem, request)).result()
+
+    def wait_ready(self) -> None:
+        """Wait until every engine answers.
+
+        Raises:
+            EngineDidNotStart: with the last words of its log.
+        """
+        wait_for(self._loop.start(self._ready()), lambda: "engines to start")
+
+    def publish(self, version: int) -> None:
+        """Bring the learner's weights to every engine and make sure that they arrived.
+
+        Raises:
+            WeightSyncError: an engine reads back another version or other weights.
+        """
+        self._sync.version = version
+        done = self._loop.start(self._sync.run())
+        wait_for(done, lambda: f"{self._sync.stage} in the sync of version {version}")
+
+    async def _ready(self) -> None:
+        await asyncio.gather(*[_started(engine) for engine in self._pools.engines.handles])
+
+    def _begin(
+        self, problems: Sequence[Problem], answer: Callable[[Problem], Awaitable[G]]
+    ) -> Asked[G]:
+        places = set(range(len(problems)))
+
+        async def one(place: int, problem: Problem) -> G:
+            try:
+                return await asyncio.wait_for(answer(problem), self._timeout_s)
+            except TimeoutError:
+                raise GroupOverdue(
+                    f"problem {problem.id!r} had no scored answers after rollout.timeout_s="
+                    f"{self._timeout_s:g} s, and {len(places)} of {len(problems)} groups are open; "
+                    "raise it if answers need longer, else look into the engines' logs"
+                ) from None
+            finally:
+                places.discard(place)
+
+        async def every() -> tuple[list[G], float]:
+            with self._time.share() as charged:
+                groups = await asyncio.gather(*[one(i, p) for i, p in enumerate(problems)])
+                return list(groups), charged()
+
+        return Asked(self._loop.start(every()), len(problems), places)
+
+    async def _group(self, problem: Problem, request: SamplingRequest) -> Group:
+        ref = self._refs.put(problem)
+        own = dataclasses.replace(request, seed=_mix(request.seed, problem.id))
+        group: Group = await self._pools.engines.run(lambda w: w.sample.remote(ref, own))
+        return dataclasses.replace(group, problem=problem)
+
+    async def _scored(self, problem: Problem, request: SamplingRequest) -> ScoredGroup:
+        group = await self._group(problem, request)
+        blind = dataclasses.replace(problem, images=())  # rewards read text
+        scoring = self._pools.rewards.run(
+            lambda w: w.score.remote(blind, group.answers, request.max_new_tokens)
+        )
+        scores, reference = await asyncio.gather(scoring, self._reference(group))
+        return ScoredGroup(group, tuple(scores), reference)
+
+    async def _reference(self, group: Group) -> tuple[tuple[float, ...], ...] | None:
+        if self._pools.reference is None:
+            return None
+        answers = tuple(TrainingAnswer(i, a.token_ids) for i, a in enumerate(group.answers))
+        row = Row(group.problem, group.prompt_ids, answers)
+        return await self._pools.reference.run(lambda w: w.logprobs.remote(row))
+
+
+async def _started(engine: Any) -> None:
+    try:
+        await engine.ready.remote()
+    except RayActorError as error:
+        raise EngineDidNotStart(f"a rollout engine did not start. {last_words(error)}") from error
+
+
+def _mix(seed: int, problem_id: str) -> int:
+    digest = hashlib.blake2b(f"{seed}:{problem_id}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+@dataclasses.dataclass
+class RolloutPools:
+    """The actors behind a rollout."""
+
+    engines: ActorPool
+    rewards: ActorPool
+    reference: ActorPool | None
+
+    def kill(self) -> None:
+        """End all of them."""
+        for pool in (self.engines, self.rewards, self.reference):
+            for handle in pool.handles if pool is not None else []:
+                ray.kill(handle)

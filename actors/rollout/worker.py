@@ -1,0 +1,188 @@
+"""The rollout worker: one vLLM engine that answers problems, token ids in and token ids out."""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal, NoReturn, cast
+
+import torch
+
+from actors.rollout.vllm_engine import _start_engine
+from configs.schema.data import PromptConfig
+from configs.schema.grpo import PolicyConfig, RolloutConfig
+from models.inputs.encoder import InputEncoder
+from rl.data.images import open_image
+from rl.data.records import (
+    Answer,
+    Group,
+    Problem,
+    SamplingRequest,
+)
+
+logger = logging.getLogger(__name__)
+
+_SIGN_OF_LIFE_S = 60.0
+
+
+class RolloutWorker:
+    """Owns one vLLM `AsyncLLM` and knows which policy version it holds.
+
+    A plain class; the cluster makes it an asyncio Ray actor, so many problems are in flight at a
+    time. When the engine dies the worker ends its process: a worker without an engine would only
+    answer errors for ever, while a dead actor is noticed and replaced.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        policy: PolicyConfig,
+        prompt: PromptConfig,
+        rollout: RolloutConfig,
+        transport: Literal["nccl", "ipc", "gloo"],
+    ) -> None:
+        """Start the engine on the checkpoint in `folder`; takes half a minute on a laptop."""
+        if rollout.tensor_parallel == 1 and not torch.cuda.is_available():
+            # Else vLLM gives a CPU engine's one worker a process of its own, and the engine's core
+            # spins on a core of the machine while it waits for it.
+            os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        if transport == "ipc":
+            # GPU memory handles are Python objects; vLLM hands them on to its own processes only
+            # when it is told that the sender is trusted, which the learner of this run is.
+            os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
+        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(rollout.cpu_cache_gib)
+        self._encoder = InputEncoder(folder, prompt, policy.trust_remote_code)
+        self._version = 0
+        self._names = count()
+        self._engine: Any = _start_engine(folder, policy, prompt, rollout, transport, self._encoder)
+
+    async def ready(self) -> int:
+        """The number of engine ranks, once all of them answer.
+
+        An engine that is stuck, as in a broadcast whose sender is gone, ends its worker.
+        """
+        try:
+            ranks = await asyncio.wait_for(
+                self._guarded(self._engine.collective_rpc("answer")), _SIGN_OF_LIFE_S
+            )
+        except TimeoutError:
+            self._die(f"gave no sign of life for {_SIGN_OF_LIFE_S:g} s")
+        return len(ranks)
+
+    async def beat(self) -> None:
+        """Return at once. A worker whose engine has died ends: vLLM leaves calls to it open."""
+        await self._guarded(self._engine.check_health())
+
+    async def sample(self, problem: Problem, request: SamplingRequest) -> Group:
+        """`request.count` answers to one problem, each with its sampled logprobs and version."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        params = SamplingParams(
+            n=request.count,
+            temperature=request.temperature,
+            max_tokens=request.max_new_tokens,
+            logprobs=0,  # the sampled token's alone
+            seed=request.seed,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            detokenize=False,
+        )
+        version = self._version
+        name = str(next(self._names))
+        try:
+            prompt = await asyncio.to_thread(self._prompt, problem)
+            final: Any = None
+            async for output in self._engine.generate(prompt, params, name):
+                final = output
+        except EngineDeadError:
+            self._die()
+        answers = sorted(final.outputs, key=lambda output: output.index)
+        return Group(
+            problem=replace(problem, images=()),  # whoever asked has them
+            prompt_ids=tuple(final.prompt_token_ids),
+            answers=tuple(self._answer(output, version) for output in answers),
+        )
+
+    def _prompt(self, problem: Problem) -> dict[str, Any]:
+        ids = list(self._encoder.short_ids(problem))
+        if not problem.images:
+            return {"prompt_token_ids": ids}
+        images = [open_image(image) for image in problem.images]
+        return {"prompt_token_ids": ids, "multi_modal_data": {"image": images}}
+
+    def _answer(self, output: Any, version: int) -> Answer:
+        ids = tuple(output.token_ids)
+        logprobs = tuple(
+            each[token].logprob for token, each in zip(ids, output.logprobs, strict=True)
+        )
+        if output.finish_reason not in ("stop", "length"):
+            raise RuntimeError(f"vLLM ended an answer with {output.finish_reason!r}")
+        reason = cast(Literal["stop", "length"], output.finish_reason)
+        return Answer(ids, logprobs, self._encoder.decode(ids), reason, version)
+
+    async def init_weight_transfer_engine(self, request: Any) -> None:
+        """Meet the learner's sender (vLLM's weight-transfer API, as the next three)."""
+        await self._guarded(self._engine.init_weight_transfer_engine(request))
+
+    async def start_weight_update(self) -> None:
+        """Freeze running answers and drop every cache made by the old weights.
+
+        Key-value, prefix and image-embedding caches go; frozen answers are read again with the new
+        weights when they go on. An update that was begun and broken off elsewhere is ended first.
+        """
+        await self._guarded(self._engine.pause_generation(mode="keep", clear_cache=True))
+        await self._guarded(self._engine.collective_rpc("end_update"))
+        await self._guarded(self._engine.start_weight_update())
+
+    async def update_weights(self, request: Any) -> None:
+        """Receive the new weights."""
+        await self._guarded(self._engine.update_weights(request))
+
+    async def finish_weight_update(self) -> None:
+        """Put the new weights in place; the engine stays frozen until `go_on`."""
+        await self._guarded(self._engine.finish_weight_update())
+
+    async def name_version(self, version: int) -> None:
+        """Call the weights `version` from now on."""
+        await self._guarded(self._engine.update_weight_version(str(version)))
+        self._version = version
+
+    async def go_on(self) -> None:
+        """Let answers go on, once the weights were found to be the right ones."""
+        await self._guarded(self._engine.resume_generation())
+
+    async def readback(
+        self, names: Sequence[str]
+    ) -> tuple[str, dict[str, str], dict[str, tuple[float, float]]]:
+        """The engine's version, the weight group of each checkpoint name, and the groups' sums."""
+        version = await self._guarded(self._engine.get_weight_version())
+        groups = await self._guarded(self._engine.collective_rpc("weight_groups", args=(names,)))
+        shares: list[Mapping[str, tuple[float, float]]] = await self._guarded(
+            self._engine.collective_rpc("weight_sums")
+        )
+        sums: dict[str, tuple[float, float]] = {}
+        for share in shares:
+            for group, (total, squares) in share.items():
+                has = sums.get(group, (0.0, 0.0))
+                sums[group] = (has[0] + total, has[1] + squares)
+        return version, groups[0], sums
+
+    async def _guarded(self, call: Any) -> Any:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            return await call
+        except EngineDeadError:
+            self._die()
+
+    def _die(self, how: str = "died") -> NoReturn:
+        logger.error("the vLLM engine %s; ending this rollout worker so that it is replaced", how)
+        logging.shutdown()
+        for child in multiprocessing.active_children():
+            child.kill()  # one that is stuck would not notice that its parent is gone
+        os._exit(1)

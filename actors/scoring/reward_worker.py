@@ -1,0 +1,154 @@
+"""RewardWorker: scores answers in processes that are killed rather than waited for."""
+
+import asyncio
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+
+import ray
+
+from actors.scoring.reward_metrics import RewardMetrics
+from configs.schema.reward import RewardConfig
+from rewards.completion import Completion, completion_of
+from rewards.functions.custom import CustomTask
+from rewards.math.comparison import claim
+from rewards.registry import LIGHT, check_names
+from rewards.verifier.pool import Verifiers
+from rewards.verifier.process import Task
+from rewards.weighting import weigh
+from rl.data.records import (
+    CAUSES,
+    Answer,
+    Problem,
+    Score,
+    Verdict,
+)
+
+_VERDICTS_KEPT = 100_000
+_WAITS_KEPT = 10_000
+
+
+class RewardWorker:
+    """Scores answers; many calls may be under way at once, on one pool of processes.
+
+    A plain class: `ray.remote(RewardWorker)` makes it an actor, tests use it as it stands.
+    """
+
+    def __init__(self, config: RewardConfig) -> None:
+        check_names(config)
+        self._config = config
+        self._light = {name: LIGHT[name](config) for name in config.weights if name in LIGHT}
+        self._verifiers = Verifiers(config)
+        self._judge = _judge_of(config)
+        self._asking = ThreadPoolExecutor(config.judge.parallel if config.judge else 1)
+        self._known: OrderedDict[Hashable, Future[Verdict]] = OrderedDict()
+        self._hung_golds: dict[tuple[str, ...], Verdict] = {}
+        self._causes: Counter[str] = Counter()
+        self._waits_s: deque[float] = deque(maxlen=_WAITS_KEPT)
+        self._metrics = RewardMetrics() if ray.is_initialized() else None
+
+    async def score(
+        self, problem: Problem, answers: Sequence[Answer], max_new_tokens: int
+    ) -> tuple[Score, ...]:
+        """One score for each answer, in order. Never raises on an answer's text.
+
+        `max_new_tokens` is the sampler's limit, which the `length` reward needs.
+        """
+        began = time.monotonic()
+        completions = [completion_of(answer, max_new_tokens) for answer in answers]
+        scores = await asyncio.gather(*(self._score(problem, one) for one in completions))
+        wait_s = time.monotonic() - began
+        self._waits_s.extend(wait_s for _ in scores)
+        for score in scores:
+            self._causes.update(verdict.cause for verdict in score.verdicts.values())
+        if self._metrics is not None:
+            pool = self._verifiers.stats
+            self._metrics.scored(scores, (wait_s for _ in scores))
+            self._metrics.pool(self._verifiers.depth(), pool.kills, pool.restarts)
+        return tuple(scores)
+
+    async def _score(self, problem: Problem, completion: Completion) -> Score:
+        names = self._config.weights
+        verdicts = await asyncio.gather(
+            *(self._verdict(name, problem, completion) for name in names)
+        )
+        return weigh(dict(zip(names, verdicts, strict=True)), self._config)
+
+    async def _verdict(self, name: str, problem: Problem, completion: Completion) -> Verdict:
+        if name == "judge":
+            return await self._ask(problem, completion)
+        verdict = await self._rule(name, problem, completion)
+        judge = self._config.judge
+        if judge is None or name not in judge.second_opinion_on:
+            return verdict
+        if verdict.cause not in ("wrong", "unparsable"):
+            return verdict
+        opinion = await self._ask(problem, completion)
+        return verdict if opinion.cause in ("wrong", "no_answer", "unparsable") else opinion
+
+    async def _rule(self, name: str, problem: Problem, completion: Completion) -> Verdict:
+        if name in self._light:
+            return self._light[name](problem, completion)
+        if name == "math":
+            said = claim(problem, completion, self._config.math, self._config.thinking)
+            if isinstance(said, Verdict):
+                return said
+            if said.gold in self._hung_golds:
+                return self._hung_golds[said.gold]
+            verdict = await self._once(said, partial(self._verify, said))
+            if verdict.cause == "timeout" and verdict.gold_side:
+                self._hung_golds[said.gold] = verdict
+            return verdict
+        where = self._config.custom[name]
+        task = CustomTask(where, problem, completion)
+        return await self._once((where, problem.id, completion), partial(self._verify, task))
+
+    async def _ask(self, problem: Problem, completion: Completion) -> Verdict:
+        assert self._judge is not None, "the recipe was checked to have a judge section"
+        judge = partial(self._judge, problem, completion)
+        key = ("judge", problem.id, completion.text)
+        return await self._once(key, lambda: self._asking.submit(judge))
+
+    def _verify(self, task: Task) -> Future[Verdict]:
+        return self._verifiers.submit(task)
+
+    async def _once(self, key: Hashable, start: Callable[[], Future[Verdict]]) -> Verdict:
+        """The verdict that `start` begins to work out; asked again by the same key, the same."""
+        future = self._known.get(key)
+        if future is None:
+            future = self._known[key] = start()
+            if len(self._known) > _VERDICTS_KEPT:
+                self._known.popitem(last=False)
+        verdict = await asyncio.shield(asyncio.wrap_future(future))
+        if verdict.cause == "crash":
+            self._known.pop(key, None)  # may have been bad luck: the next asks anew
+        return verdict
+
+    def stats(self) -> dict[str, float]:
+        """Figures since the start: verdicts by cause, queue, waits in ms, processes lost."""
+        pool = self._verifiers.stats
+        waits_s = sorted(self._waits_s) or [0.0]
+        return {
+            **{f"verdicts/{cause}": float(self._causes[cause]) for cause in CAUSES},
+            "queue_depth": float(self._verifiers.depth()),
+            "verified": float(pool.verified),
+            "p50_ms": 1e3 * waits_s[len(waits_s) // 2],
+            "p99_ms": 1e3 * waits_s[int(0.99 * len(waits_s))],
+            "kills": float(pool.kills),
+            "restarts": float(pool.restarts),
+        }
+
+    def close(self) -> None:
+        """End the verifier processes and the judge's threads."""
+        self._verifiers.close()
+        self._asking.shutdown(wait=False, cancel_futures=True)
+
+
+def _judge_of(config: RewardConfig) -> Callable[[Problem, Completion], Verdict] | None:
+    if config.judge is None:
+        return None
+    from rewards.judges.openai_judge import Judge
+
+    return Judge(config.judge, config.thinking).verdict

@@ -1,0 +1,1 @@
+"""DeepSpeed ranks of GRPO and SFT, and export."""

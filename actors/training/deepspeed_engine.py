@@ -1,0 +1,205 @@
+"""DeepSpeed around a policy: configuration, steps that may be refused, gathering, state on disk."""
+
+import math
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import get_scheduler
+
+from configs.schema.learner import LearnerConfig, OptimizerConfig
+from models.inputs.packing import PackedBatch
+from models.policy.checkpoint_weights import CheckpointWeight, checkpoint_weights, saved_names
+from models.policy.policy import Policy
+
+_TAG = "learner"
+
+
+def import_deepspeed() -> Any:
+    """The deepspeed module, told about this machine first.
+
+    On CPU it would compile a shared-memory collective at start-up, which takes minutes and a
+    compiler; gloo does without.
+    """
+    if not torch.cuda.is_available():
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    import deepspeed
+
+    if not torch.cuda.is_available():
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def deepspeed_config(config: LearnerConfig, dtype: str) -> dict[str, Any]:
+    """The DeepSpeed configuration of a recipe.
+
+    The number of micro-batches changes from step to step, so DeepSpeed is told that the caller
+    decides when an accumulation ends (`managed_gradient_accumulation`), and divides by nothing.
+    """
+    zero: dict[str, Any] = {"stage": config.zero_stage, "overlap_comm": False}
+    if config.offload:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": config.optimizer.max_grad_norm,
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": dtype == "bfloat16", "check_grad_overflow": True},
+        "steps_per_print": 2**31,
+    }
+
+
+def _optimizer(policy: Policy, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """AdamW; weight decay on matrices only, as usual for transformers."""
+    learning = [p for p in policy.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in learning if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    filled = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(filled, lr=config.lr, betas=config.betas)
+
+
+def _shard(policy: Policy, config: dict[str, Any], dtype: str) -> None:
+    """Deal the weights out over the ranks, one weight at a time.
+
+    Left to itself DeepSpeed moves the policy to the device first, whole, where one that is sharded
+    for its size does not fit.
+    """
+    for parameter in policy.parameters():
+        parameter.data = parameter.data.to(getattr(torch, dtype))
+    import_deepspeed().zero.Init(module=policy, config_dict_or_path=config)
+
+
+class DeepSpeedEngine:
+    """One rank's share of a policy that DeepSpeed shards and updates."""
+
+    def __init__(self, policy: Policy, config: LearnerConfig, dtype: str, total_steps: int) -> None:
+        """Needs an initialised process group. `policy` may lie on the host: it is moved to the
+        device. `total_steps`: what the schedule spans."""
+        deepspeed = import_deepspeed()
+        self._config = config
+        optimizer = _optimizer(policy, config.optimizer)
+        scheduler = get_scheduler(
+            config.optimizer.schedule,
+            optimizer,
+            num_warmup_steps=math.ceil(config.optimizer.warmup_share * total_steps),
+            num_training_steps=total_steps,
+        )
+        settings = deepspeed_config(config, dtype)
+        if config.zero_stage == 3:
+            _shard(policy, settings, dtype)
+        self._engine, *_ = deepspeed.initialize(
+            model=policy,
+            optimizer=optimizer,
+            lr_scheduler=scheduler,
+            config=settings,
+            dist_init_required=False,
+        )
+        for buffer in policy.buffers():  # ZeRO 3 forgets them
+            buffer.data = buffer.data.to(self._engine.device)
+        if hasattr(self._engine.optimizer, "check_grad_overflow"):
+            # In float32 ZeRO 1 and 2 would step on a NaN gradient unless told to look.
+            self._engine.optimizer.check_grad_overflow = True
+        self._clipped_norm: float | None = None
+        # ZeRO 0 in float32 clips by a norm that DeepSpeed's own function would keep to itself.
+        self._engine.clip_fp32_gradients = self._clip
+        self._world = int(os.environ["WORLD_SIZE"])
+
+    @property
+    def policy(self) -> Policy:
+        """The wrapped policy; under ZeRO 3 its parameters are shards."""
+        return self._engine.module
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return float(self._engine.get_lr()[0])
+
+    def forward(self, batch: PackedBatch, pixels: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The policy's logprobs and entropies, through DeepSpeed's hooks."""
+        return self._engine(batch, pixels)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add a micro-batch's gradient. DeepSpeed averages over ranks; a sum is wanted."""
+        self._engine.backward(loss * self._world)
+
+    def step(self) -> tuple[bool, float]:
+        """Clip and update.
+
+        Returns:
+            Whether the step was refused for a gradient that is not finite (weights and optimiser
+            state are then unchanged), and the global gradient norm before clipping.
+        """
+        if self._config.zero_stage == 0 and not self._finite_gradients():
+            self._engine.zero_grad()
+            return True, float("nan")
+        self._engine.step()
+        skipped = bool(getattr(self._engine.optimizer, "overflow", False))
+        norm = self._engine.get_global_grad_norm()
+        norm = self._clipped_norm if norm is None else norm
+        return skipped, float("nan") if skipped or norm is None else float(norm)
+
+    def _finite_gradients(self) -> bool:
+        """ZeRO 0 in float32 never looks; gradients may still differ between ranks here."""
+        parameters = [p for p in self.policy.parameters() if p.grad is not None]
+        finite = torch.stack([p.grad.isfinite().all() for p in parameters]).all()
+        verdict = finite.to(torch.float32)
+        torch.distributed.all_reduce(verdict, op=torch.distributed.ReduceOp.MIN)
+        return bool(verdict.item())
+
+    def _clip(self) -> None:
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.policy.parameters(), self._config.optimizer.max_grad_norm
+        )
+        self._clipped_norm = norm.item()
+
+    def gathered(self, parameters: Sequence[Tensor]) -> AbstractContextManager[Any]:
+        """A context in which these parameters are whole on every rank. A collective at ZeRO 3."""
+        if self._config.zero_stage < 3:
+            return nullcontext()
+        return import_deepspeed().zero.GatheredParameters(list(parameters))
+
+    def weights(self) -> dict[str, CheckpointWeight]:
+        """The transformers model's weights by the names in its checkpoint, tied ones once."""
+        model = self.policy.model
+        weights = checkpoint_weights(model)
+        names = saved_names(model, weights)
+        return {names[name]: weight for name, weight in weights.items()}
+
+    def gather_on_first_rank(self) -> dict[str, Tensor]:
+        """Every weight on rank 0's host, gathered one at a time; empty on other ranks."""
+        gathered: dict[str, Tensor] = {}
+        for name, weight in checkpoint_weights(self.policy.model).items():
+            with self.gathered(weight.sources):
+                if torch.distributed.get_rank() == 0:
+                    gathered[name] = weight.merged().cpu().clone()
+        return gathered
+
+    def close(self) -> None:
+        """Let go of everything, so that another engine may come."""
+        self._engine.destroy()
+
+    def save(self, folder: Path) -> None:
+        """Write every rank's shards."""
+        self._engine.save_checkpoint(str(folder), tag=_TAG)
+
+    def restore(self, folder: Path) -> None:
+        """Read every rank's shards.
+
+        Raises:
+            FileNotFoundError: the folder holds no state that this many ranks can read.
+        """
+        path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
+        if path is None:
+            raise FileNotFoundError(
+                f"{folder} holds no learner state for {self._world} ranks at ZeRO stage "
+                f"{self._config.zero_stage}; resume with the recipe that wrote it"
+            )

@@ -1,0 +1,34 @@
+"""The policy on disk in Hugging Face layout, as transformers and vLLM load it."""
+
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch.distributed as dist
+
+from actors.training.deepspeed_engine import DeepSpeedEngine
+from models.inputs.encoder import InputEncoder
+from models.policy.features import FrozenTower
+
+
+def export_policy(
+    engine: DeepSpeedEngine,
+    encoder: InputEncoder,
+    source: str | Path,
+    folder: Path,
+    tower: FrozenTower | None = None,
+) -> None:
+    """Write weights, processor and the source's own code to `folder` on rank 0.
+
+    Called on every rank. `tower`: what was taken out of the policy, to be saved with it.
+    """
+    weights = engine.gather_on_first_rank()
+    if dist.get_rank() != 0:
+        return
+    weights |= tower.weights() if tower else {}
+    with tower.put_back() if tower else nullcontext():
+        engine.policy.model.save_pretrained(folder, state_dict=weights)
+    (encoder.processor or encoder.tokenizer).save_pretrained(folder)
+    if Path(source).is_dir():
+        for file in Path(source).glob("*.py"):
+            shutil.copy(file, folder)

@@ -1,0 +1,152 @@
+"""All learner ranks as one learner, seen from the driver."""
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from actors.cluster.crash_report import last_words
+from actors.cluster.object_refs import ProblemRefs
+from actors.cluster.pool import DriverLoop
+from actors.cluster.shared_folder import check_reached, sees
+from actors.training.learner import Share
+from actors.weight_transfer.rendezvous import Meeting
+from configs.schema.rollout import Transport
+from models.policy.weight_sums import WeightSums
+from rl.algorithms.rows import (
+    MicroBatch,
+    Row,
+    build_microbatches,
+    count_tokens,
+)
+from rl.console.progress import wait_for
+from rl.data.records import UpdateReport
+
+
+class LearnerDied(RuntimeError):
+    """A learner rank is gone, and its shard with it; only a checkpoint can go on."""
+
+
+class LearnerGroup:
+    """Every rank's handle; each method reaches all ranks at the same time, as collectives need."""
+
+    def __init__(
+        self,
+        handles: list[Any],
+        loop: DriverLoop,
+        *,
+        refs: ProblemRefs,
+        max_tokens: int,
+        transport: Transport,
+    ) -> None:
+        self._ranks = handles
+        self._loop = loop
+        self._refs = refs
+        self._max_tokens = max_tokens
+        self._transport: Transport = transport
+
+    def setup(self) -> None:
+        """Let the ranks meet and shard the policy."""
+        ((address, port),) = self._wait("start", [self._ranks[0].host.remote()])
+        self._wait("load the policy", [rank.setup.remote(address, port) for rank in self._ranks])
+
+    def check_folder(self, folder: Path) -> None:
+        """Nothing when every rank reaches `folder`, where checkpoints will lie.
+
+        Raises:
+            UnusableFolder: names the nodes that do not.
+        """
+        check_reached(
+            folder,
+            lambda marker: self._wait(
+                "start", [rank.__ray_call__.remote(sees, marker) for rank in self._ranks]
+            ),
+        )
+
+    def update(self, rows: Sequence[Row]) -> UpdateReport:
+        """One step over `rows`, cut into micro-batches and dealt to the ranks."""
+        shares = self._shares(rows)
+        tokens = count_tokens(rows)
+        calls = [
+            rank.update.remote(share, tokens)
+            for rank, share in zip(self._ranks, shares, strict=True)
+        ]
+        reports: list[UpdateReport] = self._wait("update", calls)
+        gaps = {index: gap for report in reports for index, gap in report.gaps.items()}
+        return dataclasses.replace(reports[0], gaps=gaps)
+
+    def logprobs(self, rows: Sequence[Row]) -> dict[int, tuple[float, ...]]:
+        """The policy's logprobs of each answer's tokens, nats, by the answer's index."""
+        shares = self._shares(rows)
+        calls = [
+            rank.logprobs.remote(share) for rank, share in zip(self._ranks, shares, strict=True)
+        ]
+        found = self._wait("read answers", calls)
+        return {index: values for own in found for index, values in own.items()}
+
+    def _shares(self, rows: Sequence[Row]) -> list[Share]:
+        dealt = build_microbatches(rows, self._max_tokens, len(self._ranks))
+        return [self._share(batches) for batches in dealt]
+
+    def _share(self, batches: Sequence[MicroBatch]) -> Share:
+        problems = {row.problem.id: row.problem for batch in batches for row in batch}
+        light = [
+            tuple(
+                dataclasses.replace(row, problem=dataclasses.replace(row.problem, images=()))
+                for row in batch
+            )
+            for batch in batches
+        ]
+        return Share(light, [self._refs.put(problem) for problem in problems.values()])
+
+    async def connect(self, engines: list[Any], ranks_per_engine: int) -> None:
+        """Let every rank meet the engines; rank 0 will send."""
+        meeting = Meeting(self._transport, engines, ranks_per_engine)
+        await self._each([rank.connect.remote(meeting) for rank in self._ranks])
+
+    async def publish(self) -> WeightSums:
+        """Send the weights; the sums of every weight as sent."""
+        sums: list[WeightSums] = await self._each([rank.publish.remote() for rank in self._ranks])
+        return sums[0]
+
+    def save(self, folder: Path) -> None:
+        """Write all ranks' state to `folder`, which every rank's node must reach."""
+        self._wait("save", [rank.save.remote(folder) for rank in self._ranks])
+
+    def restore(self, folder: Path) -> None:
+        """Go on from `save`'s folder."""
+        self._wait("restore", [rank.restore.remote(folder) for rank in self._ranks])
+
+    def export(self, folder: Path) -> None:
+        """Write the policy in Hugging Face layout."""
+        self._wait("write the policy", [rank.export.remote(folder) for rank in self._ranks])
+
+    def _wait(self, work: str, calls: Sequence[Any]) -> list[Any]:
+        """What every rank returns."""
+        return wait_for(self._loop.start(self._each(calls)), lambda: f"the learner to {work}")
+
+    async def _each(self, calls: Sequence[Any]) -> list[Any]:
+        """What every rank returns. The first death or error is raised at once: the other ranks may
+        wait for the dead one in a collective for a long time."""
+        return list(await asyncio.gather(*[_of(rank, call) for rank, call in enumerate(calls)]))
+
+    def kill(self) -> None:
+        """End all ranks."""
+        for rank in self._ranks:
+            ray.kill(rank)
+
+
+async def _of(rank: int, call: Any) -> Any:
+    try:
+        return await call
+    except RayTaskError:  # raised by the rank, which lives; also where it met a dead engine
+        raise
+    except RayActorError as error:
+        raise LearnerDied(
+            f"learner rank {rank} died; a run that has a checkpoint goes on by --resume. "
+            f"{last_words(error)}"
+        ) from error

@@ -1,0 +1,244 @@
+"""One DeepSpeed rank that learns from chats."""
+
+import shutil
+import time
+from itertools import chain, islice
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from actors.training.deepspeed_engine import DeepSpeedEngine
+from actors.training.export import export_policy
+from models.inputs.chat_loader import Feed, PackPlan, ReadyPack
+from models.inputs.encoder import InputEncoder
+from models.policy.features import FeatureCache, FeatureStore, FrozenTower
+from models.policy.loading import load_learning_model, recompute_activations
+from models.policy.policy import Policy
+from rl.algorithms.sft import Learned, SFTJob
+from rl.data.chats import ChatSet
+from rl.data.records import UpdateReport
+from rl.run_log.samples import LoggedChat
+from rl.storage.atomic import _linked, _put
+from rl.storage.checkpoints import Checkpoint, Checkpoints
+from rl.storage.run_folder import save_recipe
+
+_SURPRISES = 3
+
+
+class SFTRank:
+    """The policy's shard on this worker, and its share of every step."""
+
+    def __init__(
+        self, job: SFTJob, checkpoints: Checkpoints, first: int, store: FeatureStore | None
+    ) -> None:
+        """Needs an initialised process group.
+
+        `first`: the step that comes first; `store`: where features of images are kept, None where
+        the tower runs at each step.
+        """
+        recipe = job.recipe
+        self._job = job
+        self._checkpoints = checkpoints
+        self._rank = dist.get_rank()
+        self._device = torch.device(job.device)
+        self._encoder = InputEncoder(
+            recipe.policy.path, recipe.encoding, recipe.policy.trust_remote_code
+        )
+        model = load_learning_model(recipe.policy, recipe.policy.path)
+        if recipe.learner.gradient_checkpointing:
+            recompute_activations(model)
+        policy = Policy(model, self._encoder, temperature=1.0, chunk=recipe.learner.logprob_chunk)
+        self._tower: FrozenTower | None = None
+        self._features: FeatureCache | None = None
+        if store is not None:
+            self._tower = policy.take_out_tower(self._device)
+            self._features = FeatureCache(self._tower, self._encoder, store)
+        self._engine = DeepSpeedEngine(policy, recipe.learner, recipe.policy.dtype, job.steps)
+        chats = ChatSet.reopen(recipe.data, job.chats, recipe.seed)
+        self._feed = self._feed_of(chats)
+        self._stream = self._feed.packs(
+            (step, job.window(chats.cursor, step)) for step in range(first, job.steps)
+        )
+        self._held_out: Feed | None = None
+        if job.held_out is not None and recipe.evaluation.data is not None:
+            self._held_out = self._feed_of(
+                ChatSet.reopen(recipe.evaluation.data, job.held_out, recipe.seed)
+            )
+
+    def _feed_of(self, chats: ChatSet) -> Feed:
+        learner = self._job.recipe.learner
+        plan = PackPlan(
+            learner.max_tokens_per_microbatch, learner.packing, self._rank, learner.ranks
+        )
+        return Feed(chats, self._encoder, plan, self._features)
+
+    def update(self, step: int) -> Learned:
+        """One step of the optimiser over all ranks' packs of `step`.
+
+        The loss is the sum over the trained tokens of all ranks divided by their number.
+        """
+        began = time.perf_counter()
+        head = next(self._stream)
+        share = head.share
+        assert share.number == step, f"step {step} was fed the chats of step {share.number}"
+        real = sum(1 for pack in share.packs if pack)
+        trained, tokens, packs = self._summed([share.trained, share.tokens, real])
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
+        seen: list[int] = []
+        samples: list[LoggedChat] = []
+        for pack in chain([head], islice(self._stream, len(share.packs) - 1)):
+            logprobs_N, weights_N = self._logprobs(pack)
+            loss = -(logprobs_N * weights_N).sum() / trained
+            loss_sum += loss.detach()
+            # A loss that is not finite need not make each gradient so; this does, and the
+            # optimiser then refuses the whole step.
+            self._engine.backward(loss if loss.isfinite() else loss * float("nan"))
+            seen += pack.places
+            samples += self._logged(pack, logprobs_N.detach(), len(samples))
+        skipped, grad_norm = self._engine.step()
+        found, met = self._features.counts if self._features else (0, 0)
+        times = [float(seen.count(i)) for i in range(len(share.window))]
+        loss_mean, found, met, *marks = self._summed([loss_sum.item(), found, met, *times])
+        _check_seen(step, marks)
+        seconds = time.perf_counter() - began
+        metrics = {
+            "loss": loss_mean,
+            "chats": float(len(share.window)),
+            "tokens": tokens,
+            "trained_tokens": trained,
+            "packs": packs,
+            "pack_fill": tokens / (packs * self._job.recipe.learner.max_tokens_per_microbatch),
+            "grad_norm": grad_norm,
+            "lr": self._engine.lr,
+            "skipped": float(skipped),
+            "seconds": seconds,
+            "tokens_per_s": tokens / seconds,
+        }
+        if met:
+            metrics["features_kept"] = found / met
+        report = UpdateReport(metrics, {}, skipped)
+        return Learned(report, self._feed.rows(share.window), samples)
+
+    def _logprobs(self, pack: ReadyPack) -> tuple[Tensor, Tensor]:
+        """float32 [N] logprobs of the pack's trained tokens, and their weights."""
+        packed = pack.packed.to(self._device)
+        pixels = {name: value.to(self._device) for name, value in pack.pixels.items()}
+        logprobs_N, _ = self._engine.forward(packed, pixels)
+        return logprobs_N, packed.weights
+
+    def _summed(self, values: list[float]) -> list[float]:
+        """Each value summed over the ranks."""
+        sums = torch.tensor(values, dtype=torch.float64, device=self._device)
+        dist.all_reduce(sums)
+        return sums.tolist()
+
+    def _logged(self, ready: ReadyPack, logprobs_N: Tensor, before: int) -> list[LoggedChat]:
+        """The pack's chats for the run's log, as many as the recipe wants beside `before`."""
+        wanted = self._job.recipe.log.samples_per_step
+        room = None if wanted is None else max(0, wanted - before)
+        if self._rank != 0:
+            room = 0
+        share, packed = ready.share, ready.packed
+        values_N = logprobs_N.cpu()
+        logged: list[LoggedChat] = []
+        for place, position in enumerate(ready.places[:room]):
+            own_N = (packed.answers == place) & (packed.weights > 0)
+            own, ids = values_N[own_N], packed.targets[own_N]
+            least = own.argsort()[:_SURPRISES]
+            logged.append(
+                LoggedChat(
+                    share.chats[position],
+                    tokens=len(share.tokenised[position].ids),
+                    trained_tokens=len(own),
+                    loss=-own.mean().item(),
+                    least_likely=tuple(
+                        (self._encoder.tokenizer.decode([ids[i].item()]), own[i].exp().item())
+                        for i in least.tolist()
+                    ),
+                )
+            )
+        return logged
+
+    @torch.no_grad()
+    def held_out_loss(self) -> float:
+        """Nats a trained token of the held-out chats, the same on every rank."""
+        assert self._held_out is not None and self._job.held_out is not None
+        chats = len(self._job.held_out.numbers)
+        window = range(min(chats, self._job.recipe.evaluation.chats or chats))
+        loss, tokens = 0.0, 0.0
+        for pack in self._held_out.packs([(0, window)]):
+            logprobs_N, weights_N = self._logprobs(pack)
+            loss -= (logprobs_N * weights_N).sum().item()
+            tokens += weights_N.sum().item()
+        loss, tokens = self._summed([loss, tokens])
+        return loss / tokens
+
+    def save(self, step: int) -> None:
+        """Write the ranks' state and the policy behind `step` updates, whole or not at all."""
+
+        def fill(checkpoint: Checkpoint) -> None:
+            dist.barrier()  # rank 0 has made the folder
+            self._engine.save(checkpoint.learner)
+            self._export(checkpoint.policy)
+            if self._rank == 0:
+                save_recipe(self._job.recipe, checkpoint.folder)
+            dist.barrier()  # every rank has written its part
+
+        if self._rank == 0:
+            self._checkpoints.write(step, fill)
+        else:
+            fill(self._checkpoints.aside(step))
+        dist.barrier()  # it has its name
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint."""
+        self._engine.restore(checkpoint.learner)
+
+    def keep_best(self) -> None:
+        """Export the policy as the best so far."""
+        aside = self._best.with_name(".best")
+        if self._rank == 0:
+            shutil.rmtree(aside, ignore_errors=True)
+        self._export(aside)
+        if self._rank == 0:
+            _put(aside, self._best)
+
+    def hand_on(self) -> None:
+        """Make the last step's policy, or the best, the run's own."""
+        if self._rank != 0:
+            return
+        newest = self._checkpoints.newest()
+        assert newest is not None, "the last step of a run ends with a checkpoint"
+        wants_best = self._job.recipe.evaluation.result == "best" and self._best.is_dir()
+        aside = self._job.recipe.run_folder / ".policy"
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(self._best if wants_best else newest.policy, aside, copy_function=_linked)
+        _put(aside, self._job.recipe.policy_folder)
+
+    def close(self) -> None:
+        """Let go of threads and of the policy."""
+        for feed in (self._feed, self._held_out):
+            if feed is not None:
+                feed.close()
+        self._engine.close()
+
+    @property
+    def _best(self) -> Path:
+        return self._job.recipe.run_folder / "best"
+
+    def _export(self, folder: Path) -> None:
+        source = self._job.recipe.policy.path
+        export_policy(self._engine, self._encoder, source, folder, self._tower)
+
+
+def _check_seen(step: int, marks: list[float]) -> None:
+    """Every chat of a step was learned from by exactly one rank."""
+    wrong = [position for position, times in enumerate(marks) if times != 1]
+    if wrong:
+        raise RuntimeError(
+            f"step {step}: chats at positions {wrong[:5]} were learned from "
+            f"{[int(marks[i]) for i in wrong[:5]]} times instead of once; ranks disagree about "
+            "the plan, so give every node the same files and the same version of this package"
+        )

@@ -1,0 +1,157 @@
+"""What each worker of a Ray Train job does: runs one after another, and the log of the first."""
+
+import gc
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from actors.cluster.gauges import Gauges
+from actors.cluster.shared_folder import UnusableFolder, check_reached, sees
+from actors.training.sft_rank import SFTRank
+from configs.schema.sft import FeaturesConfig
+from models.policy.features import DiskFeatures, FeatureStore, MemoryFeatures
+from rl.algorithms.guards import DivergedError
+from rl.algorithms.sft import (
+    Learned,
+    SFTJob,
+    SFTParts,
+    finished,
+    train,
+)
+from rl.run_log.summary import summarise_sft
+from rl.run_log.trained_rows import Seen
+from rl.run_log.views import SFT
+from rl.run_log.writer import RunLog
+from rl.storage.checkpoints import Checkpoint, Checkpoints
+from rl.storage.jsonl import read_lines
+
+
+def run_jobs(jobs: Sequence[SFTJob]) -> str | None:
+    """Run the jobs one after another, those that are finished left out.
+
+    Returns:
+        Why a job ended before its time, for good. Whatever is raised instead makes Ray Train start
+        all workers again, and they go on from the newest checkpoint.
+    """
+    try:
+        check_reached(jobs[0].recipe.run_folder, _seen_by_all)
+    except UnusableFolder as error:
+        return str(error)
+    stores: dict[FeaturesConfig, FeatureStore | None] = {}
+    for job in jobs:
+        if _agreed(finished(job.recipe)):
+            continue
+        try:
+            kept = job.recipe.features
+            if kept not in stores:
+                stores[kept] = _store(kept)
+            if job.before is not None:
+                if dist.get_rank() == 0:
+                    job.before()
+                dist.barrier()
+            run_job(job, stores[kept])
+            gc.collect()  # sharded weights lie in cycles; the next run wants their memory
+        except DivergedError as error:  # every rank meets it at the same step
+            return f"{job.recipe.name}: {error}"
+    return None
+
+
+def run_job(job: SFTJob, store: FeatureStore | None) -> None:
+    """One run from its newest checkpoint, or its beginning, to its summary."""
+    recipe = job.recipe
+    checkpoints = Checkpoints(recipe.run_folder / "checkpoints", recipe.checkpoint.keep)
+    newest: Checkpoint | None = _agreed(checkpoints.newest() if dist.get_rank() == 0 else None)
+    first = newest.step if newest else 0
+    rank = SFTRank(job, checkpoints, first, store)
+    try:
+        if newest:
+            rank.restore(newest)
+        with _log(job, first) as log:
+            losses = _agreed(_losses(recipe.run_folder, first))
+            train(recipe, SFTParts(rank, log, losses), first, job.steps)
+            rank.hand_on()
+            log.write_summary()
+    finally:
+        rank.close()
+
+
+def _store(config: FeaturesConfig) -> FeatureStore | None:
+    """Where this rank keeps features."""
+    if config.keep == "off":
+        return None
+    if config.keep == "memory":
+        return MemoryFeatures(config.max_bytes)
+    assert config.folder is not None, "the driver names it"
+    return DiskFeatures(config.folder, config.max_bytes, dist.get_world_size())
+
+
+def _agreed(value: Any) -> Any:
+    """Rank 0's value, on every rank."""
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def _seen_by_all(marker: Path) -> list[str | None]:
+    """What `sees` says on each rank of rank 0's marker."""
+    found: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, sees(None, _agreed(marker)))
+    return found
+
+
+def _losses(folder: Path, first: int) -> list[tuple[int, float]]:
+    """Held-out losses from before a start at step `first`; NaN where one was not finite."""
+    lines = read_lines(folder / "evaluations.jsonl") if first else ()
+    losses = [(line["step"], line["loss"]) for line in lines]
+    return [(step, math.nan if loss is None else loss) for step, loss in losses]
+
+
+class _FirstRankLog:
+    """The run's log, written by rank 0."""
+
+    def __init__(self, job: SFTJob, first: int) -> None:
+        recipe = job.recipe
+        self._folder = recipe.run_folder
+        whole = recipe.model_copy(update={"steps": job.steps})
+        self._run = RunLog(self._folder, whole, gauge=Gauges(recipe.name), resume=first, view=SFT)
+        self._seen = Seen(self._folder, first)
+        self._rejected = sum(job.chats.rejected.values())
+
+    def write_step(self, step: int, learned: Learned) -> None:
+        self._seen.write(step, learned.rows)
+        self._run.write_step(step, learned.report.metrics, learned.samples)
+
+    def write_evaluation(self, step: int, figures: Mapping[str, float]) -> None:
+        self._run.write_evaluation(step, figures)
+
+    def write_summary(self) -> None:
+        self._run.write_summary(summarise_sft(self._folder) | {"rejected_rows": self._rejected})
+
+    def close(self) -> None:
+        self._seen.close()
+        self._run.close()
+
+
+class _NoLog:
+    """What the other ranks write: nothing."""
+
+    def write_step(self, step: int, learned: Learned) -> None: ...
+
+    def write_evaluation(self, step: int, figures: Mapping[str, float]) -> None: ...
+
+    def write_summary(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@contextmanager
+def _log(job: SFTJob, first: int) -> Iterator[_FirstRankLog | _NoLog]:
+    log = _FirstRankLog(job, first) if dist.get_rank() == 0 else _NoLog()
+    try:
+        yield log
+    finally:
+        log.close()

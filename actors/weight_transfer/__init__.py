@@ -1,0 +1,1 @@
+"""Weights from learner to engines: rendezvous, transport, read-back."""

@@ -1,0 +1,94 @@
+"""The learner's weights as vLLM's weight-transfer API reads them: layer by layer, summed."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+from vllm.distributed.weight_transfer import (
+    ParamMeta,
+    WeightSource,
+)
+
+from models.policy.checkpoint_weights import CheckpointWeight
+from models.policy.weight_sums import WeightSums, sum_and_squares
+
+Gather = Callable[[Sequence[Tensor]], AbstractContextManager[Any]]
+
+
+class PolicySource(WeightSource):
+    """The policy's weights in checkpoint names, one layer whole at a time, summed on the way."""
+
+    def __init__(self, weights: Mapping[str, CheckpointWeight], gathered: Gather) -> None:
+        self._weights = weights
+        self._gathered = gathered
+        self._sent: set[str] = set()
+        self.sums: WeightSums = {}
+
+    def names(self) -> list[str]:
+        """What the next round sends: everything at first, then what learns."""
+        first = not self._sent
+        return [name for name, weight in self._weights.items() if first or weight.learns]
+
+    def metadata(self) -> list[ParamMeta]:
+        """Names, dtypes and full shapes, without gathering."""
+        sent = [(name, self._weights[name].parameter) for name in self.names()]
+        return [ParamMeta(name, p.dtype, _full_shape(p)) for name, p in sent]
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        for names, tensors in self.iter_groups():
+            yield from zip(names, tensors, strict=True)
+
+    def iter_groups(self) -> Iterator[tuple[list[str], list[Tensor]]]:
+        """One layer at a time: gathered, adapters merged, summed, handed on, and let go."""
+        for group in self.groups():
+            weights = [self._weights[name] for name in group]
+            with self._gathered([source for weight in weights for source in weight.sources]):
+                tensors = [weight.merged() for weight in weights]
+                self.sums |= {n: sum_and_squares(t) for n, t in zip(group, tensors, strict=True)}
+                yield group, tensors
+                if tensors[0].is_cuda:
+                    # Transports copy on streams of their own, and what was gathered or merged is
+                    # let go now.
+                    torch.cuda.synchronize()
+
+    def finish(self) -> None:
+        """Remember that a round is over."""
+        self._sent.update(self.names())
+
+
+def _full_shape(parameter: Tensor) -> tuple[int, ...]:
+    # ZeRO 3 leaves an empty shard behind and keeps the true shape beside it.
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))
+
+
+class _Whole(WeightSource):
+    """A source whose passes can be brought to their end by somebody else than who began them."""
+
+    def __init__(self, source: WeightSource) -> None:
+        self._source = source
+        self._begun: Iterator[tuple[list[str], list[Tensor]]] | None = None
+
+    def metadata(self) -> list[ParamMeta]:
+        """As the source's."""
+        return self._source.metadata()
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        for names, tensors in self.iter_groups():
+            yield from zip(names, tensors, strict=True)
+
+    def iter_groups(self) -> Iterator[tuple[list[str], list[Tensor]]]:
+        """As the source's; what the caller leaves stays for `drain`."""
+        begun = self._begun = self._source.iter_groups()
+        while (group := next(begun, None)) is not None:
+            yield group
+
+    def begin(self) -> None:
+        """A new round: its pass has not begun."""
+        self._begun = None
+
+    def drain(self) -> None:
+        """Gather what is left of the pass: the other ranks gather too, and wait for this one."""
+        for _ in self._begun or self._source.iter_groups():
+            pass

@@ -1,0 +1,146 @@
+"""From learner to engines: gather, send over vLLM's weight-transfer API, and sum what was sent."""
+
+import math
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray
+import torch
+from vllm.distributed.weight_transfer import (
+    RayVLLMWeightSyncClient,
+    TrainerWeightTransferEngine,
+    WeightTransferTrainerFactory,
+)
+from vllm.distributed.weight_transfer.base import (
+    TrainerInitInfo,
+    WeightTransferInitRequest,
+    WeightTransferUpdateRequest,
+)
+
+from actors.weight_transfer.gloo import GlooTrainerInit, register
+from actors.weight_transfer.policy_source import Gather, PolicySource, _Whole
+from actors.weight_transfer.rendezvous import Meeting
+from models.policy.checkpoint_weights import CheckpointWeight
+from models.policy.weight_sums import WeightSums
+
+_IPC_BUFFER_BYTES = 2**30
+
+
+class _Client(RayVLLMWeightSyncClient):
+    """vLLM's client over Ray, for several engines that are strangers to each other.
+
+    Each engine counts its own ranks from 0, so each is told a different offset in the group. The
+    first engine that fails or dies ends a call, whatever the others do: they may wait for it.
+    """
+
+    def __init__(
+        self, handles: list[Any], ranks_per_engine: int, on_failure: Callable[[], object]
+    ) -> None:
+        """`on_failure` is called when engines could not receive, on the thread that waits."""
+        super().__init__(handles)
+        self._ranks_per_engine = ranks_per_engine
+        self._on_failure = on_failure
+
+    def start_weight_update(self) -> None:
+        _first_fault([handle.start_weight_update.remote() for handle in self.handles])
+
+    def update_weights(self, update_info: Any) -> None:
+        request = WeightTransferUpdateRequest(update_info)
+        try:
+            _first_fault([handle.update_weights.remote(request) for handle in self.handles])
+        except Exception:
+            self._on_failure()
+            raise
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        _first_fault([handle.finish_weight_update.remote() for handle in self.handles])
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        offset = init_info.get("rank_offset")
+        calls: list[Any] = []
+        for i, handle in enumerate(self.handles):
+            own = dict(init_info)
+            if offset is not None:
+                own["rank_offset"] = offset + i * self._ranks_per_engine
+            calls.append(handle.init_weight_transfer_engine.remote(WeightTransferInitRequest(own)))
+        _first_fault(calls)
+
+
+def _first_fault(calls: list[Any]) -> None:
+    """Wait for all calls, or until one fails: `ray.get` alone would wait for them in order."""
+    while calls:
+        done, calls = ray.wait(calls)
+        ray.get(done)
+
+
+def _free_address() -> tuple[str, int]:
+    """This node's address and a port that nobody uses now, to be taken at once."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return ray.util.get_node_ip_address(), probe.getsockname()[1]
+
+
+class WeightSender:
+    """One learner rank's end of the transfer to all engines."""
+
+    def __init__(
+        self,
+        meeting: Meeting,
+        weights: Mapping[str, CheckpointWeight],
+        rank: int,
+        gathered: Gather,
+    ) -> None:
+        """Meet the engines. Called on every learner rank; rank 0 sends."""
+        register()
+        self._meeting = meeting
+        self._source = PolicySource(weights, gathered)
+        self._whole = _Whole(self._source)
+        self._trainer: TrainerWeightTransferEngine[Any] = WeightTransferTrainerFactory.trainer_init(
+            self._init_info(rank),
+            client=_Client(meeting.engines, meeting.ranks_per_engine, self._let_go),
+            source=self._whole,
+        )
+
+    def _let_go(self) -> None:
+        """Free rank 0 from a broadcast that a dead engine will never join: NCCL would wait for
+        ever. Gloo need not be told, for the dead have closed their sockets."""
+        group = getattr(self._trainer, "model_update_group", None)
+        if self._meeting.transport == "nccl" and group is not None:
+            group.destroy()
+
+    def _init_info(self, rank: int) -> TrainerInitInfo:
+        meeting = self._meeting
+        world = 1 + len(meeting.engines) * meeting.ranks_per_engine
+        if meeting.transport == "gloo":
+            return GlooTrainerInit(ray.util.get_node_ip_address(), world, rank=rank)
+        if meeting.transport == "nccl":
+            from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
+
+            return NCCLTrainerInitInfo(*_free_address(), world, rank=rank)
+        from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
+
+        # Packed buffers refuse tensors larger than they are, and embeddings can be.
+        largest = max(m.dtype.itemsize * math.prod(m.shape) for m in self._source.metadata())
+        size = max(_IPC_BUFFER_BYTES, largest)
+        return IPCTrainerInitInfo(packed=True, packed_buffer_size_bytes=size, rank=rank)
+
+    def send(self) -> WeightSums:
+        """One round to all engines; returns the sums of every weight, sent now or before.
+
+        When it fails the group is left, so that engines that still wait for weights fail too.
+        """
+        self._whole.begin()
+        with torch.no_grad():
+            try:
+                self._trainer.send_weights()
+            except Exception:
+                self.close()
+                self._whole.drain()
+                raise
+        self._source.finish()
+        return dict(self._source.sums)
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._trainer.shutdown()

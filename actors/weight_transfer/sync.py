@@ -1,0 +1,149 @@
+"""Bringing the learner's weights to all engines, and making sure that they arrived.
+
+Nothing here waits for ever: an engine that dies fails its part of the sync at once, is replaced,
+and the sync begins anew; a learner that dies ends the run; whatever else takes too long does too.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, NoReturn, TypeVar
+
+from ray.exceptions import RayActorError, RayTaskError
+
+from actors.cluster.crash_report import last_words
+from actors.cluster.pool import ActorPool
+from actors.training.learner_group import LearnerGroup
+from configs.schema.grpo import SyncConfig
+from models.policy.parts import part_of
+from models.policy.weight_sums import compare_sums
+
+_BEAT_EVERY_S = 2.0
+_GRACE_S = 20.0
+"""Seconds in which the learner notices by itself that an engine died."""
+
+T = TypeVar("T")
+
+
+class WeightSyncError(RuntimeError):
+    """An engine does not hold the weights that the learner sent, or they could not be sent."""
+
+
+class WeightSync:
+    """Sends, reads back, compares. Its coroutines run on the driver's loop."""
+
+    def __init__(self, learners: LearnerGroup, engines: ActorPool, config: SyncConfig) -> None:
+        self._learners = learners
+        self._engines = engines
+        self._config = config
+        self._connected: list[Any] = []
+        self._lock = asyncio.Lock()
+        self.version = 0
+        """What the learner's weights are called."""
+        self.stage = "to begin"
+        """What is being waited for."""
+        self.verified = 0
+        """Syncs that brought every engine the right weights."""
+
+    async def run(self) -> None:
+        """Bring the weights to every engine. One that dies meanwhile is replaced first.
+
+        Raises:
+            WeightSyncError: an engine reads back another version or other weights, or the recipe's
+                time is up.
+            LearnerDied: a learner rank is gone.
+        """
+        pool = self._engines
+        async with self._lock:
+            while True:
+                await self._revive()
+                engines = pool.handles
+                try:
+                    await self._in_time(self._send(engines), self._watch(engines))
+                    pool.admit()
+                    return
+                except (RayActorError, RayTaskError):
+                    self._connected = []
+                    await self._revive()
+                    if pool.handles == engines:  # nobody died: the fault is another
+                        raise
+
+    async def _revive(self) -> None:
+        self.stage = "engines to answer"
+        await self._engines.revive(lambda worker: worker.ready.remote())
+
+    async def _in_time(self, work: Awaitable[T], watch: Awaitable[NoReturn]) -> T:
+        """`work`'s result. `watch` ends when an engine has died: `work` should then fail too."""
+        doing, watching = asyncio.ensure_future(work), asyncio.ensure_future(watch)
+        limit_s = self._config.timeout_s
+        try:
+            await asyncio.wait(
+                {doing, watching}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            died = watching.exception() if watching.done() else None
+            if died is not None:
+                await asyncio.wait({doing}, timeout=_GRACE_S)
+            if doing.done():
+                return doing.result()
+            what = f"the sync of version {self.version} still waits for {self.stage}"
+            if isinstance(died, RayActorError):
+                raise WeightSyncError(
+                    f"a rollout engine died, and {_GRACE_S:g} s later {what}; go on from the "
+                    f"newest checkpoint by --resume. {last_words(died)}"
+                )
+            if died is not None:
+                raise died
+            raise WeightSyncError(
+                f"{what} after sync.timeout_s={limit_s:g} s; raise it if weights need longer to "
+                "travel, else look into the logs of learner and engines"
+            )
+        finally:
+            doing.cancel()
+            watching.cancel()
+
+    async def _watch(self, engines: list[Any]) -> NoReturn:
+        while True:
+            await asyncio.sleep(_BEAT_EVERY_S)
+            await asyncio.gather(*[engine.beat.remote() for engine in engines])
+
+    async def _send(self, engines: list[Any]) -> None:
+        if engines != self._connected:
+            self.stage = "learner and engines to meet"
+            await self._learners.connect(engines, await engines[0].ready.remote())
+            self._connected = engines
+        self.stage = "weights to travel"
+        sent = await self._learners.publish()
+        self.stage = "engines to read their weights back"
+        await asyncio.gather(*[e.name_version.remote(self.version) for e in engines])
+        held = await asyncio.gather(*[e.readback.remote(list(sent)) for e in engines])
+        for number, (version, groups, sums) in enumerate(held):
+            faults = [] if version == str(self.version) else [f"version {version}"]
+            expected = _by_group(_run(sent, groups, sums), groups)
+            faults += compare_sums(expected, sums, self._config.tolerance)
+            if faults:
+                raise WeightSyncError(
+                    f"rollout engine {number} does not hold version {self.version} that the "
+                    f"learner sent: {'; '.join(faults[:5])}"
+                )
+        self.stage = "engines to go on"
+        await asyncio.gather(*[e.go_on.remote() for e in engines])
+        self.verified += 1
+
+
+def _run(
+    sent: dict[str, tuple[float, float]],
+    groups: dict[str, str],
+    held: dict[str, tuple[float, float]],
+) -> dict[str, tuple[float, float]]:
+    """What of `sent` the engine runs: of a vision tower, layers behind the one that is read are
+    left out (LLaVA reads the last but one)."""
+    return {n: s for n, s in sent.items() if groups[n] in held or part_of(n) != "vision"}
+
+
+def _by_group(
+    sent: dict[str, tuple[float, float]], groups: dict[str, str]
+) -> dict[str, tuple[float, float]]:
+    sums: dict[str, tuple[float, float]] = {}
+    for name, (total, squares) in sent.items():
+        has = sums.get(groups[name], (0.0, 0.0))
+        sums[groups[name]] = (has[0] + total, has[1] + squares)
+    return sums

@@ -1,0 +1,16 @@
+"""The closest known name for a misspelt one."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The one of `known` that a person who wrote the dotted `name` most likely meant."""
+    names = list(known)
+    same_end = [k for k in names if k.endswith(f".{name}") or k.split(".")[-1] == name]
+    close = difflib.get_close_matches(name, same_end or names, n=1, cutoff=0.0 if same_end else 0.6)
+    if close:
+        return close[0]
+    by_last = {k.split(".")[-1]: k for k in reversed(names)}
+    close = difflib.get_close_matches(name.split(".")[-1], by_last, n=1, cutoff=0.7)
+    return by_last[close[0]] if close else None

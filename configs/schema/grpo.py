@@ -1,0 +1,137 @@
+"""The schema of a GRPO recipe. One field, one docstring; derived values are properties.
+
+Every value is named once. Numbers from the paper are cited where they are defaults.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import (
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from configs.schema.base import Strict
+from configs.schema.data import DataConfig, PromptConfig
+from configs.schema.learner import LearnerConfig
+from configs.schema.loss import LossConfig
+from configs.schema.policy import PolicyConfig
+from configs.schema.reward import RewardConfig
+from configs.schema.rollout import RolloutConfig, SyncConfig
+from configs.schema.run import CheckpointConfig, LogConfig
+from configs.schema.tiny import TinyPathConfig
+
+_SHARED_WITH_A_LEARNER = 0.6
+"""Most of a GPU's memory that an engine may take beside a learner rank."""
+
+
+class PreflightConfig(Strict):
+    """Checks before step 1."""
+
+    problems: PositiveInt = 4
+    """Problems whose prompts and logprobs are compared between engine and learner."""
+    max_logprob_gap: PositiveFloat = 0.05
+    """Largest mean absolute gap of sampler and learner logprobs, nats."""
+
+
+class EvaluationConfig(Strict):
+    """Held-out problems, before, during and after."""
+
+    data: DataConfig | None = None
+    """Held-out problems; null: no evaluation."""
+    every: PositiveInt = 20
+    """Steps between evaluations."""
+    samples: PositiveInt = 4
+    """k of avg@k: answers sampled to each problem at the rollout temperature."""
+    problems: PositiveInt | None = None
+    """Use only the first so many; null: all."""
+
+
+class GRPORecipe(Strict):
+    """One run of GRPO."""
+
+    name: str
+    """The run's name, and its folder's."""
+    seed: NonNegativeInt = 0
+    """Orders problems and draws samples."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda where the cluster has GPUs."""
+    steps: PositiveInt = 200
+    """Updates of the policy."""
+    problems_per_step: PositiveInt = 32
+    """Problems asked for each update."""
+    max_staleness: NonNegativeInt = 0
+    """Versions that an answer's policy may lag behind the learner; 0: exactly on-policy."""
+    data: DataConfig
+    """Problems to learn from."""
+    policy: PolicyConfig = PolicyConfig()
+    prompt: PromptConfig = PromptConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    reward: RewardConfig = RewardConfig()
+    loss: LossConfig = LossConfig()
+    learner: LearnerConfig = LearnerConfig()
+    sync: SyncConfig = SyncConfig()
+    preflight: PreflightConfig = PreflightConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    start: TinyPathConfig | None = None
+    """How to make a start policy when `policy.path` is empty; null: it must be set."""
+    log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _policy_has_a_source(self) -> Self:
+        if self.policy.path:
+            return self
+        if self.start is None:
+            raise ValueError(
+                "policy.path is empty and there is no start section: name a checkpoint "
+                "folder or hub name in policy.path"
+            )
+        if self.data.source not in ("digits", "digits-text"):
+            raise ValueError(
+                f"policy.path is empty, and a start policy is made for the built-in data only, not "
+                f"data.source={self.data.source!r}: name a checkpoint in policy.path"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _longest_answer_fits_the_learner(self) -> Self:
+        longest = self.prompt.max_tokens + self.rollout.max_new_tokens - 1
+        if longest > self.learner.max_tokens_per_microbatch:
+            raise ValueError(
+                f"prompt.max_tokens={self.prompt.max_tokens} and rollout.max_new_tokens="
+                f"{self.rollout.max_new_tokens} allow rows of {longest} tokens, more than "
+                f"learner.max_tokens_per_microbatch={self.learner.max_tokens_per_microbatch}; "
+                "raise it, or lower one of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_share_gpus_with_engines_in_pairs(self) -> Self:
+        rollout, ranks = self.rollout, self.learner.ranks
+        if not self.sync.shared_gpu:
+            return self
+        if rollout.tensor_parallel > 1:
+            raise ValueError(
+                f"sync.shared_gpu=true with rollout.tensor_parallel={rollout.tensor_parallel}: an "
+                "engine that shares its GPU with a learner rank has one GPU; set tensor_parallel=1"
+            )
+        if rollout.workers != ranks:
+            raise ValueError(
+                f"sync.shared_gpu=true with rollout.workers={rollout.workers} and learner.ranks="
+                f"{ranks}: they share GPUs in pairs; make them equal"
+            )
+        if rollout.memory_share > _SHARED_WITH_A_LEARNER:
+            raise ValueError(
+                f"sync.shared_gpu=true with rollout.memory_share={rollout.memory_share:g} leaves "
+                "the learner too little of its GPU; set memory_share to "
+                f"{_SHARED_WITH_A_LEARNER:g} or less"
+            )
+        return self
+
+    @property
+    def run_folder(self) -> Path:
+        """Where this run's log, samples and checkpoints lie."""
+        return self.log.folder / self.name

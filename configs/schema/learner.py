@@ -1,0 +1,86 @@
+"""Recipe sections: learner ranks and their optimizer."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from configs.schema.base import Strict
+from configs.schema.run import Fraction
+
+
+class OptimizerConfig(Strict):
+    """AdamW and its schedule."""
+
+    lr: PositiveFloat = 1e-6
+    """Peak learning rate (paper, section 2.2: 1e-6)."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """What the learning rate does after the warm-up."""
+    warmup_share: Fraction = 0.03
+    """Share of the steps over which the learning rate rises (paper, section 2.1: 0.03)."""
+    weight_decay: NonNegativeFloat = 0.05
+    """AdamW's weight decay (paper, section 2.1: 0.05)."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
+    """AdamW's betas."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradients are scaled down to this global norm."""
+
+
+class LearnerConfig(Strict):
+    """The DeepSpeed ranks that train."""
+
+    ranks: PositiveInt = 1
+    """Learner actors, one device each."""
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 2
+    """ZeRO stage: 1 shards optimizer state, 2 gradients too, 3 weights too."""
+    offload: bool = False
+    """Keep optimizer state in host memory (ZeRO 2 and 3)."""
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass."""
+    max_tokens_per_microbatch: PositiveInt = 16_384
+    """Padded tokens of one forward pass on one rank."""
+    logprob_chunk: PositiveInt = 1024
+    """Positions whose logits over the vocabulary exist at a time."""
+    cpu_threads: PositiveInt | None = None
+    """Threads of a rank on a CPU machine; null: its cores divided among all that compute at
+    the same time. In GRPO the smallest models are fastest with 1."""
+    max_skipped_in_a_row: PositiveInt = 3
+    """The run ends after this many updates in a row with a loss or gradient that is not finite."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+    @model_validator(mode="after")
+    def _offload_needs_shards(self) -> Self:
+        if self.offload and self.zero_stage < 2:
+            raise ValueError(
+                f"offload=true with zero_stage={self.zero_stage}: DeepSpeed offloads sharded "
+                "optimizer state only; set zero_stage to 2 or 3, or offload to false"
+            )
+        return self
+
+
+class SFTOptimizerConfig(OptimizerConfig):
+    """AdamW and its schedule."""
+
+    lr: PositiveFloat = 4e-5
+    """Peak learning rate (paper, section 2.1: 4e-5 after the first pass)."""
+    schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    """What the learning rate does after the warm-up."""
+
+
+class SFTLearnerConfig(LearnerConfig):
+    """The DeepSpeed ranks that train: the workers of a Ray Train job."""
+
+    cpus_per_rank: PositiveFloat = 1.0
+    """CPU cores that Ray reserves for each rank."""
+    restarts: NonNegativeInt = 3
+    """Times that a dead rank makes all of them start again, from the newest checkpoint."""
+    packing: bool = True
+    """Chats share rows, and rows a pass of max_tokens_per_microbatch; false: each goes alone."""
+    # Sections are frozen, so a narrower one is safe.
+    optimizer: SFTOptimizerConfig = SFTOptimizerConfig()  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -1,0 +1,31 @@
+"""Recipe section: the GRPO loss."""
+
+from typing import Literal
+
+from pydantic import (
+    NonNegativeFloat,
+    PositiveFloat,
+)
+
+from configs.schema.base import Strict
+
+
+class KLConfig(Strict):
+    """Divergence from the frozen start policy."""
+
+    coef: NonNegativeFloat = 0.0
+    """Weight of the KL term; 0: no reference policy is started (R1V3: none)."""
+    estimator: Literal["k1", "k2", "k3"] = "k3"
+    """k1 = log r, k2 = (log r)^2 / 2, k3 = 1/r - 1 + log r, with r = policy / reference."""
+
+
+class LossConfig(Strict):
+    """The clipped policy-gradient loss."""
+
+    clip_low: PositiveFloat = 0.2
+    """The probability ratio is clipped from below at 1 - clip_low (R1V3: 0.2)."""
+    clip_high: PositiveFloat = 0.2
+    """The probability ratio is clipped from above at 1 + clip_high (R1V3: 0.2)."""
+    advantage: Literal["group_norm", "group_mean"] = "group_norm"
+    """group_norm: (r - mean) / std (GRPO); group_mean: r - mean (Dr. GRPO)."""
+    kl: KLConfig = KLConfig()

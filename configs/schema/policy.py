@@ -1,0 +1,52 @@
+"""The policy's section of a recipe: which model, and what of it learns."""
+
+from typing import Literal, Self
+
+from pydantic import PositiveInt, model_validator
+
+from configs.schema.base import Strict
+
+Part = Literal["vision", "projector", "language"]
+
+
+class LoraConfig(Strict):
+    """Low-rank adapters that learn in place of the language model's own weights."""
+
+    rank: PositiveInt = 32
+    """Rank of each adapter."""
+    alpha: PositiveInt = 64
+    """Adapters count alpha / rank times."""
+    targets: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+    """Last names of the linear layers that get one; there is no dropout, as engines know none."""
+
+
+class PolicyConfig(Strict):
+    """The model that learns."""
+
+    path: str = ""
+    """Folder or hub name of a transformers checkpoint; empty: `start` makes one."""
+    train: tuple[Part, ...] = ("vision", "projector", "language")
+    """Parts that learn; the others stay frozen."""
+    lora: LoraConfig | None = None
+    """Let `language` learn by adapters, merged for engines and exports; null: all its weights."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Precision of learner, reference and engine."""
+    trust_remote_code: bool = False
+    """Run Python code that the checkpoint's folder brings."""
+
+    @model_validator(mode="after")
+    def _adapters_learn(self) -> Self:
+        if self.lora is not None and "language" not in self.train:
+            raise ValueError(
+                f"lora is set, but train={list(self.train)} leaves the language model frozen; add "
+                "language to train, or set lora to null"
+            )
+        return self

@@ -1,0 +1,56 @@
+"""The sections of a recipe about engines: how they answer, and how new weights reach them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from configs.schema.base import Strict
+
+
+class RolloutConfig(Strict):
+    """The engines that answer."""
+
+    workers: PositiveInt = 1
+    """Rollout actors, each with one vLLM engine."""
+    tensor_parallel: PositiveInt = 1
+    """Devices of one engine."""
+    group_size: Annotated[int, Field(ge=2)] = 8
+    """Answers to each problem (paper, section 2.2: 8)."""
+    temperature: PositiveFloat = 1.0
+    """Sampling temperature (paper, section 2.2: 1.0); the learner divides its logits by it too."""
+    max_new_tokens: PositiveInt = 8192
+    """Longest answer (paper, section 2.2: 8k)."""
+    max_running: PositiveInt = 64
+    """Sequences an engine decodes at a time."""
+    memory_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.85
+    """Share of a GPU's memory that an engine may take; with sync.shared_gpu at most 0.6."""
+    cpu_cache_gib: PositiveInt = 1
+    """Memory of an engine's key-value cache on CPU, GiB."""
+    cpu_threads: PositiveInt | None = None
+    """Threads of an engine on a CPU machine; null: its cores divided among all that compute
+    at the same time. The smallest models are fastest with 1."""
+    eager: bool = False
+    """Skip compilation and CUDA graphs: faster start, slower steps."""
+    restarts: NonNegativeInt = 3
+    """Times that dead actors are started again before the run ends: so many for the engines, so
+    many for the reward workers, so many for the reference policy."""
+    timeout_s: PositiveFloat = 7200.0
+    """Seconds that a problem may take from being asked to the last of its scores, the wait for a
+    free engine included; the run ends behind them."""
+
+
+class SyncConfig(Strict):
+    """How new weights reach the engines."""
+
+    transport: Literal["auto", "nccl", "ipc", "gloo"] = "auto"
+    """auto: gloo on CPU, ipc where learner and engine share a GPU, nccl otherwise."""
+    shared_gpu: bool = False
+    """Learner ranks and engines sit on the same GPUs, rank i beside engine i."""
+    timeout_s: PositiveFloat = 900.0
+    """Seconds that weights may be on their way, read-back included; the run ends behind them. An
+    engine that dies meanwhile is noticed in seconds and replaced."""
+    tolerance: PositiveFloat = 1e-10
+    """Largest relative gap between float64 sums of weights sent and held; rounding stays below."""
+
+
+Transport = Literal["nccl", "ipc", "gloo"]

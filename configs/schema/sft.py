@@ -1,0 +1,168 @@
+"""The schemas of supervised recipes: one run, and the passes of an alignment.
+
+Numbers from the paper (arXiv 2504.05599) are cited where they are defaults.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from configs.schema.base import Strict
+from configs.schema.data import ChatDataConfig, ChatLimits, PromptConfig
+from configs.schema.learner import SFTLearnerConfig
+from configs.schema.policy import Part, PolicyConfig
+from configs.schema.run import CheckpointConfig, SFTLogConfig
+
+
+class FeaturesConfig(Strict):
+    """What a frozen vision tower makes of each image, computed once and kept."""
+
+    keep: Literal["off", "memory", "disk"] = "off"
+    """off: the tower runs at each step; memory: of each rank; disk: shared by ranks and runs."""
+    max_bytes: PositiveInt = 8 * 2**30
+    """Most bytes kept, by each rank in memory, by all of them on disk; what does not fit is
+    computed again."""
+    folder: Path | None = None
+    """Where features lie on disk, reached by every node; null: the user's cache folder."""
+
+
+class HeldOutConfig(Strict):
+    """Loss on held-out chats, before, during and after."""
+
+    data: ChatDataConfig | None = None
+    """Held-out chats; null: no evaluation."""
+    every: PositiveInt = 50
+    """Steps between evaluations."""
+    chats: PositiveInt | None = None
+    """Use only the first so many; null: all."""
+    patience: PositiveInt | None = None
+    """The run ends after so many evaluations in a row without a new lowest loss; null: never."""
+    result: Literal["last", "best"] = "last"
+    """Which policy the run hands on: that of its last step, or that of its lowest loss."""
+
+
+class SupervisedRecipe(Strict):
+    """What all supervised jobs have in common."""
+
+    name: str
+    """The run's name, and its folder's."""
+    seed: NonNegativeInt = 0
+    """Orders the chats."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda where the cluster has GPUs."""
+    batch: PositiveInt = 512
+    """Chats of a step (paper, section 2.1: 512)."""
+    policy: PolicyConfig
+    prompt: ChatLimits = ChatLimits()
+    learner: SFTLearnerConfig = SFTLearnerConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    evaluation: HeldOutConfig = HeldOutConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: SFTLogConfig = SFTLogConfig()
+
+    @model_validator(mode="after")
+    def _policy_has_a_source(self) -> Self:
+        if not self.policy.path:
+            raise ValueError(
+                "policy.path is empty: name a checkpoint folder or hub name to start from"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _longest_chat_fits_the_learner(self) -> Self:
+        if self.prompt.max_tokens > self.learner.max_tokens_per_microbatch:
+            raise ValueError(
+                f"prompt.max_tokens={self.prompt.max_tokens} is more than learner."
+                f"max_tokens_per_microbatch={self.learner.max_tokens_per_microbatch}; raise the "
+                "one, or lower the other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _kept_features_come_from_a_frozen_tower(self) -> Self:
+        if self.features.keep != "off" and "vision" in self.policy.train:
+            raise ValueError(
+                f"features.keep={self.features.keep} with policy.train={list(self.policy.train)}: "
+                "a tower that learns gives other features at each step; set features.keep to off, "
+                "or leave vision out of policy.train"
+            )
+        return self
+
+    @property
+    def run_folder(self) -> Path:
+        """Where this run's log, samples, checkpoints and policy lie."""
+        return self.log.folder / self.name
+
+    @property
+    def encoding(self) -> PromptConfig:
+        """The prompt's section as those want it who encode."""
+        limits = self.prompt
+        return PromptConfig(max_tokens=limits.max_tokens, max_images=limits.max_images)
+
+    @property
+    def policy_folder(self) -> Path:
+        """Where the run leaves its policy, in Hugging Face layout."""
+        return self.run_folder / "policy"
+
+
+class SFTRecipe(SupervisedRecipe):
+    """One supervised run."""
+
+    data: ChatDataConfig
+    """Chats to learn from."""
+    epochs: PositiveFloat = 1.0
+    """Times that each chat is seen (paper, section 2.1: 1)."""
+    steps: PositiveInt | None = None
+    """Updates of the policy; null: epochs decides."""
+
+
+class AlignPolicyConfig(PolicyConfig):
+    """The model whose projector learns."""
+
+    train: tuple[Part, ...] = ("projector",)
+    """Parts that learn; the others stay frozen (paper, section 2.1: the projector)."""
+
+
+class PassConfig(Strict):
+    """One pass of an alignment."""
+
+    data: ChatDataConfig
+    """Chats to learn from."""
+    lr: PositiveFloat | None = None
+    """Peak learning rate; null: 2e-4 in the first pass (paper, section 2.1), and in later ones
+    learner.optimizer.lr."""
+    epochs: PositiveFloat = 1.0
+    """Times that each chat is seen (paper, section 2.1: 1)."""
+    steps: PositiveInt | None = None
+    """Updates of the policy; null: epochs decides."""
+
+
+class AlignRecipe(SupervisedRecipe):
+    """Supervised passes one after another: all data, the better part, the chains (paper, 2.1)."""
+
+    policy: AlignPolicyConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    features: FeaturesConfig = FeaturesConfig(keep="memory")
+    passes: Annotated[tuple[PassConfig, ...], Field(min_length=1)]
+
+    @property
+    def runs(self) -> tuple[SFTRecipe, ...]:
+        """Each pass as a run of its own, which starts from what the one before it handed on."""
+        made: list[SFTRecipe] = []
+        shared: dict[str, Any] = {
+            name: getattr(self, name) for name in SupervisedRecipe.model_fields
+        }
+        for number, one in enumerate(self.passes, start=1):
+            lr = one.lr or (2e-4 if number == 1 else self.learner.optimizer.lr)
+            optimizer = self.learner.optimizer.model_copy(update={"lr": lr})
+            before = {"path": str(made[-1].policy_folder)} if made else {}
+            own: dict[str, Any] = {
+                "data": one.data,
+                "epochs": one.epochs,
+                "steps": one.steps,
+                "name": f"{self.name}/pass_{number}",
+                "policy": self.policy.model_copy(update=before),
+                "learner": self.learner.model_copy(update={"optimizer": optimizer}),
+            }
+            made.append(SFTRecipe.model_validate(shared | own))
+        return tuple(made)

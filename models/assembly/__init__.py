@@ -1,0 +1,1 @@
+"""Checkpoints put together, swapped and converted."""

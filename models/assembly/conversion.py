@@ -1,0 +1,194 @@
+"""Checkpoints in the `*ChatModel` layout of Skywork R1V and InternVL, read and written.
+
+One side of a conversion is always transformers' InternVL. Weights go from file to file; there and
+back gives the same bits. What the other side cannot hold is refused before anything is written.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoProcessor, InternVLConfig
+
+from models.assembly.chat_template import placing_images, without_images
+from models.assembly.image_tokens import IMAGE_TOKEN, SPECIAL_TOKENS
+from models.assembly.processor import (
+    IMAGENET,
+    check_tokenizer,
+    image_processor,
+    image_settings,
+    pixel_statistics,
+    processor,
+    true_tokenizer,
+)
+from models.assembly.r1v import HEAD, check_shapes
+from models.assembly.shards import (
+    GIB,
+    Planned,
+    Shards,
+    copy_files,
+    local_folder,
+    write_shards,
+)
+from models.assembly.skywork_config import (
+    CHAT_TYPES,
+    KINDS,
+    as_chat_config,
+    as_transformers_config,
+    is_chat,
+    tiles_of,
+)
+from models.assembly.skywork_names import (
+    Unmapped,
+    as_chat,
+    as_transformers,
+    on_disk,
+)
+from rl.storage.atomic import written_aside as aside_of
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+)
+_GENERATION = "generation_config.json"
+_TEMPLATE = "chat_template.jinja"
+_VIDEO_TOKENS = ("<video>", "<|video_pad|>", "<quad>")
+"""Tokens that may stand for a video, which no job here shows: a new one would need a new row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A checkpoint that is about to be written in the other layout."""
+
+    folder: Path
+    """Where it is read from."""
+    plan: Mapping[str, Planned]
+    """All its weights by their names in the other layout."""
+    notes: tuple[str, ...]
+    """What a reader of the other layout will not see, or see otherwise."""
+    settings: Callable[[Path], None]
+    """Writes everything but weights."""
+
+    def write(
+        self, out: Path, shard_gib: float, written: Callable[[str], object] = lambda name: None
+    ) -> None:
+        """Write it as the folder `out`, whole or not at all; `written` hears of each tensor."""
+        with aside_of(out) as aside:
+            self.settings(aside)
+            code = [file.name for file in self.folder.glob("*.py")]
+            copy_files(self.folder, aside, [_GENERATION, *code])
+            write_shards(aside, self.plan, int(shard_gib * GIB), written)
+
+
+def planned_conversion(source: Path | str, layout: str) -> Conversion:
+    """What a conversion to "transformers", "skywork" or "internvl" would write.
+
+    Raises:
+        Unmapped: the other layout has no place for some tensors or settings; all are named.
+        ValueError: `source` has that layout already, or is neither.
+    """
+    folder = local_folder(source)
+    raw = json.loads((folder / "config.json").read_text("utf-8"))
+    kind = raw.get("model_type")
+    theirs = is_chat(raw)
+    if not theirs and kind != "internvl":
+        raise ValueError(
+            f"{source} is a {kind!r} model; only transformers' internvl, with InternVL's own "
+            f"vision encoder, and the *ChatModel layout ({', '.join(CHAT_TYPES)}) are converted"
+        )
+    if theirs == (layout != "transformers"):
+        raise ValueError(
+            f"{source} has the layout of {kind!r}, so layout={layout} asks for nothing new; ask "
+            f"for {'transformers' if theirs else 'skywork or internvl'}"
+        )
+    return _to_transformers(folder, raw) if theirs else _to_chat(folder, layout)
+
+
+def _to_transformers(folder: Path, raw: Mapping[str, Any]) -> Conversion:
+    config, carried = as_transformers_config(raw)
+    shards = Shards(folder)
+    plan = as_transformers(shards)
+    notes = [f"kept for the way back, unread meanwhile: {', '.join(carried)}"] * bool(carried)
+    if config.tie_word_embeddings and plan.pop(HEAD, None):
+        notes.append("the head's own weights: config.json ties it to the embeddings")
+    check_shapes(config, plan)
+    tokenizer = _tokenizer(folder, config.text_config)
+    config.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    tiles = tiles_of(raw)
+    if tiles[1] > 1 and not raw.get("use_thumbnail", False):
+        notes.append("use_thumbnail=false: transformers' processor adds a thumbnail all the same")
+    template = tokenizer.chat_template and placing_images(tokenizer.chat_template)
+    if not template:
+        notes.append("no chat template: the tokenizer has none; write chat_template.jinja yourself")
+    side = config.vision_config.image_size[0]
+    images = image_processor(side, tiles, *pixel_statistics(image_settings(folder)))
+    made = processor(images, tokenizer, config.image_seq_length, template)
+
+    def settings(out: Path) -> None:
+        config.save_pretrained(out)
+        made.save_pretrained(out)
+        check_tokenizer(tokenizer, out)
+
+    return Conversion(folder, plan, tuple(notes), settings)
+
+
+def _to_chat(folder: Path, layout: str) -> Conversion:
+    shards = Shards(folder)
+    config = InternVLConfig.from_pretrained(folder)
+    reader: Any = AutoProcessor.from_pretrained(folder)
+    images = reader.image_processor
+    kind = KINDS[layout]
+    raw = as_chat_config(config, kind, (images.min_patches, images.max_patches))
+    plan = as_chat(shards)
+    notes: list[str] = []
+    held = {on_disk(name): shards.planned(name) for name in shards}
+    if config.tie_word_embeddings and held.pop(HEAD, None):
+        plan.pop(HEAD)
+        notes.append("the head's own weights: config.json ties it to the embeddings")
+    check_shapes(config, held)
+    if (tuple(images.image_mean), tuple(images.image_std)) != IMAGENET:
+        notes.append(
+            f"pixels of mean {images.image_mean} and spread {images.image_std}: written down in "
+            "preprocessor_config.json, but engines take ImageNet's for this layout"
+        )
+
+    if "auto_map" not in raw:
+        notes.append(
+            "no auto_map: transformers and vLLM read this layout's config.json by the code that "
+            "published checkpoints bring; copy their *.py files and auto_map"
+        )
+
+    def settings(out: Path) -> None:
+        (out / "config.json").write_text(json.dumps(raw, indent=2) + "\n", "utf-8")
+        copy_files(folder, out, _TOKENIZER_FILES)
+        if reader.chat_template:
+            (out / _TEMPLATE).write_text(without_images(reader.chat_template), "utf-8")
+        images.save_pretrained(out)
+
+    return Conversion(folder, plan, tuple(notes), settings)
+
+
+def _tokenizer(folder: Path, text: Any) -> Any:
+    """The tokenizer of a checkpoint in the chat layout, as transformers' processor wants it."""
+    known = true_tokenizer(folder, text)
+    held = known.get_vocab()
+    video = next((token for token in _VIDEO_TOKENS if token in held), None)
+    if video is None and max(held.values()) + 1 < text.vocab_size:
+        video = _VIDEO_TOKENS[0]  # the embedding has a row to spare for it
+    if video is None:
+        raise Unmapped(
+            "transformers' processor needs a token for videos; the tokenizer has none of "
+            f"{', '.join(_VIDEO_TOKENS)}, and the embedding has no row to spare"
+        )
+    special = SPECIAL_TOKENS | {"video_token": video}
+    missing = sorted(token for token in special.values() if token not in held and token != video)
+    if missing:
+        raise Unmapped(f"the tokenizer of {folder} lacks {', '.join(missing)}")
+    return true_tokenizer(folder, text, extra_special_tokens=special)

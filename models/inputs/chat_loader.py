@@ -1,0 +1,131 @@
+"""A rank's chats on their way to the model: planned, read, tokenised and packed ahead of need.
+
+Every rank works the plan out for itself from the lengths of all chats, so none has to be told.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.inputs.chat_packing import pack_chats
+from models.inputs.encoder import InputEncoder
+from models.inputs.packing import PackedBatch
+from rl.data.chats import ChatSet
+from rl.data.microbatches import Pack, plan_packs
+from rl.data.prefetch import ahead
+from rl.data.records import Chat, TokenisedChat
+
+Window = Sequence[int]
+"""Places of a step's chats in the order of the cursor."""
+
+Pixels = Callable[[Sequence[Chat]], dict[str, Tensor]]
+"""Vision inputs of the chats' images, on the CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one rank has to do in one step."""
+
+    number: int
+    """The step."""
+    window: Window
+    """All ranks' chats."""
+    packs: tuple[Pack, ...]
+    """Rows of positions in `window`; a pack without rows is filler."""
+    chats: dict[int, Chat]
+    """By position."""
+    tokenised: dict[int, TokenisedChat]
+    """By position."""
+
+    @property
+    def trained(self) -> int:
+        """Tokens that this rank's loss sums over."""
+        return sum(sum(chat.trained) for chat in self.tokenised.values())
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that this rank reads."""
+        return sum(len(chat.ids) for chat in self.tokenised.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyPack:
+    """One forward pass."""
+
+    share: Share
+    places: tuple[int, ...]
+    """Positions in the share's window, row by row; empty: filler, of weight 0."""
+    packed: PackedBatch
+    pixels: dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class PackPlan:
+    """How steps are cut into forward passes."""
+
+    budget: int
+    """Most tokens of a pass."""
+    packing: bool
+    """False: each chat alone."""
+    rank: int
+    ranks: int
+
+
+class Feed:
+    """The packs of one rank, made in threads while the model works on those before."""
+
+    def __init__(
+        self, chats: ChatSet, encoder: InputEncoder, plan: PackPlan, pixels: Pixels | None = None
+    ) -> None:
+        """`pixels`: what images become, where that is not the encoder's own tensors."""
+        self._chats = chats
+        self._encoder = encoder
+        self._plan = plan
+        self._pixels = pixels or encoder.pixels
+        # One thread reads and tokenises the next step, one makes the next pack's pixels.
+        # Torch's own threads stay the model's: a second team of them would make both wait long at
+        # every operation.
+        self._pool = ThreadPoolExecutor(2, "feed", torch.set_num_threads, (1,))
+
+    def packs(self, steps: Iterable[tuple[int, Window]]) -> Iterator[ReadyPack]:
+        """This rank's packs of each step, step by step; every rank has equally many."""
+        shares = ahead(self._pool, self._share, steps)
+        places = ((share, pack) for share in shares for pack in share.packs)
+        return ahead(self._pool, self._ready, places)
+
+    def rows(self, window: Window) -> list[int]:
+        """The data's row numbers of the chats of `window`."""
+        return [int(self._chats.index.numbers[place]) for place in window]
+
+    def close(self) -> None:
+        """End the threads; what they have begun is dropped."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _share(self, step: tuple[int, Window]) -> Share:
+        number, window = step
+        # Planned by position: around the end of an epoch a chat may stand in a window twice.
+        lengths = self._chats.lengths[list(window)]
+        plan = self._plan
+        dealt = plan_packs(lengths, range(len(window)), plan.budget, plan.ranks, plan.packing)
+        packs = dealt[plan.rank]
+        mine = [position for pack in packs for row in pack for position in row]
+        chats = self._chats.chats([window[position] for position in mine])
+        tokenised = map(self._encoder.encode_chat, chats)
+        return Share(
+            number,
+            window,
+            packs,
+            dict(zip(mine, chats, strict=True)),
+            dict(zip(mine, tokenised, strict=True)),
+        )
+
+    def _ready(self, place: tuple[Share, Pack]) -> ReadyPack:
+        share, pack = place
+        rows = [[share.tokenised[position] for position in row] for row in pack]
+        packed = pack_chats(rows, self._encoder.pad_id)
+        places = tuple(position for row in pack for position in row)
+        pixels = self._pixels([share.chats[p] for p in places]) if self._encoder.has_vision else {}
+        return ReadyPack(share, places, packed, pixels)

@@ -1,0 +1,1 @@
+"""The model that learns: loading, forward, attention, logprobs, adapters, weights."""

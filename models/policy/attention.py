@@ -1,0 +1,152 @@
+"""Attention of packed rows: every span among what it may see, and nothing else.
+
+Under a dense mask each token pays for the length of its row, and [T, T] numbers exist. By spans it
+pays for its own chat, or for its prompt and its own answer, and causal kernels can be used.
+
+Axes: B rows, T tokens of the longest row, D of a head; L tokens of a span, S tokens that it sees.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from models.assembly.language import FAMILIES
+
+PACKED = "packed"
+"""What models know `attend_packed` by."""
+
+_HAND_DOWN = (*FAMILIES, "qwen2_5_vl_text")
+"""Language models, by their config's `model_type`, that hand `spans` down to their attention."""
+
+_CALL = 128**2
+"""Pairs of tokens whose attention takes a CPU about as long as calling a kernel does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens behind one another in the flattened rows, each seeing those before it."""
+
+    length: int
+    prompt: int | None = None
+    """Place of the span that they see besides, all of it."""
+    padding: bool = False
+    """Nobody reads what becomes of them."""
+
+
+def spans_of(segments_BT: Tensor) -> tuple[Span, ...] | None:
+    """The rows as spans; None where a dense mask is cheaper, as with many short ones.
+
+    A dense mask looks at those pairs of tokens too that it hides.
+    """
+    spans = all_spans(segments_BT)
+    before = (0 if span.prompt is None else spans[span.prompt].length for span in spans)
+    pairs = sum(
+        span.length * (span.length + 1) // 2 + span.length * prompt + _CALL
+        for span, prompt in zip(spans, before, strict=True)
+        if not span.padding
+    )
+    rows, width = segments_BT.shape
+    return spans if pairs < rows * width**2 else None
+
+
+def all_spans(segments_BT: Tensor) -> tuple[Span, ...]:
+    """The rows as spans, in order.
+
+    Args:
+        segments_BT: int64 [B, T]: 0 the row's prompt, k > 0 its k-th answer or chat, -1 padding.
+    """
+    spans: list[Span] = []
+    for row_T in segments_BT.cpu():
+        kinds, lengths = row_T.unique_consecutive(return_counts=True)
+        prompt: int | None = None
+        for kind, length in zip(kinds.tolist(), lengths.tolist(), strict=True):
+            if kind == 0:
+                prompt = len(spans)
+            spans.append(Span(length, prompt if kind > 0 else None, padding=kind < 0))
+    return tuple(spans)
+
+
+def attend_by_spans(model: Any) -> bool:
+    """Let the language part of a transformers model take `spans`; False where it could not."""
+    config = model.config.get_text_config()
+    if config.model_type not in _HAND_DOWN:
+        return False
+    config._attn_implementation = PACKED
+    return True
+
+
+def no_mask(device: torch.device) -> Tensor:
+    """What stands in a mask's place beside spans: of four axes, so that transformers makes no
+    mask of [T, T] itself, and empty, so that whoever reads it fails."""
+    return torch.empty(1, 1, 0, 0, dtype=torch.bool, device=device)
+
+
+def attend_packed(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention function: by `spans` where there are some, else by the dense mask.
+
+    Args:
+        query: [B, heads, T, D].
+        key: [B, as many heads or fewer, T, D], and so `value`.
+        others: `spans`, those of all rows, and `scaling` of the products.
+
+    Returns:
+        [B, T, heads, D], zeros at padding; and no weights.
+    """
+    spans: Sequence[Span] | None = others.pop("spans", None)
+    if spans is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **others)
+    lengths = [span.length for span in spans]
+    queries, keys, values = (
+        states.transpose(1, 2).flatten(0, 1).split(lengths) for states in (query, key, value)
+    )
+    made: list[Tensor] = []
+    for place, span in enumerate(spans):
+        if span.padding:
+            made.append(torch.zeros_like(values[place][:, :1]).expand(-1, query.shape[1], -1))
+            continue
+        seen = [place] if span.prompt is None else [span.prompt, place]
+        made.append(
+            _attend(
+                queries[place],
+                _joined([keys[i] for i in seen]),
+                _joined([values[i] for i in seen]),
+                others.get("scaling"),
+            )
+        )
+    return torch.cat(made).unflatten(0, (query.shape[0], query.shape[2])), None
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    """[L, heads, D]; the last query sees all [S, heads, D] keys, each before it one less."""
+    whole = len(query) == len(key)
+    attended = F.scaled_dot_product_attention(
+        *(states.transpose(0, 1)[None] for states in (query, key, value)),
+        attn_mask=None if whole else causal_lower_right(len(query), len(key)),
+        is_causal=whole,
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return attended[0].transpose(0, 1)
+
+
+AttentionInterface.register(PACKED, attend_packed)
+AttentionMaskInterface.register(PACKED, sdpa_mask)

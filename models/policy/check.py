@@ -1,0 +1,41 @@
+"""Looks at a recipe's policy before anything is started."""
+
+from pathlib import Path
+
+from transformers import AutoConfig, PreTrainedConfig
+
+from configs.schema.policy import PolicyConfig
+from rl.console.errors import Refusal, refusing
+
+
+def check_policy(policy: PolicyConfig) -> PreTrainedConfig:
+    """The config of the checkpoint at `policy.path`, once it can be read and has what shall learn.
+
+    Only the config is read; for adapters' targets the model is built, without weights.
+
+    Raises:
+        Refusal: there is no such checkpoint, or it has none of the parts that `policy` names.
+    """
+    path = Path(policy.path)
+    local = policy.path.startswith((".", "/", "~")) or policy.path.count("/") > 1
+    if local and not path.is_dir():
+        raise Refusal(
+            f"policy.path={policy.path!r} cannot be read: there is no folder {path.absolute()}; "
+            "correct the path"
+        )
+    try:
+        config = AutoConfig.from_pretrained(policy.path, trust_remote_code=policy.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise Refusal(f"policy.path={policy.path!r} cannot be read: {error}") from None
+    if not hasattr(config, "vision_config") and "language" not in policy.train:
+        raise Refusal(
+            f"policy.train={list(policy.train)} leaves nothing to learn: {policy.path!r} is a "
+            "language model alone; set policy.train=[language]"
+        )
+    if policy.lora is not None:
+        # Only then: it brings all model code along, which takes a driver seconds.
+        from models.policy.memory import Skeleton
+
+        with refusing():
+            Skeleton(config, policy)
+    return config

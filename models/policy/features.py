@@ -1,0 +1,205 @@
+"""What a frozen vision tower makes of images, computed once per distinct image and kept.
+
+A feature is the tower's output after pixel shuffle and before the projector: float [tiles, tokens,
+channels] of one image. It is named by a hash of the image's bytes, of every weight of the tower and
+of the processor's settings, so that another tower or another tiling never meets it.
+"""
+
+import copy
+import hashlib
+import os
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from models.inputs.encoder import InputEncoder
+from rl.data.records import Chat
+
+FEATURES = "features"
+"""Where a policy finds them, in place of pixels."""
+
+
+def vision_inputs(base: Any, pixels: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Keyword arguments of a vision-language base: pixels as they are, features projected."""
+    if FEATURES not in pixels:
+        return dict(pixels)
+    projected = base.multi_modal_projector(pixels[FEATURES])
+    return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=projected)}}
+
+
+def check_kind(model_type: str) -> None:
+    """ValueError when features of this kind of model cannot be kept."""
+    if model_type != "internvl":
+        raise ValueError(
+            f"features.keep wants a policy of the InternVL architecture, and this one is "
+            f"{model_type!r}, where no single tensor an image passes from tower to projector; set "
+            "features.keep=off"
+        )
+
+
+class FrozenTower:
+    """The vision tower of a policy, taken out of it: no engine shards it, no export forgets it."""
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        """Take the tower out of `model`, whose base then wants features.
+
+        Raises:
+            ValueError: the model's architecture gives no such features.
+        """
+        check_kind(model.config.model_type)
+        self._base = model.model
+        self._tower = self._base.vision_tower
+        # transformers' own way from pixels to projected features, with nothing behind the tower.
+        self._shell = copy.copy(self._base)
+        self._shell._modules = dict(self._base._modules)
+        self._shell.multi_modal_projector = nn.Identity()
+        self._shell.language_model = nn.Identity()
+        self._shell.to(device)
+        self._device = device
+        self._base.vision_tower = nn.Identity()
+
+    @torch.no_grad()
+    def __call__(self, pixels: Mapping[str, Tensor]) -> Tensor:
+        """float [tiles, tokens, channels] on the device, in the tower's precision."""
+        values = pixels["pixel_values"].to(self._device)
+        return self._shell.get_image_features(values, return_dict=True).pooler_output
+
+    def weights(self) -> dict[str, Tensor]:
+        """Its weights on the host, by checkpoint name."""
+        own = self._tower.state_dict().items()
+        return {f"model.vision_tower.{name}": weight.cpu() for name, weight in own}
+
+    def fingerprint(self, encoder: InputEncoder) -> bytes:
+        """Of every weight, and of what the processor makes of an image."""
+        digest = hashlib.sha256()
+        for name, weight in self.weights().items():
+            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+            digest.update(weight.contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(encoder.processor.image_processor.to_json_string().encode())
+        return digest.digest()
+
+    @contextmanager
+    def put_back(self) -> Iterator[None]:
+        """For a while the policy is whole, as `save_pretrained` wants it."""
+        self._base.vision_tower = self._tower
+        try:
+            yield
+        finally:
+            self._base.vision_tower = nn.Identity()
+
+
+class FeatureStore(Protocol):
+    """Where features are kept."""
+
+    def get(self, key: str) -> Tensor | None: ...
+    def put(self, key: str, feature: Tensor) -> None: ...
+
+
+class MemoryFeatures:
+    """Features in this process, up to `max_bytes`.
+
+    What came first stays: passes over the data come round to each image equally often, and throwing
+    out the oldest would throw out just what is needed next.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._room = max_bytes
+        self._kept: dict[str, Tensor] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Tensor | None:
+        """The feature, if it is kept."""
+        return self._kept.get(key)
+
+    def put(self, key: str, feature: Tensor) -> None:
+        """Keep the feature if there is room."""
+        with self._lock:
+            if key not in self._kept and feature.nbytes <= self._room:
+                self._room -= feature.nbytes
+                self._kept[key] = feature
+
+
+class DiskFeatures:
+    """Features in a folder that ranks and runs share, one file each, up to `max_bytes` in all."""
+
+    def __init__(self, folder: Path, max_bytes: int, ranks: int) -> None:
+        """Each of `ranks` may fill its part of what is free now."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        used = sum(entry.stat().st_size for entry in os.scandir(folder))
+        self._room = max(0, max_bytes - used) // ranks
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Tensor | None:
+        """The feature, if it is kept."""
+        try:
+            return load_file(self._folder / key)[FEATURES]
+        except FileNotFoundError:
+            return None
+
+    def put(self, key: str, feature: Tensor) -> None:
+        """Keep the feature if there is room."""
+        with self._lock:
+            if feature.nbytes > self._room:
+                return
+            self._room -= feature.nbytes
+        aside = self._folder / f".{key}.{uuid.uuid4().hex}"  # process ids repeat across nodes
+        save_file({FEATURES: feature.contiguous()}, aside)
+        aside.rename(self._folder / key)
+
+
+class FeatureCache:
+    """Chats' images as features: looked up, and computed where they are met first."""
+
+    def __init__(self, tower: FrozenTower, encoder: InputEncoder, store: FeatureStore) -> None:
+        self._tower = tower
+        self._encoder = encoder
+        self._store = store
+        self._fingerprint = tower.fingerprint(encoder)
+        self._lock = threading.Lock()
+        self._found, self._met = 0, 0
+
+    def __call__(self, chats: Sequence[Chat]) -> dict[str, Tensor]:
+        """The features of all images of `chats`, in order; empty without images."""
+        images = [image for chat in chats for image in chat.images]
+        if not images:
+            return {}
+        keys = [self._key(image) for image in images]
+        kept = {key: self._store.get(key) for key in keys}
+        missing = {key: image for key, image in zip(keys, images, strict=True) if kept[key] is None}
+        with self._lock:
+            self._met += len(kept)
+            self._found += len(kept) - len(missing)
+        made = self._computed(missing)
+        return {FEATURES: torch.cat([made[key] if key in made else kept[key] for key in keys])}
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """(found, met) images so far."""
+        with self._lock:
+            return self._found, self._met
+
+    def _key(self, image: bytes | str) -> str:
+        content = Path(image).read_bytes() if isinstance(image, str) else image
+        return hashlib.sha256(self._fingerprint + content).hexdigest()
+
+    def _computed(self, images: Mapping[str, bytes | str]) -> dict[str, Tensor]:
+        """Features of the images by key, made in one pass of the tower, and kept."""
+        if not images:
+            return {}
+        shown = tuple(images.values())
+        features = self._tower(self._encoder.pixels([Chat("shown", (), shown)])).cpu()
+        tokens = features.shape[1]
+        split = features.split([self._encoder.image_tokens(image) // tokens for image in shown])
+        made = {key: feature.clone() for key, feature in zip(images, split, strict=True)}
+        for key, feature in made.items():
+            self._store.put(key, feature)
+        return made

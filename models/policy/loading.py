@@ -1,0 +1,78 @@
+"""A policy's transformers model: loaded, frozen by part, and made ready for training."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+from configs.schema.policy import Part, PolicyConfig
+from models.policy.lora import add_adapters, is_adapter
+from models.policy.parts import part_of
+
+
+def load_model(config: PolicyConfig, folder: str | Path) -> Any:
+    """The transformers model in `folder`, in the recipe's precision, SDPA attention."""
+    trust = {"trust_remote_code": config.trust_remote_code}
+    hf_config = AutoConfig.from_pretrained(folder, **trust)
+    has_vision = hasattr(hf_config, "vision_config")
+    family = AutoModelForImageTextToText if has_vision else AutoModelForCausalLM
+    dtype = getattr(torch, config.dtype)
+    return family.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa", **trust)
+
+
+def load_learning_model(config: PolicyConfig, folder: str | Path) -> Any:
+    """The model in `folder`, made ready to learn what the recipe says."""
+    model = load_model(config, folder)
+    prepare_to_learn(model, config)
+    return model
+
+
+def prepare_to_learn(model: Any, config: PolicyConfig) -> None:
+    """Add the recipe's adapters to `model`, and freeze everything but what shall learn."""
+    if config.lora is not None:
+        head = model.get_output_embeddings()
+        linears = [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear)
+            and module is not head
+            and part_of(f"{name}.") == "language"
+        ]
+        add_adapters(model, config.lora, linears)
+    freeze(model, config.train)
+
+
+def freeze(model: nn.Module, train: Collection[Part]) -> None:
+    """Let only the named parts learn; a language model with adapters learns by them alone.
+
+    Raises:
+        ValueError: the model has no parameter in any of them.
+    """
+    adapted = any(is_adapter(name) for name, _ in model.named_parameters())
+    for name, parameter in model.named_parameters():
+        part = part_of(name)
+        own = adapted and part == "language" and not is_adapter(name)
+        parameter.requires_grad_(part in train and not own)
+    if not any(p.requires_grad for p in model.parameters()):
+        found = sorted({part_of(name) for name, _ in model.named_parameters()})
+        raise ValueError(
+            f"policy.train={list(train)} leaves nothing to learn: the model has the parts {found}"
+        )
+
+
+def recompute_activations(model: Any) -> None:
+    """Let the model's layers keep no activations and make them again in the backward pass.
+
+    transformers does so in training mode only, which would also switch dropout on: the sampler
+    knows none, so it is set to 0.
+    """
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0

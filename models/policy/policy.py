@@ -1,0 +1,147 @@
+"""The policy as a module: a transformers model that says how likely given answers are.
+
+Works on any vision-language model whose base (`model.model`) takes ids and pixels, and on text-only
+causal models. The base runs once on a packed micro-batch; only positions that predict an answer
+token reach the output layer.
+"""
+
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from models.inputs.encoder import InputEncoder
+from models.inputs.packing import PackedBatch
+from models.policy.attention import attend_by_spans, no_mask, spans_of
+from models.policy.features import FEATURES, FrozenTower, vision_inputs
+from models.policy.logprobs import token_logprobs
+from rl.data.records import Problem
+
+
+class Policy(nn.Module):
+    """A transformers model seen as log pi(answer tokens | prompt, images)."""
+
+    def __init__(
+        self, model: Any, encoder: InputEncoder, *, temperature: float, chunk: int
+    ) -> None:
+        """`temperature`: what the sampler divides its logits by; `chunk`: positions whose logits
+        exist at a time."""
+        super().__init__()
+        self.model = model
+        self._by_spans = attend_by_spans(model)
+        self._temperature = temperature
+        self._chunk = chunk
+        self.register_buffer(
+            "banned", torch.tensor(encoder.image_token_ids, dtype=torch.int64), persistent=False
+        )
+        self._blank = _Blank(encoder) if encoder.has_vision else None
+
+    def forward(self, batch: PackedBatch, pixels: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Logprobs and entropies of the batch's answer tokens.
+
+        Args:
+            batch: B rows of T tokens with N answer tokens.
+            pixels: the processor's tensors for the rows' images in order, or, without a tower,
+                what it made of them; empty without images.
+
+        Returns:
+            float32 [N] logprobs in nats at the sampling temperature; float32 [N] entropies, no
+            gradient.
+        """
+        if self._blank is not None and not pixels:
+            batch, pixels = self._blank.added_to(batch)
+        spans = spans_of(batch.segments) if self._by_spans else None
+        mask = batch.attention_mask if spans is None else no_mask(batch.segments.device)
+        hidden_BTH = self.model.model(
+            input_ids=batch.input_ids,
+            attention_mask=mask,
+            position_ids=self._positions(batch, pixels),
+            use_cache=False,
+            **({"spans": spans} if self._by_spans else {}),
+            **vision_inputs(self.model.model, pixels),
+        )[0]
+        return token_logprobs(
+            self.model.get_output_embeddings(),
+            hidden_BTH.flatten(0, 1)[batch.sources],
+            batch.targets,
+            banned=self.banned,
+            temperature=self._temperature,
+            chunk=self._chunk,
+        )
+
+    def take_out_tower(self, device: torch.device) -> FrozenTower:
+        """Leave the tower out from now on: `forward` takes features in place of pixels."""
+        tower = FrozenTower(self.model, device)
+        assert self._blank is not None, "a policy with a tower reads images"
+        self._blank.be_seen_by(tower)
+        return tower
+
+    def _positions(self, batch: PackedBatch, pixels: Mapping[str, Tensor]) -> Tensor:
+        """int64 [B, T], or [3, B, T] where images span time, height and width (M-RoPE).
+
+        Such a model numbers a prompt's image tokens by their place in the picture; an answer goes
+        on from the number that the prompt's last token got.
+        """
+        rope_index = getattr(self.model.model, "get_rope_index", None)
+        if rope_index is None or "image_grid_thw" not in pixels:
+            return batch.position_ids
+        in_prompt, ids, places_BT = batch.in_prompt, batch.input_ids, batch.position_ids
+        rope_3BT, _ = rope_index(
+            ids,
+            mm_token_type_ids=(ids == self.model.config.image_token_id).int(),
+            image_grid_thw=pixels["image_grid_thw"],
+            attention_mask=in_prompt.long(),
+        )
+        rope_3BT = rope_3BT.to(ids.device)
+        # Chats of a row are numbered on from one another; each starts anew.
+        start_BT = torch.arange(ids.shape[1], device=ids.device) - places_BT
+        start_BT = start_BT.where(in_prompt, 0)
+        rope_3BT = rope_3BT - rope_3BT.gather(2, start_BT.expand(3, -1, -1))
+        last_B1 = (in_prompt & (start_BT == 0)).sum(1, keepdim=True) - 1
+        shift_B1 = rope_3BT[0].gather(1, last_B1) - last_B1
+        return torch.where(in_prompt, rope_3BT, places_BT + shift_B1)
+
+
+class _Blank:
+    """A chat of a blank picture, for batches without any.
+
+    Every rank then runs the same modules in the same order: with sharded weights or gradients a
+    rank that skipped the tower would leave the others waiting for ever. DeepSpeed even wants the
+    calls to nest alike, so the picture goes the ordinary way, behind a row and read by no other.
+    """
+
+    def __init__(self, encoder: InputEncoder) -> None:
+        buffer = io.BytesIO()
+        Image.new("RGB", (28, 28)).save(buffer, format="PNG")
+        problem = Problem(id="blank", question="", gold=("",), images=(buffer.getvalue(),))
+        self._ids = torch.tensor(encoder.encode(problem), dtype=torch.int64)
+        self._pixels = encoder.pixels([problem])
+        self._pad_id = encoder.pad_id
+
+    def be_seen_by(self, tower: FrozenTower) -> None:
+        """Come as features from now on."""
+        self._pixels = {FEATURES: tower(self._pixels).cpu()}
+
+    def added_to(self, batch: PackedBatch) -> tuple[PackedBatch, dict[str, Tensor]]:
+        """The batch with the picture's chat behind its first row, and the picture's tensors."""
+        device, width, length = batch.input_ids.device, batch.input_ids.shape[1], len(self._ids)
+
+        def longer(values_BT: Tensor, first: Tensor | int, others: int) -> Tensor:
+            grown_BT = F.pad(values_BT, (0, length), value=others)
+            grown_BT[0, width:] = first.to(device) if isinstance(first, Tensor) else first
+            return grown_BT
+
+        grown = replace(
+            batch,
+            input_ids=longer(batch.input_ids, self._ids, self._pad_id),
+            position_ids=longer(batch.position_ids, torch.arange(length), 0),
+            in_prompt=longer(batch.in_prompt, True, False),
+            segments=longer(batch.segments, batch.segments[0].max() + 1, -1),
+            sources=batch.sources + batch.sources // width * length,
+        )
+        return grown, {name: value.to(device) for name, value in self._pixels.items()}

@@ -1,0 +1,1 @@
+"""Rewards in bounded time, and the user's own."""

@@ -1,0 +1,98 @@
+"""Rewards of the user's own: found by `module:function` or `file.py:function`, sync or async."""
+
+import asyncio
+import importlib
+import importlib.util
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rewards.completion import Completion
+from rl.data.records import Problem, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class CustomTask:
+    """One call of a user's reward."""
+
+    where: str
+    """`module:function` or `file.py:function`."""
+    problem: Problem
+    completion: Completion
+
+
+@lru_cache(maxsize=64)
+def load_custom(where: str) -> Callable[[Problem, Completion], Any]:
+    """The function that `where` names.
+
+    Raises:
+        ValueError: it cannot be found; says what is there instead.
+    """
+    home, colon, name = where.rpartition(":")
+    if not colon or not home or not name:
+        raise ValueError(
+            f"custom reward {where!r} names no function; write module:function or file.py:function"
+        )
+    module = _module(home, where)
+    function = getattr(module, name, None)
+    if not callable(function):
+        there = [key for key, value in vars(module).items() if inspect.isfunction(value)]
+        close = get_close_matches(name, there, n=1, cutoff=0.4)
+        hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(there) or 'none'}"
+        raise ValueError(f"custom reward {where!r}: {home} has no function {name!r}; {hint}")
+    return function
+
+
+def _module(home: str, where: str) -> ModuleType:
+    if not home.endswith(".py"):
+        try:
+            return importlib.import_module(home)
+        except ImportError as error:
+            raise ValueError(f"custom reward {where!r}: cannot import {home!r}: {error}") from error
+    path = Path(home).expanduser().resolve()
+    if not path.is_file():
+        raise ValueError(f"custom reward {where!r}: there is no file {path}")
+    spec = importlib.util.spec_from_file_location(f"custom_reward_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_custom(task: CustomTask) -> Verdict:
+    """The verdict of a user's reward; what it raises, or returns amiss, is a crash with the text.
+
+    A number in [0, 1] is as good as a verdict: 1 is correct, less is wrong.
+    """
+    try:
+        said = load_custom(task.where)(task.problem, task.completion)
+        if inspect.isawaitable(said):
+            said = asyncio.run(_awaited(said))
+    except MemoryError:
+        raise
+    except Exception as error:
+        row = f"problem {task.problem.id!r}"
+        return Verdict(0.0, "crash", f"{task.where} raised on {row}: {error!r}")
+    return as_verdict(said, task.where)
+
+
+async def _awaited(said: Any) -> Any:
+    return await said
+
+
+def as_verdict(said: Any, where: str) -> Verdict:
+    """What a user's reward returned, as a verdict."""
+    score = said.score if isinstance(said, Verdict) else said
+    if not isinstance(score, bool | int | float) or not 0.0 <= score <= 1.0 or math.isnan(score):
+        return Verdict(
+            0.0, "crash", f"{where} returned {said!r}; return a number in [0, 1] or a Verdict"
+        )
+    if isinstance(said, Verdict):
+        return said
+    return Verdict(float(score), "correct" if score == 1 else "wrong")

@@ -1,0 +1,89 @@
+"""The `math` reward, second half: do answer and gold say the same? By math-verify.
+
+May hang, eat memory or kill its process, as any use of sympy on a stranger's text; so it runs in
+processes that are killed at a deadline (`rewards.verifiers`). math-verify's own timeouts are off:
+they use SIGALRM, which that deadline needs.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Literal
+
+from math_verify import verify
+from sympy import Basic, Derivative, Integral, Limit, Product, Sum
+
+from configs.schema.reward import MathConfig
+from rewards.math.comparison import Claim
+from rewards.math.digit_bound import digits
+from rewards.math.latex import read
+from rewards.math.numeric_check import differ
+from rl.data.records import Cause, Verdict
+
+Phase = Literal["gold", "answer"]
+_CALCULUS = (Integral, Sum, Product, Limit, Derivative)
+
+for _name in ("math_verify.parser", "math_verify.grader"):
+    logging.getLogger(_name).setLevel(logging.ERROR)  # would warn of the timeouts being off
+
+
+def compare(claim: Claim, config: MathConfig, entering: Callable[[Phase], None]) -> Verdict:
+    """Whether the claim's answer equals one of its gold forms.
+
+    `entering` is told what is being read, so that whoever kills this knows whose fault it was.
+    """
+    entering("gold")
+    golds = [_read(form, "gold") for form in claim.gold]
+    for form, gold in zip(claim.gold, golds, strict=True):
+        if not gold:
+            return Verdict(0.0, "bad_gold", f"gold answer {form!r} cannot be read", gold_side=True)
+    entering("answer")
+    answer = _read(claim.answer, "answer")
+    verdicts = [_one(answer, gold, claim, config) for gold in golds]
+    return min(verdicts, key=lambda verdict: _BEST_FIRST.index(verdict.cause))
+
+
+_BEST_FIRST: tuple[Cause, ...] = ("correct", "bad_gold", "unparsable", "wrong")
+
+
+def _one(answer: list[Any], gold: list[Any], claim: Claim, config: MathConfig) -> Verdict:
+    """The verdict against one gold form, both read."""
+    large_answer, large_gold = _too_large(answer, config), _too_large(gold, config)
+    if (large_answer or large_gold) and not any(form in gold for form in answer):
+        over = f"working it out takes over {config.max_digits} digits"
+        if large_gold:
+            return Verdict(0.0, "bad_gold", f"gold {' or '.join(claim.gold)}: {over}", True)
+        return Verdict(0.0, "unparsable", f"{claim.answer}: {over}")
+    if not _surely_differ(gold, answer) and verify(
+        gold,
+        answer,
+        float_rounding=config.decimals,
+        allow_set_relation_comp=True,
+        timeout_seconds=None,
+    ):
+        return Verdict(1.0, "correct", claim.answer)
+    if all(isinstance(form, str) for form in answer):
+        return Verdict(0.0, "unparsable", f"{claim.answer!r} is no mathematics")
+    return Verdict(0.0, "wrong", f"{claim.answer} is not {' or '.join(claim.gold)}")
+
+
+def _surely_differ(gold: list[Any], answer: list[Any]) -> bool:
+    """Whether values settle it: one expression and its text on each side, neither text the same."""
+    if len(gold) != 2 or len(answer) != 2 or gold[1] == answer[1]:
+        return False
+    return differ(gold[0], answer[0])
+
+
+def _too_large(forms: list[Any], config: MathConfig) -> bool:
+    return any(digits(form) > config.max_digits for form in forms if not isinstance(form, str))
+
+
+@lru_cache(maxsize=4096)
+def _read(form: str, side: Phase) -> list[Any]:
+    """The expressions that `form` may stand for, and its text; a gold's calculus worked out."""
+    forms = read(form)
+    if side == "gold":
+        for expression in forms:
+            if isinstance(expression, Basic) and expression.has(*_CALCULUS):
+                expression.doit()  # sympy keeps the result; should it hang, the gold is at fault
+    return forms

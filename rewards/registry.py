@@ -1,0 +1,52 @@
+"""The table of rewards: each name that a recipe may weigh, and the function behind it."""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import partial
+
+from configs.schema.reward import RewardConfig
+from rewards.completion import Reward
+from rewards.functions.choice import choice_reward
+from rewards.functions.exact import exact_reward
+from rewards.functions.format import format_reward
+from rewards.functions.iou import iou_reward
+from rewards.functions.length import length_reward
+from rewards.functions.numeric import numeric_reward
+from rewards.functions.repetition import repetition_reward
+
+LIGHT: dict[str, Callable[[RewardConfig], Reward]] = {
+    "format": lambda config: partial(format_reward, thinking=config.thinking),
+    "choice": lambda config: partial(choice_reward, thinking=config.thinking),
+    "exact": lambda config: partial(exact_reward, thinking=config.thinking),
+    "numeric": lambda config: partial(numeric_reward, config=config),
+    "iou": lambda config: partial(iou_reward, thinking=config.thinking),
+    "length": lambda config: partial(length_reward, overlong_tokens=config.overlong_tokens),
+    "repetition": lambda config: partial(repetition_reward, ngram=config.repetition_ngram),
+}
+"""Rewards in bounded time, run where they are called: name -> the function with its options set."""
+
+VERIFIED = ("math",)
+"""Rewards run in processes that are killed at a deadline, as the user's own are."""
+
+JUDGED = ("judge",)
+"""Rewards that ask a server."""
+
+NAMES = (*LIGHT, *VERIFIED, *JUDGED)
+
+
+def check_names(config: RewardConfig) -> None:
+    """Refuse names of rewards that are not there, and custom names that hide built-in ones.
+
+    Raises:
+        ValueError: with the name, and the nearest known one.
+    """
+    known = (*NAMES, *config.custom)
+    for name in config.custom:
+        if name in NAMES:
+            raise ValueError(f"custom reward {name!r} has a built-in reward's name; rename it")
+    second = config.judge.second_opinion_on if config.judge else ()
+    for name in (*config.weights, *second):
+        if name not in known:
+            close = get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"did you mean {close[0]!r}?" if close else "name it in reward.custom"
+            raise ValueError(f"there is no reward {name!r}; {hint} (known: {', '.join(known)})")

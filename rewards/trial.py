@@ -1,0 +1,65 @@
+"""Tries a recipe's rewards on one row before the run starts."""
+
+from configs.schema.reward import RewardConfig, ThinkingConfig
+from rewards.completion import Completion
+from rewards.functions.custom import CustomTask, load_custom
+from rewards.math.comparison import claim
+from rewards.registry import LIGHT, VERIFIED, check_names
+from rewards.verifier.pool import Verifiers
+from rl.data.records import Problem, Verdict
+
+
+def check_rewards(config: RewardConfig, problem: Problem) -> dict[str, Verdict]:
+    """Verdicts of the recipe's rewards on the answer that `problem`'s own gold would be.
+
+    Custom rewards run under the recipe's deadline. The judge is not asked.
+
+    Raises:
+        ValueError: a name is unknown, a custom reward is not there, raises, hangs or returns
+            something else than a number in [0, 1] or a Verdict, or the row lacks what a reward
+            needs.
+    """
+    check_names(config)
+    completion = Completion(_model_answer(problem, config.thinking), 16, 1024, "stop")
+    verdicts: dict[str, Verdict] = {}
+    for name in config.weights:
+        if name in LIGHT:
+            verdicts[name] = LIGHT[name](config)(problem, completion)
+        elif name in VERIFIED:
+            said = claim(problem, completion, config.math, config.thinking)
+            if isinstance(said, Verdict):
+                verdicts[name] = said
+    custom = {name: config.custom[name] for name in config.weights if name in config.custom}
+    verdicts |= _custom_verdicts(custom, problem, completion, config)
+    for name, verdict in verdicts.items():
+        if verdict.speaks_of_policy and verdict.cause != "timeout":
+            continue
+        raise ValueError(
+            f"reward {name!r} cannot score problem {problem.id!r}: {verdict.cause}: "
+            f"{verdict.detail}; mend the reward or the row, or take {name!r} out of reward.weights"
+        )
+    return verdicts
+
+
+def _custom_verdicts(
+    custom: dict[str, str], problem: Problem, completion: Completion, config: RewardConfig
+) -> dict[str, Verdict]:
+    if not custom:
+        return {}
+    for where in custom.values():
+        load_custom(where)  # raises here, with the file's own traceback, rather than over there
+    pool = Verifiers(config)
+    try:
+        tried = {
+            name: pool.submit(CustomTask(where, problem, completion))
+            for name, where in custom.items()
+        }
+        return {name: future.result() for name, future in tried.items()}
+    finally:
+        pool.close()
+
+
+def _model_answer(problem: Problem, thinking: ThinkingConfig) -> str:
+    opened = "" if thinking.prompt_opens else thinking.open_tag
+    gold = problem.gold[0] if problem.gold else ""
+    return f"{opened}a thought{thinking.close_tag}\\boxed{{{gold}}}"

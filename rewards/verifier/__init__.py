@@ -1,0 +1,1 @@
+"""A pool of verifier processes that are killed at their deadline."""

@@ -1,0 +1,73 @@
+"""The GRPO loop."""
+
+from configs.schema.grpo import GRPORecipe
+from rl.algorithms.advantages import group_advantages, rewards_of
+from rl.algorithms.guards import (
+    NOTHING_LEARNED,
+    SkipGuard,
+    Unscored,
+    count_unscored,
+    refuse_unscored,
+)
+from rl.algorithms.interfaces import Parts, Pending
+from rl.algorithms.lookahead import Lookahead, check_fresh
+from rl.algorithms.training_rows import logged_groups, training_rows
+from rl.data.records import SamplingRequest, ScoredGroup
+from rl.run_log.answer_metrics import answer_metrics, staleness_metrics
+from rl.run_log.timing import Stopwatch
+
+_SEED_STRIDE = 1_000_000
+"""Keeps the draws of one seed's steps apart from another seed's."""
+
+
+def train(recipe: GRPORecipe, parts: Parts, first: int = 0) -> None:
+    """Run the steps from `first` to the recipe's last; the engines hold version `first` already.
+
+    Raises:
+        StaleRollout: an answer's policy lags more than `recipe.max_staleness` versions.
+        DivergedError: too many updates in a row met a loss or gradient that is not finite.
+        TooManyUnscored: too many verdicts say nothing of the policy.
+    """
+
+    def ask(step: int) -> Pending[list[ScoredGroup]]:  # begins, and waits for nothing
+        rollout = recipe.rollout
+        request = SamplingRequest(
+            rollout.group_size,
+            rollout.temperature,
+            rollout.max_new_tokens,
+            recipe.seed * _SEED_STRIDE + step,
+        )
+        return parts.rollouts.ask(parts.problems.take(recipe.problems_per_step, step=step), request)
+
+    ahead = Lookahead(ask, first=first, stop=recipe.steps, depth=recipe.max_staleness)
+    guard = SkipGuard(recipe.learner.max_skipped_in_a_row)
+    unscored = Unscored()
+
+    for step in range(first, recipe.steps):
+        watch = Stopwatch()
+        with watch.time("rollout"):
+            groups = ahead.take()
+        check_fresh(groups, oldest=step - recipe.max_staleness)
+        unscored = count_unscored(unscored, groups)
+        refuse_unscored(unscored, recipe.reward.max_unscored_share)
+
+        advantages = group_advantages(rewards_of(groups), recipe.loss.advantage)
+        rows = training_rows(groups, advantages)
+        with watch.time("update"):
+            report = parts.learner.update(rows) if rows else NOTHING_LEARNED
+        guard.check(report, step)
+        with watch.time("sync"):
+            parts.rollouts.publish(step + 1)
+
+        metrics = answer_metrics(groups, recipe.reward) | staleness_metrics(groups, step)
+        metrics |= {"useful_groups": len(rows) / len(groups), **report.metrics}
+        parts.log.write_step(
+            step,
+            metrics | watch.metrics(groups, ahead.seconds),
+            logged_groups(groups, advantages, report),
+        )
+        last = step + 1 == recipe.steps
+        if parts.evaluate and (last or (step + 1) % recipe.evaluation.every == 0):
+            parts.log.write_evaluation(step + 1, parts.evaluate())
+        if last or (step + 1) % recipe.checkpoint.every == 0:
+            parts.save(step + 1)

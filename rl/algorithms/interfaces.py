@@ -1,0 +1,95 @@
+"""What the loop needs of its parts. Actors provide them on a cluster, plain objects in tests."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from rl.algorithms.rows import Row
+from rl.data.records import (
+    Problem,
+    SamplingRequest,
+    ScoredGroup,
+    UpdateReport,
+)
+from rl.run_log.samples import Logged
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Pending(Protocol[T_co]):
+    """A result that may still be under way."""
+
+    def result(self) -> T_co:
+        """Wait for it; raises what the work raised."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """The share of the engines' time that it took, once its result has been taken."""
+        ...
+
+
+class Problems(Protocol):
+    """Problems in an order that only seed and step decide."""
+
+    def take(self, count: int, *, step: int) -> list[Problem]:
+        """The `count` problems of `step`."""
+        ...
+
+
+class Rollouts(Protocol):
+    """Engines that answer, and the rewards that score."""
+
+    def ask(
+        self, problems: Sequence[Problem], request: SamplingRequest
+    ) -> Pending[list[ScoredGroup]]:
+        """Groups of scored answers, in the problems' order; returns at once."""
+        ...
+
+    def publish(self, version: int) -> None:
+        """Bring the learner's weights to every engine, and make sure that they arrived."""
+        ...
+
+
+class Learner(Protocol):
+    """Whoever holds the policy's weights and improves them."""
+
+    def update(self, rows: Sequence[Row]) -> UpdateReport:
+        """One step of the optimiser over `rows`."""
+        ...
+
+
+class StepLog(Protocol):
+    """What keeps a run's figures and samples."""
+
+    def write_step(
+        self, step: int, metrics: Mapping[str, float], learned: Sequence[Logged]
+    ) -> None:
+        """Figures of a step, and samples of what it learned from."""
+        ...
+
+    def write_evaluation(self, step: int, figures: Mapping[str, float]) -> None:
+        """Figures on held-out problems of the policy behind `step` updates."""
+        ...
+
+
+class Evaluator(Protocol):
+    """Held-out problems."""
+
+    def __call__(self) -> Mapping[str, float]:
+        """Figures of the policy that the engines hold now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that the loop works with."""
+
+    problems: Problems
+    rollouts: Rollouts
+    learner: Learner
+    evaluate: Evaluator | None
+    """None: the recipe has no held-out problems."""
+    log: StepLog
+    save: Callable[[int], None]
+    """Writes a checkpoint of the policy behind so many steps."""

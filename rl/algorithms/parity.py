@@ -1,0 +1,81 @@
+"""The checks before step 1: do engine and learner see the same prompt and mean the same policy?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+
+from rl.algorithms.rows import Row, TrainingAnswer
+from rl.data.records import Group, Problem
+
+
+class ParityError(RuntimeError):
+    """Engine and learner disagree before anything was learned."""
+
+
+def check_prompts(
+    groups: Sequence[Group],
+    expected: Sequence[tuple[int, ...]],
+    name_token: Callable[[int], str],
+) -> None:
+    """Nothing when the engine's expanded prompts equal the learner's, token for token.
+
+    Raises:
+        ParityError: shows the problem, both lengths and the first place where they differ.
+    """
+    for group, ids in zip(groups, expected, strict=True):
+        if group.prompt_ids == ids:
+            continue
+        both = list(zip(group.prompt_ids, ids, strict=False))
+        place = next((i for i, (a, b) in enumerate(both) if a != b), len(both))
+        shown = [_around(tokens, place, name_token) for tokens in (group.prompt_ids, ids)]
+        raise ParityError(
+            f"problem {group.problem.id!r}: the engine's prompt has {len(group.prompt_ids)} "
+            f"tokens, the learner's {len(ids)}, and they part at token {place}:\n"
+            f"  engine:  {shown[0]}\n  learner: {shown[1]}\n"
+            "the processor in the policy's folder is not the one that vLLM uses; compare "
+            "preprocessor and chat-template files"
+        )
+
+
+def _around(tokens: Sequence[int], place: int, name_token: Callable[[int], str]) -> str:
+    part = tokens[max(0, place - 3) : place + 4]
+    return " ".join(f"{name_token(token)!r}({token})" for token in part) or "(ends)"
+
+
+def parity_rows(groups: Sequence[Group]) -> list[Row]:
+    """The groups as rows whose answers are numbered through."""
+    rows: list[Row] = []
+    place = 0
+    for group in groups:
+        answers = tuple(
+            TrainingAnswer(place + i, answer.token_ids, 0.0, answer.logprobs)
+            for i, answer in enumerate(group.answers)
+        )
+        rows.append(Row(group.problem, group.prompt_ids, answers))
+        place += len(answers)
+    return rows
+
+
+def check_logprobs(
+    rows: Sequence[Row], learner: Mapping[int, Sequence[float]], bound: float
+) -> float:
+    """The mean absolute gap of sampler and learner logprobs over all answer tokens, nats.
+
+    Raises:
+        ParityError: it is above `bound`; shows the token with the largest gap.
+    """
+    gaps: list[tuple[float, Problem, int, float, float]] = []
+    for row in rows:
+        for answer in row.answers:
+            assert answer.sampler_logprobs is not None
+            pairs = zip(answer.sampler_logprobs, learner[answer.index], strict=True)
+            gaps += [(abs(s - m), row.problem, i, s, m) for i, (s, m) in enumerate(pairs)]
+    mean = fmean(gap[0] for gap in gaps)
+    if mean <= bound:
+        return mean
+    _, problem, place, sampled, meant = max(gaps, key=lambda gap: gap[0])
+    raise ParityError(
+        f"logprobs of engine and learner are {mean:.3g} nats apart on average, over "
+        f"preflight.max_logprob_gap={bound:g}; the worst is token {place} of an answer to problem "
+        f"{problem.id!r}: engine {sampled:.4f}, learner {meant:.4f}. Look for different weights, "
+        "precision, image preprocessing or temperature"
+    )

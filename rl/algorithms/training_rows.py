@@ -1,0 +1,55 @@
+"""From scored groups to the learner's rows, and back from its report to each answer."""
+
+from collections.abc import Sequence
+
+from rl.algorithms.advantages import Advantages
+from rl.algorithms.rows import Row, TrainingAnswer
+from rl.data.records import ScoredGroup, UpdateReport
+from rl.run_log.samples import LoggedGroup
+
+
+def training_rows(groups: Sequence[ScoredGroup], advantages: Advantages) -> list[Row]:
+    """One row a group, with the answers that have something to teach; groups without any are left.
+
+    An answer's index is its place in the step: group by group, answer by answer.
+    """
+    rows: list[Row] = []
+    values_PG, useful_PG = advantages.values_PG.tolist(), advantages.useful_PG.tolist()
+    place = 0
+    for p, scored in enumerate(groups):
+        answers: list[TrainingAnswer] = []
+        for g, answer in enumerate(scored.group.answers):
+            if useful_PG[p][g]:
+                reference = scored.reference_logprobs
+                answers.append(
+                    TrainingAnswer(
+                        index=place,
+                        token_ids=answer.token_ids,
+                        advantage=values_PG[p][g],
+                        sampler_logprobs=answer.logprobs,
+                        reference_logprobs=None if reference is None else reference[g],
+                    )
+                )
+            place += 1
+        if answers:
+            rows.append(Row(scored.group.problem, scored.group.prompt_ids, tuple(answers)))
+    return rows
+
+
+def logged_groups(
+    groups: Sequence[ScoredGroup], advantages: Advantages, report: UpdateReport
+) -> list[LoggedGroup]:
+    """Each group with its advantages and logprob gaps; None where an answer was left out."""
+    logged: list[LoggedGroup] = []
+    values_PG, useful_PG = advantages.values_PG.tolist(), advantages.useful_PG.tolist()
+    place = 0
+    for p, scored in enumerate(groups):
+        count = len(scored.group.answers)
+        gaps = tuple(report.gaps.get(place + g) for g in range(count))
+        values = tuple(
+            value if useful else None
+            for value, useful in zip(values_PG[p], useful_PG[p], strict=True)
+        )
+        logged.append(LoggedGroup(scored, values, gaps))
+        place += count
+    return logged

@@ -1,0 +1,1 @@
+"""From data sets to problems, chats and micro-batches."""

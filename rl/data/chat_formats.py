@@ -1,0 +1,152 @@
+"""How chats are written down: which columns hold them, and each row's messages as they stand.
+
+messages            a list of {role, content}; content is a text, or parts of type text, image or
+                    image_url. `weight: 0` marks an answer that is context only.
+conversations       a list of {from, value}; `<image>` in a value marks an image's place.
+prompt_completion   two columns, each a text or a list of messages; only the completion is learned.
+verl                `prompt` as above. What is to be said is the first that a row has of `response`;
+                    `extra_info.answer`, a worked answer where there is one, which verl's examples
+                    of supervised training teach; and `reward_model.ground_truth`, the bare result.
+                    verl's multi-turn files have `messages`, and are read as those.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+
+from configs.loading.suggest import nearest
+from configs.schema.data import ChatDataConfig, ChatFormat
+from rl.data.row_values import BadRow, shown
+from rl.data.sources import Source
+
+_VERL_TARGETS = ("response", "extra_info", "reward_model")
+_IMAGES = ("images", "image")
+_FORMATS: tuple[ChatFormat, ...] = get_args(ChatFormat)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as a row has it."""
+
+    role: Any
+    content: Any
+    learned: bool
+    """Whether an assistant's is learned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a data set keeps its chats."""
+
+    format: ChatFormat
+    said: tuple[str, ...]
+    """Columns that hold what was said, in order."""
+    images: str | None
+    """Column of images."""
+
+    def columns(self, data: ChatDataConfig) -> list[str]:
+        """Everything that has to be read."""
+        named = (*self.said, self.images, data.id_column)
+        return list(dict.fromkeys(column for column in named if column is not None))
+
+    def messages(self, row: Mapping[str, Any]) -> list[Message]:
+        """The row's messages. BadRow when it holds none."""
+        first, *rest = self.said
+        if self.format in ("messages", "conversations"):
+            return _listed(row[first], first)
+        asked = [Message(m.role, m.content, False) for m in _spoken(row[first], first, "user")]
+        if self.format == "prompt_completion":
+            return asked + _spoken(row[rest[0]], rest[0], "assistant")
+        return [*asked, Message("assistant", _verl_target(row), True)]
+
+
+def layout_of(source: Source, data: ChatDataConfig) -> Layout:
+    """The layout that the recipe names, or else the one that the columns show.
+
+    Raises:
+        ValueError: a column that the recipe names is missing, or the columns fit no format, or
+            more than one.
+    """
+    named: list[ChatFormat] = [] if data.format == "auto" else [data.format]
+    fitting: list[ChatFormat] = [f for f in named or _FORMATS if _said(f, data, source.columns)]
+    if named and not fitting:
+        raise ValueError(_lacking(source, _needed(named[0], data)))
+    if len(fitting) != 1:
+        raise ValueError(_unrecognised(source, fitting))
+    others = {"image_column": data.image_column, "id_column": data.id_column}
+    wanted = {field: column for field, column in others.items() if column is not None}
+    if not set(wanted.values()) <= set(source.columns):
+        raise ValueError(_lacking(source, wanted))
+    images = data.image_column or next((c for c in _IMAGES if c in source.columns), None)
+    return Layout(fitting[0], _said(fitting[0], data, source.columns), images)
+
+
+def _needed(format: ChatFormat, data: ChatDataConfig) -> dict[str, str]:
+    """The columns that a format cannot do without, by the recipe's fields that name them."""
+    prompt = {"prompt_column": data.prompt_column}
+    needed: Mapping[ChatFormat, dict[str, str]] = {
+        "messages": {"messages_column": data.messages_column},
+        "conversations": {"conversations_column": data.conversations_column},
+        "prompt_completion": prompt | {"completion_column": data.completion_column},
+        "verl": prompt,
+    }
+    return needed[format]
+
+
+def _said(format: ChatFormat, data: ChatDataConfig, columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns that hold the chats if they are of `format`; none if they are not."""
+    needed = tuple(_needed(format, data).values())
+    targets = tuple(column for column in _VERL_TARGETS if column in columns)
+    if not set(needed) <= set(columns) or (format == "verl" and not targets):
+        return ()
+    return needed + targets if format == "verl" else needed
+
+
+def _lacking(source: Source, wanted: Mapping[str, str]) -> str:
+    faults = [f"data.source {source.name!r} has the columns {', '.join(source.columns)}:"]
+    for field, column in wanted.items():
+        if column not in source.columns:
+            hint = nearest(column, source.columns)
+            advice = f"; did you mean {hint!r}?" if hint else ""
+            faults.append(f"data.{field} is {column!r}, which is no column{advice}")
+    if len(faults) == 1:
+        faults.append(f"data.format=verl needs one of {', '.join(_VERL_TARGETS)} too")
+    return "\n  ".join(faults)
+
+
+def _unrecognised(source: Source, fitting: Sequence[ChatFormat]) -> str:
+    (row,) = source.rows(0, 1) or [{}]
+    first = "\n".join(f"    {column}: {shown(value)}" for column, value in row.items())
+    what = f"fit {' and '.join(fitting)}" if fitting else "fit no format that is known"
+    return (
+        f"the columns of data.source {source.name!r} {what}; set data.format to the one that is "
+        f"meant, and name its columns. The first row:\n{first}"
+    )
+
+
+def _listed(value: Any, column: str) -> list[Message]:
+    if not isinstance(value, list) or not value:
+        raise BadRow("malformed", f"{column} is {shown(value)}, not a list of messages")
+    messages: list[Message] = []
+    for each in cast("list[Any]", value):
+        if not isinstance(each, Mapping):
+            raise BadRow("malformed", f"{column} holds {shown(each)}, which is no message")
+        message = cast("Mapping[str, Any]", each)
+        role = message.get("role") or message.get("from")
+        content = message.get("content")
+        said = message.get("value") if content is None else content
+        messages.append(Message(role, said, message.get("weight") != 0))
+    return messages
+
+
+def _spoken(value: Any, column: str, role: str) -> list[Message]:
+    """A list of messages as it stands; a text is one message of `role`."""
+    return [Message(role, value, True)] if isinstance(value, str) else _listed(value, column)
+
+
+def _verl_target(row: Mapping[str, Any]) -> str:
+    extra, reward = row.get("extra_info") or {}, row.get("reward_model") or {}
+    for target in (row.get("response"), extra.get("answer"), reward.get("ground_truth")):
+        if isinstance(target, str | int | float) and str(target).strip():
+            return str(target)
+    raise BadRow("no_answer", f"none of {', '.join(_VERL_TARGETS)} holds an answer")

@@ -1,0 +1,133 @@
+"""One row of data to one chat, or the reason why not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from configs.schema.data import ChatDataConfig
+from rl.data.chat_formats import Layout
+from rl.data.records import IMAGE_MARK, Chat, Turn
+from rl.data.row_values import (
+    BadRow,
+    images_in,
+    row_id,
+    shown,
+)
+
+Role = Literal["system", "user", "assistant"]
+_ROLES: Mapping[Any, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+}
+_Slot = bytes | str | None
+"""An image that stands in a message itself; None: the next one of the image column."""
+
+
+def chat_from(
+    row: Mapping[str, Any],
+    number: int,
+    data: ChatDataConfig,
+    layout: Layout,
+    folders: Sequence[Path],
+) -> Chat:
+    """The chat in `row`, whose `number` is its id where the recipe names no column for that.
+
+    What comes after the last turn to be learned is left out. Images that no turn marks come first
+    in the first question.
+
+    Raises:
+        BadRow: nobody asks or answers, a role or message is not known, images are missing or are
+            not as many as the turns mark, or there is no id.
+    """
+    turns: list[Turn] = []
+    slots: list[_Slot] = []
+    for message in layout.messages(row):
+        role = _ROLES.get(message.role) if isinstance(message.role, str) else None
+        if role is None:
+            raise BadRow("unknown_role", f"{shown(message.role)} is none of {', '.join(_ROLES)}")
+        text, own = _content(message.content, folders)
+        turns.append(Turn(role, text, message.learned or role != "assistant"))
+        slots += own
+    waiting = [] if layout.images is None else list(images_in(row[layout.images], folders))
+    if waiting and not slots:
+        turns = _marked(turns, len(waiting))
+        slots = [None] * len(waiting)
+    if slots.count(None) != len(waiting):
+        raise BadRow(
+            "marks", f"turns mark {slots.count(None)} places for the {len(waiting)} images beside"
+        )
+    turns = _learned(turns, data.turns)
+    column = iter(waiting)
+    images = [next(column) if slot is None else slot for slot in slots]
+    marks = sum(turn.text.count(IMAGE_MARK) for turn in turns)
+    return Chat(row_id(row, number, data.id_column), tuple(turns), tuple(images[:marks]))
+
+
+def _learned(turns: Sequence[Turn], which: Literal["all", "last"]) -> list[Turn]:
+    """The turns up to the last that is learned. BadRow when there is nothing sound to learn."""
+    asked = [t for t in takewhile(lambda t: t.role != "assistant", turns) if t.role == "user"]
+    if not any(turn.text.strip() for turn in asked):
+        raise BadRow("no_question", "no question comes before the first answer")
+    answers = [i for i, turn in enumerate(turns) if turn.role == "assistant"]
+    for i in answers:
+        if not turns[i].text.strip():
+            raise BadRow("no_answer", f"turn {i}, the assistant's, is empty")
+        if IMAGE_MARK in turns[i].text:
+            raise BadRow("marks", f"turn {i}, the assistant's, holds {IMAGE_MARK}")
+    learned = [i for i in answers if turns[i].learned]
+    if not learned:
+        raise BadRow("no_answer", "no turn is the assistant's, or none of those is learned")
+    kept = list(turns[: learned[-1] + 1])
+    if which == "last":
+        kept[:-1] = [replace(turn, learned=turn.role != "assistant") for turn in kept[:-1]]
+    return kept
+
+
+def _marked(turns: Sequence[Turn], count: int) -> list[Turn]:
+    first = next((i for i, turn in enumerate(turns) if turn.role == "user"), None)
+    return [
+        replace(turn, text=IMAGE_MARK * count + turn.text) if i == first else turn
+        for i, turn in enumerate(turns)
+    ]
+
+
+def _content(content: Any, folders: Sequence[Path]) -> tuple[str, list[_Slot]]:
+    """A message's text with a mark for each image, and these images."""
+    if isinstance(content, str):
+        return content, [None] * content.count(IMAGE_MARK)
+    if not isinstance(content, list):
+        raise BadRow("malformed", f"a message says {shown(content)}, neither a text nor parts")
+    texts: list[str] = []
+    slots: list[_Slot] = []
+    for part in cast("list[Any]", content):
+        kind = cast("Mapping[str, Any]", part).get("type") if isinstance(part, Mapping) else None
+        if kind == "text" and isinstance(part["text"], str):
+            texts.append(part["text"])
+            slots += [None] * texts[-1].count(IMAGE_MARK)
+        elif kind in ("image", "image_url"):
+            texts.append(IMAGE_MARK)
+            slots.append(_own_image(part, folders))
+        else:
+            raise BadRow("malformed", f"{shown(part)} is no part of type text, image or image_url")
+    return "".join(texts), slots
+
+
+def _own_image(part: Mapping[str, Any], folders: Sequence[Path]) -> _Slot:
+    """The image that a part brings, None where it only marks the place of one."""
+    for key in ("image_url", "image", "url", "path", "base64"):
+        value = part.get(key)
+        if value is None:
+            continue
+        if key == "image_url" and isinstance(value, Mapping):
+            value = cast("Mapping[str, Any]", value).get("url")
+        found = list(images_in(f"data:;base64,{value}" if key == "base64" else value, folders))
+        if len(found) != 1:
+            raise BadRow("malformed", f"{shown(part)} is not one image")
+        return found[0]
+    return None

@@ -1,0 +1,164 @@
+"""What flows through a run: problems, answers, verdicts, groups. Plain frozen data, no behaviour.
+
+An image is carried once, as encoded bytes or as a path, inside its problem; pixels are made where
+they are used.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Cause = Literal["correct", "wrong", "no_answer", "unparsable", "bad_gold", "timeout", "crash"]
+CAUSES: tuple[Cause, ...] = (
+    "correct",
+    "wrong",
+    "no_answer",
+    "unparsable",
+    "bad_gold",
+    "timeout",
+    "crash",
+)
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One question with its images and the answer that counts as right."""
+
+    id: str
+    """Unique in its data set, stable from run to run."""
+    question: str
+    """Text; `<image>` marks an image's place, images without a mark come first."""
+    gold: tuple[str, ...]
+    """Accepted forms of the right answer, at least one."""
+    images: tuple[bytes | str, ...] = ()
+    """Encoded image bytes, or absolute paths."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Further columns that the recipe names for its rewards (options, boxes)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+    """`<image>` marks an image's place."""
+    learned: bool = True
+    """Of an assistant's turn: whether it is learned, or context only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation to learn from; its last turn is an assistant's that is learned."""
+
+    id: str
+    """Unique in its data set, stable from run to run."""
+    turns: tuple[Turn, ...]
+    images: tuple[bytes | str, ...] = ()
+    """Encoded image bytes, or absolute paths: as many as the turns have marks, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenisedChat:
+    """A chat as the model reads it."""
+
+    ids: tuple[int, ...]
+    """Token ids, image tokens expanded."""
+    trained: tuple[bool, ...]
+    """For each token, whether it is what the model has to say itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One sampled answer, as token ids; nothing is ever tokenised again."""
+
+    token_ids: tuple[int, ...]
+    """Sampled ids, the end-of-sequence token included when it was sampled."""
+    logprobs: tuple[float, ...]
+    """Natural-log probability that the sampler gave each of `token_ids`."""
+    text: str
+    """The ids decoded, special tokens left out."""
+    finish_reason: FinishReason
+    version: int
+    """Oldest policy version that wrote a token of it: the number of updates behind the policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All answers to one problem."""
+
+    problem: Problem
+    prompt_ids: tuple[int, ...]
+    """The prompt as the engine saw it, image tokens expanded."""
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one reward says of one answer."""
+
+    score: float
+    """In [0, 1]."""
+    cause: Cause
+    detail: str = ""
+    """Why, for a person: the parsed forms, the error text, the deadline."""
+    gold_side: bool = False
+    """True when a timeout struck while the gold answer was read."""
+
+    @property
+    def speaks_of_policy(self) -> bool:
+        """False when the data or the system failed, so that the score is no news of the policy."""
+        if self.cause == "timeout":
+            return not self.gold_side
+        return self.cause not in ("bad_gold", "crash")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The weighted reward of one answer and the verdicts behind it."""
+
+    verdicts: Mapping[str, Verdict]
+    """By reward name, in the recipe's order."""
+    reward: float | None
+    """Weighted sum of the scores; None when a verdict says nothing of the policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredGroup:
+    """A group with its scores, ready for advantages."""
+
+    group: Group
+    scores: tuple[Score, ...]
+    """One for each answer, in order."""
+    reference_logprobs: tuple[tuple[float, ...], ...] | None = None
+    """Logprobs of each answer's tokens under the reference policy; None when KL is off."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingRequest:
+    """How to answer one problem."""
+
+    count: int
+    """Answers."""
+    temperature: float
+    """0: the likeliest token each time."""
+    max_new_tokens: int
+    seed: int
+    """Mixed with the problem's id, so that the same question asked again draws the same numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReport:
+    """What one update of the policy did."""
+
+    metrics: Mapping[str, float]
+    """Means over the step's answer tokens: loss, entropy, clip_share, kl, logprob_gap; grad_norm
+    before clipping; the learning rate."""
+    gaps: Mapping[int, float]
+    """Mean |sampler - learner| logprob of each answer, nats, by its place in the step."""
+    skipped: bool
+    """The loss or a gradient was not finite, and the policy is as it was."""
+
+
+IMAGE_MARK = "<image>"

@@ -1,0 +1,181 @@
+"""Every row of a data set looked at once, before a run starts: what can be used, and why not."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from rl.console.errors import Refusal
+from rl.console.progress import phase
+from rl.data.row_values import BadRow, check_images
+from rl.data.sources import Source
+
+_ROWS_AT_A_TIME = 64
+_EXAMPLES = 3
+
+
+class TooManyRejected(Refusal):
+    """More of the rows than the recipe allows cannot be used."""
+
+
+class Sample(Protocol):
+    """What a row is made into: a problem, a chat."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def images(self) -> Sequence[bytes | str]: ...
+
+
+class RowsConfig(Protocol):
+    """What a data section of a recipe says of rows, whatever they are made into."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def id_column(self) -> str | None: ...
+    @property
+    def max_image_pixels(self) -> int: ...
+    @property
+    def max_rejected_share(self) -> float: ...
+    @property
+    def limit(self) -> int | None: ...
+
+
+S = TypeVar("S", bound=Sample)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check of all rows found; the lists go by usable row."""
+
+    numbers: list[int] = field(default_factory=list[int])
+    """Its number in the data."""
+    tokens: list[int] = field(default_factory=list[int])
+    """Its length."""
+    has_image: list[bool] = field(default_factory=list[bool])
+    rejected: Counter[str] = field(default_factory=Counter[str])
+    """Rows left out, by reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules(Generic[S]):
+    data: RowsConfig
+    make: Callable[[Mapping[str, Any], int], S]
+    measure: Callable[[S], int]
+    max_tokens: int
+
+
+def check_rows(
+    source: Source,
+    data: RowsConfig,
+    make: Callable[[Mapping[str, Any], int], S],
+    measure: Callable[[S], int],
+    max_tokens: int,
+    rejected: Path,
+) -> Checked:
+    """Make a sample of every row; write those that cannot be used to `rejected` (JSONL).
+
+    `make` gets a row and its number, in several threads; its BadRow rejects the row. `measure`
+    gives a sample's length in tokens; it is called from this thread, and its ValueError rejects
+    the row too.
+
+    Raises:
+        ValueError: there are no rows.
+        TooManyRejected: none can be used, or more than `data.max_rejected_share` cannot.
+    """
+    total = min(len(source), data.limit or len(source))
+    if not total:
+        raise ValueError(f"data.source {data.source!r} has no rows in that split")
+    rules = _Rules(data, make, measure, max_tokens)
+    found = Checked()
+    faults: list[dict[str, Any]] = []
+    rejected.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        rejected.open("w", encoding="utf-8") as out,
+        phase(f"checking rows of {data.source}", total) as work,
+    ):
+        for number, row, outcome in _outcomes(source, total, rules):
+            if isinstance(outcome, BadRow):
+                faults.append(_line(row, number, data, outcome))
+                out.write(json.dumps(faults[-1], ensure_ascii=False) + "\n")
+            else:
+                sample, tokens = outcome
+                found.numbers.append(number)
+                found.tokens.append(tokens)
+                found.has_image.append(bool(sample.images))
+            work.advance(note=f"{len(faults):,} rejected" if faults else None)
+    found.rejected.update(fault["reason"] for fault in faults)
+    if not found.numbers or len(faults) > data.max_rejected_share * total:
+        raise TooManyRejected(_worst(faults, total, data, rejected))
+    return found
+
+
+def _outcomes(
+    source: Source, total: int, rules: _Rules[S]
+) -> Iterator[tuple[int, dict[str, Any], tuple[S, int] | BadRow]]:
+    """Each row's number, the row, and its sample with its length or what is wrong with it."""
+    seen: dict[str, int] = {}
+
+    def decoded(row: dict[str, Any], number: int) -> S | BadRow:
+        try:
+            sample = rules.make(row, number)
+            check_images(sample.images, rules.data.max_image_pixels)
+        except BadRow as error:
+            return error
+        return sample
+
+    threads = min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        for start in range(0, total, _ROWS_AT_A_TIME):
+            numbers = range(start, min(start + _ROWS_AT_A_TIME, total))
+            rows = source.rows(numbers.start, numbers.stop)
+            for number, row, made in zip(
+                numbers, rows, pool.map(decoded, rows, numbers), strict=True
+            ):
+                if isinstance(made, BadRow):
+                    yield number, row, made
+                    continue
+                try:
+                    _check_new(made, number, seen)
+                    yield number, row, (made, _length(made, rules))
+                except BadRow as error:
+                    yield number, row, error
+
+
+def _check_new(sample: Sample, number: int, seen: dict[str, int]) -> None:
+    before = seen.setdefault(sample.id, number)
+    if before != number:
+        raise BadRow("duplicate_id", f"id {sample.id!r} is that of row {before} too")
+
+
+def _length(sample: S, rules: _Rules[S]) -> int:
+    try:
+        tokens = rules.measure(sample)
+    except ValueError as error:
+        raise BadRow("unprocessable", str(error)) from error
+    if tokens > rules.max_tokens:
+        raise BadRow("too_long", f"{tokens:,} tokens are more than {rules.max_tokens:,}")
+    return tokens
+
+
+def _line(row: dict[str, Any], number: int, data: RowsConfig, error: BadRow) -> dict[str, Any]:
+    name = str(number if data.id_column is None else row[data.id_column])
+    return {"row": number, "id": name, "reason": error.fault, "detail": str(error)}
+
+
+def _worst(faults: list[dict[str, Any]], total: int, data: RowsConfig, rejected: Path) -> str:
+    lines = [
+        f"{len(faults):,} of {total:,} rows of {data.source!r} cannot be used, a share of "
+        f"{len(faults) / total:.1%}; data.max_rejected_share allows {data.max_rejected_share:.1%}:"
+    ]
+    for reason, count in Counter(fault["reason"] for fault in faults).most_common():
+        lines.append(f"  {count:,} x {reason}")
+        examples = [fault for fault in faults if fault["reason"] == reason][:_EXAMPLES]
+        lines += [f"      row {e['row']}, id {e['id']}: {e['detail']}" for e in examples]
+    lines.append(f"mend the data, or raise that share; all of them are in {rejected}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The toy task: sums of handwritten digits, in pictures and in words."""

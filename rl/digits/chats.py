@@ -1,0 +1,80 @@
+"""Supervised chats about the built-in digits, made from the same problems as the rewards' data.
+
+digits-align        pictures: which digits are they, and what is their sum, answered at once
+digits-chains       pictures: their sum, thought out
+digits-chains-text  the same, each fourth chat in words alone
+digits-styles       pictures: their sum, at once and thought out by turns
+digits-text-styles  words alone: the same
+
+Row n asks about the n-th problem of the split, up to `MOST_CHATS` of them.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from rl.digits import problems as digits
+from rl.digits.wording import LIST, Manner, answer_text
+from rl.storage.cache import cache_folder, made_once
+
+MOST_CHATS = 4096
+"""More would only take longer to check: all show the same scans."""
+_Kind = tuple[str, Manner]
+"""Whose problem is asked about, and how it is answered."""
+_KINDS: dict[str, tuple[_Kind, ...]] = {
+    "digits-align": (("digits", "list"), ("digits", "plain")),
+    "digits-chains": (("digits", "chain"),),
+    "digits-chains-text": (
+        ("digits", "chain"),
+        ("digits", "chain"),
+        ("digits", "chain"),
+        ("digits-text", "chain"),
+    ),
+    "digits-styles": (("digits", "plain"), ("digits", "chain")),
+    "digits-text-styles": (("digits-text", "plain"), ("digits-text", "chain")),
+}
+NAMES: tuple[str, ...] = tuple(_KINDS)
+
+
+def chats_path(name: str, split: str) -> Path:
+    """The parquet file of a built-in set of chats; written where it is not there.
+
+    Columns: `id`, `prompt`, `completion`, and where there are pictures `image` (PNG, or null).
+
+    Raises:
+        ValueError: there is no such set or split.
+    """
+    if name not in NAMES:
+        raise ValueError(f"there are no built-in chats {name!r}; the names are {NAMES}")
+    sources = {source: digits.dataset_path(source, split) for source, _ in _KINDS[name]}
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    digest.update("".join(path.parent.name for path in sources.values()).encode())
+    folder = cache_folder() / "data" / f"{name}-{split}-{digest.hexdigest()[:16]}"
+    return made_once(folder, lambda aside: _write(aside, name, sources)) / "chats.parquet"
+
+
+def _write(folder: Path, name: str, sources: dict[str, Path]) -> None:
+    import pyarrow.parquet as pq
+    from datasets import Dataset, Features, Value
+    from datasets import Image as ImageColumn
+
+    kinds = _KINDS[name]
+    problems = {
+        source: pq.read_table(path).slice(0, MOST_CHATS).to_pylist()
+        for source, path in sources.items()
+    }
+    features: dict[str, Any] = {
+        column: Value("string") for column in ("id", "prompt", "completion")
+    } | ({"image": ImageColumn()} if "digits" in problems else {})
+    rows: list[dict[str, Any]] = []
+    for number in range(min(len(each) for each in problems.values())):
+        source, manner = kinds[number % len(kinds)]
+        problem = problems[source][number]
+        row = {
+            "id": f"{name}-{number}",
+            "prompt": LIST if manner == "list" else problem["question"],
+            "completion": answer_text(problem["digits"], manner),
+            "image": problem.get("image"),
+        }
+        rows.append({column: row[column] for column in features})
+    Dataset.from_list(rows, features=Features(features)).to_parquet(folder / "chats.parquet")

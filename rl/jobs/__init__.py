@@ -1,0 +1,1 @@
+"""What a command runs: checks first, then actors, loop, summary and end."""

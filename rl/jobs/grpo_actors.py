@@ -1,0 +1,174 @@
+"""Starting a run's actors on a Ray cluster, and ending them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors.cluster.cpu_threads import thread_variables
+from actors.cluster.object_refs import ProblemRefs
+from actors.cluster.placement import Seats
+from actors.cluster.plan import (
+    check_fits,
+    device_of,
+    planned_actors,
+    transport_of,
+)
+from actors.cluster.pool import CALLS_AT_A_TIME, ActorPool, DriverLoop
+from actors.rollout.rollouts import RolloutPools, Rollouts
+from actors.rollout.worker import RolloutWorker
+from actors.scoring.reference import ReferencePolicy
+from actors.scoring.reward_worker import RewardWorker
+from actors.training.learner import Learner, LearnerJob
+from actors.training.learner_group import LearnerGroup
+from actors.weight_transfer.sync import WeightSync
+from configs.schema.grpo import GRPORecipe
+from configs.schema.run import Device
+
+
+def check_cluster(recipe: GRPORecipe) -> Device:
+    """The device that the run will use. Raises before anything is started when it does not fit."""
+    resources = ray.cluster_resources()
+    device = device_of(recipe, resources)
+    transport_of(recipe, device)
+    check_fits(planned_actors(recipe, device), resources)
+    return device
+
+
+def learner_job(recipe: GRPORecipe, folder: Path, device: Device) -> LearnerJob:
+    """What the learner ranks of a run are told."""
+    return LearnerJob(
+        folder=folder,
+        policy=recipe.policy,
+        prompt=recipe.prompt,
+        loss=recipe.loss,
+        learner=recipe.learner,
+        temperature=recipe.rollout.temperature,
+        total_steps=recipe.steps,
+        device=device,
+    )
+
+
+def start_learners(
+    recipe: GRPORecipe,
+    folder: Path,
+    device: Device,
+    loop: DriverLoop,
+    *,
+    refs: ProblemRefs,
+    seats: Seats,
+) -> LearnerGroup:
+    """Learner ranks on the policy in `folder`; they meet in `setup`."""
+    job = learner_job(recipe, folder, device)
+    ranks = recipe.learner.ranks
+    make = ray.remote(**_options(recipe, device, "learner"))(Learner)
+    return LearnerGroup(
+        [make.options(**seats.seat("learner", rank)).remote(job, rank) for rank in range(ranks)],
+        loop,
+        refs=refs,
+        max_tokens=recipe.learner.max_tokens_per_microbatch,
+        transport=transport_of(recipe, device),
+    )
+
+
+def start_pools(recipe: GRPORecipe, folder: Path, device: Device, seats: Seats) -> RolloutPools:
+    """Rollout engines, reward workers and, where KL counts, the reference policy."""
+    rollout = recipe.rollout
+    transport = transport_of(recipe, device)
+    engine = ray.remote(**_options(recipe, device, "rollout"))(RolloutWorker)
+    reward = ray.remote(**_options(recipe, device, "reward"))(RewardWorker)
+    reference: ActorPool | None = None
+    if recipe.loss.kl.coef > 0:
+        frozen = ray.remote(**_options(recipe, device, "reference"))(ReferencePolicy)
+        reference = ActorPool(
+            "reference",
+            lambda _: frozen.options(**seats.seat("reference")).remote(
+                folder,
+                recipe.policy,
+                recipe.prompt,
+                learner=recipe.learner,
+                temperature=rollout.temperature,
+                device=device,
+            ),
+            1,
+            rollout.restarts,
+        )
+    return RolloutPools(
+        engines=ActorPool(
+            "rollout",
+            lambda slot: engine.options(**seats.seat("rollout", slot)).remote(
+                folder, recipe.policy, recipe.prompt, rollout, transport
+            ),
+            rollout.workers,
+            rollout.restarts,
+        ),
+        rewards=ActorPool(
+            "reward",
+            lambda slot: reward.options(**seats.seat("reward", slot)).remote(recipe.reward),
+            recipe.reward.workers,
+            rollout.restarts,
+        ),
+        reference=reference,
+    )
+
+
+def _options(recipe: GRPORecipe, device: Device, role: str) -> dict[str, Any]:
+    """Ray's options of a role's actors."""
+    planned = next(a for a in planned_actors(recipe, device) if a.role == role)
+    options: dict[str, Any] = {"num_gpus": planned.gpus, "num_cpus": planned.cpus}
+    if role in ("rollout", "reward"):
+        options["max_concurrency"] = CALLS_AT_A_TIME
+    if device == "cpu" and role != "reward":
+        options["runtime_env"] = {"env_vars": threads_of(recipe, role)}
+    return options
+
+
+def threads_of(recipe: GRPORecipe, role: str) -> dict[str, str]:
+    """Environment of a role's actors on a CPU machine.
+
+    The reference policy scores groups while engines still write others. Learners take turns with
+    them, unless answers may be late.
+    """
+    learners = recipe.learner.ranks
+    others = recipe.rollout.workers + (recipe.loss.kl.coef > 0)
+    share = learners if role == "learner" else others
+    if recipe.max_staleness:
+        share = learners + others
+    owner = recipe.rollout if role == "rollout" else recipe.learner
+    return thread_variables(share, owner.cpu_threads)
+
+
+@dataclass
+class RunningActors:
+    """All actors of a run, wired."""
+
+    learners: LearnerGroup
+    rollouts: Rollouts
+    pools: RolloutPools
+
+    def start(self) -> None:
+        """Wait until learners have met and engines answer."""
+        self.learners.setup()
+        self.rollouts.wait_ready()
+
+
+@contextmanager
+def running_actors(recipe: GRPORecipe, folder: Path, device: Device) -> Iterator[RunningActors]:
+    """Begin to start everything on the policy in `folder`, hand it out wired, and end it."""
+    loop = DriverLoop()
+    refs = ProblemRefs(recipe.problems_per_step * (recipe.max_staleness + 2))
+    seats = Seats(recipe, device)
+    pools = start_pools(recipe, folder, device, seats)
+    learners = start_learners(recipe, folder, device, loop, refs=refs, seats=seats)
+    try:
+        sync = WeightSync(learners, pools.engines, recipe.sync)
+        rollouts = Rollouts(loop, sync, pools, refs=refs, timeout_s=recipe.rollout.timeout_s)
+        yield RunningActors(learners, rollouts, pools)
+    finally:
+        pools.kill()
+        learners.kill()
+        seats.release()
+        loop.close()

@@ -1,0 +1,35 @@
+"""The checks before step 1, run on the real engines and learners."""
+
+from configs.schema.grpo import GRPORecipe
+from models.inputs.encoder import InputEncoder
+from rl.algorithms.parity import check_logprobs, check_prompts, parity_rows
+from rl.data.problems import ProblemSet
+from rl.data.records import Problem, SamplingRequest
+from rl.jobs.grpo_actors import RunningActors
+
+_LOOKED_AT = 256
+_TOKENS = 64
+
+
+def preflight(
+    recipe: GRPORecipe, problems: ProblemSet, encoder: InputEncoder, actors: RunningActors
+) -> float:
+    """Let engine and learner read the same problems; the mean logprob gap in nats.
+
+    Raises:
+        ParityError: they see different prompts, or give the same tokens different logprobs.
+    """
+    asked = _sample(problems, recipe.preflight.problems)
+    limit = min(_TOKENS, recipe.rollout.max_new_tokens)
+    request = SamplingRequest(2, recipe.rollout.temperature, limit, recipe.seed)
+    groups = actors.rollouts.sample(asked, request)
+    expected = [encoder.encode(problem) for problem in asked]
+    check_prompts(groups, expected, encoder.tokenizer.convert_ids_to_tokens)
+    rows = parity_rows(groups)
+    return check_logprobs(rows, actors.learners.logprobs(rows), recipe.preflight.max_logprob_gap)
+
+
+def _sample(problems: ProblemSet, count: int) -> list[Problem]:
+    """The first problems with images, filled up with others where there are too few."""
+    looked_at = problems.first(_LOOKED_AT)
+    return sorted(looked_at, key=lambda problem: not problem.images)[:count]

@@ -1,0 +1,57 @@
+"""What a resumed run may not change: which problems are asked, and what a step means for that."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from configs.loading import yaml12 as text
+from rl.console.errors import Refusal
+
+_FIXED = ("seed", "problems_per_step", "batch", "data", "prompt")
+"""Sections and fields that decide the problems, or chats, of a step."""
+_FREE = ("data.max_rejected_share", "data.reward_columns")
+"""Fields of those sections that do not."""
+
+
+class ChangedProblems(Refusal):
+    """A run was to go on under a recipe that asks other problems than the one it began with."""
+
+
+def check_same_problems(saved: Path, recipe: BaseModel) -> None:
+    """Nothing when `recipe` asks the problems that the recipe in the file `saved` asked.
+
+    Fields that either of the two does not have are passed over.
+
+    Raises:
+        ChangedProblems: names each field, what it was, what it is, and what to do.
+    """
+    tree, _ = text.parse(saved.read_text("utf-8"), str(saved))
+    then, now = dict(_fields(tree)), dict(_fields(recipe.model_dump(mode="json")))
+    changed = [
+        f"{name} was {text.in_line(then[name])}, now {text.in_line(now[name])}"
+        for name in now.keys() & then.keys()
+        if now[name] != then[name] and _decides(name)
+    ]
+    if changed:
+        raise ChangedProblems(
+            f"--resume: the recipe would ask other problems than the run did so far: "
+            f"{'; '.join(sorted(changed))}. Put the old values back ({saved} has them), or start "
+            "a run of another name without --resume from the policy that lies beside that file: "
+            f"policy.path={saved.parent / 'policy'}"
+        )
+
+
+def _decides(name: str) -> bool:
+    return name.startswith(tuple(f"{fixed}." for fixed in _FIXED)) or name in _FIXED
+
+
+def _fields(tree: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value with its dotted name."""
+    for key, value in tree.items():
+        name = f"{section}{key}"
+        if isinstance(value, Mapping):
+            yield from _fields(value, f"{name}.")
+        elif name not in _FREE:
+            yield name, value

@@ -1,0 +1,140 @@
+"""Supervised runs as one Ray Train job: everything on the driver's side of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import ray
+
+from actors.cluster.plan import check_room, device_of, planned_ranks
+from actors.cluster.ray_session import ray_session
+from actors.cluster.shared_folder import check_outlives_job
+from configs.loading.recipe import SAVED_AS
+from configs.schema.data import ChatDataConfig
+from configs.schema.learner import SFTLearnerConfig
+from configs.schema.run import Device
+from configs.schema.sft import AlignRecipe, SFTRecipe
+from models.inputs.encoder import InputEncoder
+from models.policy.check import check_policy
+from models.policy.features import check_kind
+from rl.algorithms.sft import SFTJob, finished
+from rl.console.errors import Refusal, refusing
+from rl.console.progress import CONSOLE
+from rl.data.chats import ChatIndex, ChatSet
+from rl.jobs.ray_train import fit
+from rl.jobs.resume import check_same_problems
+from rl.storage.cache import cache_folder
+from rl.storage.checkpoints import Checkpoints
+from rl.storage.run_folder import save_recipe, set_aside
+
+
+def sft_command(recipe: SFTRecipe | AlignRecipe, resume: bool = False) -> None:
+    """Run what was asked for on a command line."""
+    with ray_session():
+        (folder,) = sft_runs([recipe], resume)
+    CONSOLE.print(f"the policy lies in {folder}")
+
+
+def sft_runs(
+    recipes: Sequence[SFTRecipe | AlignRecipe],
+    resume: bool = False,
+    before: Mapping[str, Callable[[], object]] | None = None,
+) -> list[Path]:
+    """Train as each recipe says, by the same workers, in the Ray session that is open.
+
+    Workers take half a minute to start on a laptop, so what asks for the same ones shares them; how
+    often they are started again is the first recipe's to say. `resume` is for one recipe. `before`:
+    by a recipe's name, what the first worker does before it begins, and again when workers are
+    started again, such as writing the weights that it begins with; all else of its policy must lie
+    there already.
+
+    Returns:
+        The final policies' folders.
+
+    Raises:
+        Refusal: the cluster, a policy, the data, a folder or the run to resume lack what a recipe
+            asks for, or the recipes ask for different workers; TrainingFailed, a refusal too, where
+            the job ended before its time.
+    """
+    workers = {(r.device, *_workers(r.learner)) for r in recipes}
+    if len(workers) > 1:
+        raise Refusal(f"recipes that share workers ask for different ones: {sorted(workers)}")
+    placed = [_placed(recipe) for recipe in recipes]
+    jobs = [_jobs(recipe, resume) for recipe in placed]
+    first = {recipe.name: own for recipe, own in zip(placed, jobs, strict=True)}
+    for name, work in (before or {}).items():
+        first[name][0] = replace(first[name][0], before=work)
+    fit([job for own in jobs for job in own], placed[0].run_folder)
+    return [own[-1].recipe.policy_folder for own in jobs]
+
+
+def _workers(learner: SFTLearnerConfig) -> tuple[int, float, int]:
+    return learner.ranks, learner.cpus_per_rank, learner.cpu_threads or 0
+
+
+def _jobs(recipe: SFTRecipe | AlignRecipe, resume: bool) -> list[SFTJob]:
+    """The recipe's runs, once all that it names has been looked at."""
+    resources = ray.cluster_resources()
+    device = device_of(recipe, resources)
+    check_room(planned_ranks(recipe, device), resources, "learner.ranks or learner.cpus_per_rank")
+    config = check_policy(recipe.policy)
+    if recipe.features.keep != "off":
+        with refusing():
+            check_kind(config.model_type)
+    runs = recipe.runs if isinstance(recipe, AlignRecipe) else (recipe,)
+    check_outlives_job(recipe.run_folder)
+    if resume:
+        _check_resume(runs)
+    else:
+        set_aside(recipe.run_folder)
+    save_recipe(recipe, recipe.run_folder)
+    # Passes change the projector, and never the processor.
+    policy = recipe.policy
+    encoder = InputEncoder(policy.path, recipe.encoding, policy.trust_remote_code)
+    return [prepared(run, encoder, device) for run in runs]
+
+
+def _placed(recipe: SFTRecipe | AlignRecipe) -> SFTRecipe | AlignRecipe:
+    """The recipe with its folders absolute: workers may stand elsewhere."""
+    path = Path(recipe.policy.path)
+    features = recipe.features.folder or cache_folder() / "features"
+    update = {
+        "log": recipe.log.model_copy(update={"folder": recipe.log.folder.resolve()}),
+        "policy": recipe.policy.model_copy(
+            update={"path": str(path.resolve())} if path.is_dir() else {}
+        ),
+        "features": recipe.features.model_copy(update={"folder": features.resolve()}),
+    }
+    return recipe.model_copy(update=update)
+
+
+def _check_resume(runs: Sequence[SFTRecipe]) -> None:
+    """Refuses to go on with nothing, or with a run that has seen other chats so far."""
+    for number, run in enumerate(runs):
+        if finished(run):
+            continue
+        checkpoints = Checkpoints(run.run_folder / "checkpoints", run.checkpoint.keep)
+        newest = checkpoints.newest() if number else checkpoints.to_resume()
+        if newest is not None:
+            check_same_problems(newest.folder / SAVED_AS, run)
+
+
+def prepared(run: SFTRecipe, encoder: InputEncoder, device: Device) -> SFTJob:
+    """The run with its rows checked, which happens once and here."""
+    save_recipe(run, run.run_folder)
+
+    def index(data: ChatDataConfig, rejected: str) -> ChatIndex:
+        with refusing():  # where there is no such source or column, or no format that is known
+            found = ChatSet.open(
+                data,
+                measure=encoder.measure_chat,
+                max_tokens=run.prompt.max_tokens,
+                rejected=run.run_folder / rejected,
+                seed=run.seed,
+            )
+        return found.index
+
+    held_out: ChatIndex | None = None  # few, so what is wrong with them is told first
+    if run.evaluation.data is not None:
+        held_out = index(run.evaluation.data, "rejected_held_out.jsonl")
+    return SFTJob(run, index(run.data, "rejected.jsonl"), held_out, device)

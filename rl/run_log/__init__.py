@@ -1,0 +1,1 @@
+"""What a run records: metrics, samples, timing, summary, plots."""

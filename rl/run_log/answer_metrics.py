@@ -1,0 +1,49 @@
+"""Figures of a step's answers: how good, how long, how many think, what the verdicts were."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from statistics import fmean, pstdev
+
+from configs.schema.reward import RewardConfig
+from rl.data.records import (
+    CAUSES,
+    Answer,
+    Score,
+    ScoredGroup,
+)
+from rl.data.thinking import thinks
+
+
+def accuracy(scores: Iterable[Score], config: RewardConfig) -> float:
+    """Mean score of the reward that the recipe calls accuracy, over verdicts that count; NaN
+    without any."""
+    verdicts = [score.verdicts[config.accuracy] for score in scores]
+    counted = [verdict.score for verdict in verdicts if verdict.speaks_of_policy]
+    return fmean(counted) if counted else float("nan")
+
+
+def answer_metrics(groups: Sequence[ScoredGroup], config: RewardConfig) -> dict[str, float]:
+    """Figures of answers, whether trained on or held out: reward, accuracy, think_share,
+    mean_length and max_length in tokens, truncated_share, unscored_share, verdicts/CAUSE shares."""
+    answers: list[Answer] = [answer for g in groups for answer in g.group.answers]
+    scores: list[Score] = [score for g in groups for score in g.scores]
+    rewards = [score.reward for score in scores if score.reward is not None]
+    causes = Counter(score.verdicts[config.accuracy].cause for score in scores)
+    lengths = [len(answer.token_ids) for answer in answers]
+    return {
+        "reward": fmean(rewards) if rewards else float("nan"),
+        "reward_std": pstdev(rewards) if rewards else float("nan"),
+        "accuracy": accuracy(scores, config),
+        "think_share": fmean(thinks(answer.text, config.thinking) for answer in answers),
+        "mean_length": fmean(lengths),
+        "max_length": float(max(lengths)),
+        "truncated_share": fmean(answer.finish_reason == "length" for answer in answers),
+        "unscored_share": 1.0 - len(rewards) / len(scores),
+        **{f"verdicts/{cause}": causes[cause] / len(scores) for cause in CAUSES},
+    }
+
+
+def staleness_metrics(groups: Sequence[ScoredGroup], version: int) -> dict[str, float]:
+    """How many versions the answers lag behind the learner's: mean and maximum."""
+    lags = [version - answer.version for g in groups for answer in g.group.answers]
+    return {"staleness": fmean(lags), "max_staleness": float(max(lags))}

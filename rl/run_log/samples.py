@@ -1,0 +1,97 @@
+"""Lines of samples.jsonl: answers of a GRPO run, chats of a supervised one."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rl.data.records import Answer, Chat, Score, ScoredGroup
+from rl.storage.jsonl import (
+    finite,
+)
+
+
+KeepImages = Callable[[Sequence[bytes | str]], list[str]]
+"""Names that images have in the run's folder, bytes written there once."""
+
+
+class Logged(Protocol):
+    """Something that a step learned from, as lines of samples.jsonl."""
+
+    def lines(self, keep: KeepImages) -> Iterator[dict[str, Any]]:
+        """What is told of each sample, without its step."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedGroup:
+    """A scored group with what the learner made of each answer."""
+
+    scored: ScoredGroup
+    advantages: tuple[float | None, ...]
+    """None for an answer that was left out of the update."""
+    gaps: tuple[float | None, ...]
+    """Mean absolute gap of sampler and learner logprobs of each answer, nats."""
+
+    def lines(self, keep: KeepImages) -> Iterator[dict[str, Any]]:
+        """A line an answer, with all that was said of it."""
+        problem = self.scored.group.problem
+        asked = {
+            "problem": problem.id,
+            "question": problem.question,
+            "images": keep(problem.images),
+            "gold": list(problem.gold),
+            "prompt_tokens": len(self.scored.group.prompt_ids),
+        }
+        answers = self.scored.group.answers
+        parts = zip(answers, self.scored.scores, self.advantages, self.gaps, strict=True)
+        for place, (answer, score, advantage, gap) in enumerate(parts):
+            yield {
+                **asked,
+                "sample": place,
+                **_told(answer, score),
+                "advantage": finite(advantage),
+                "logprob_gap": finite(gap),
+            }
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedChat:
+    """A chat with what the policy made of it, each token given the true ones before it."""
+
+    chat: Chat
+    tokens: int
+    """Images included."""
+    trained_tokens: int
+    loss: float
+    """Mean of the trained tokens, nats."""
+    least_likely: tuple[tuple[str, float], ...]
+    """The trained tokens that surprised the policy most, with their probabilities."""
+
+    def lines(self, keep: KeepImages) -> Iterator[dict[str, Any]]:
+        """One line."""
+        yield {
+            "chat": self.chat.id,
+            "turns": [{"role": turn.role, "text": turn.text} for turn in self.chat.turns],
+            "images": keep(self.chat.images),
+            "tokens": self.tokens,
+            "trained_tokens": self.trained_tokens,
+            "loss": finite(self.loss),
+            "least_likely": [
+                {"token": token, "probability": finite(probability)}
+                for token, probability in self.least_likely
+            ],
+        }
+
+
+def _told(answer: Answer, score: Score) -> dict[str, Any]:
+    return {
+        "answer": answer.text,
+        "finish_reason": answer.finish_reason,
+        "tokens": len(answer.token_ids),
+        "version": answer.version,
+        "reward": finite(score.reward),
+        "verdicts": {
+            name: {"score": finite(verdict.score), "cause": verdict.cause, "detail": verdict.detail}
+            for name, verdict in score.verdicts.items()
+        },
+    }

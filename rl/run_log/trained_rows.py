@@ -1,0 +1,25 @@
+"""Which rows each step of a supervised run has learned from: the proof that none was lost."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rl.storage.jsonl import Appender, keep_lines
+
+FILE = "seen.jsonl"
+
+
+class Seen:
+    """Writes seen.jsonl: for each step the rows of the data that ranks put through the model."""
+
+    def __init__(self, folder: Path, first: int) -> None:
+        """What an interrupted run wrote of step `first` and later is cut, since it comes again."""
+        keep_lines(folder / FILE, lambda line: line["step"] < first)
+        self._lines = Appender(folder / FILE)
+
+    def write(self, step: int, rows: Sequence[int]) -> None:
+        """Rows of `step`, in the order of the cursor."""
+        self._lines.write({"step": step, "rows": list(rows)})
+
+    def close(self) -> None:
+        """Close the file."""
+        self._lines.close()

@@ -1,0 +1,196 @@
+"""What a run leaves behind: metrics, samples, evaluations, a summary and a picture of it.
+
+All of it is plain text in the run's folder, a line at a time, so that a run that dies has told
+everything up to its last step, and one that goes on from a checkpoint tells no step twice.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from configs.schema.run import LogConfig
+from rl.data.images import image_format
+from rl.run_log import views as run_view
+from rl.run_log.console_lines import tell_evaluation, tell_step
+from rl.run_log.plots import plot_run
+from rl.run_log.samples import Logged
+from rl.run_log.wandb_tracker import Tracker
+from rl.storage.jsonl import (
+    Appender,
+    finite,
+    keep_lines,
+    read_lines,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Recipe(Protocol):
+    """What a recipe of any job tells its log."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def log(self) -> LogConfig: ...
+    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
+
+
+class RunLog:
+    """Writes a run's traces into its folder, a line to the console, and figures to gauges."""
+
+    def __init__(
+        self,
+        folder: Path,
+        recipe: Recipe,
+        *,
+        gauge: Callable[[str, float], None] | None = None,
+        resume: int | None = None,
+        view: run_view.View = run_view.GRPO,
+    ) -> None:
+        """Open the log of a new run, or of one that goes on with step `resume`.
+
+        What an interrupted run wrote of step `resume` and later is cut, since it comes again.
+
+        Raises:
+            ValueError: `folder` holds a run's metrics, and `resume` is None.
+        """
+        self.folder = folder
+        self._recipe = recipe
+        self._gauge = gauge
+        self._view = view
+        self._non_finite = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._metrics_path = folder / "metrics.jsonl"
+        self._evaluations_path = folder / "evaluations.jsonl"
+        samples_path = folder / "samples.jsonl"
+        if resume is None and self._metrics_path.is_file() and self._metrics_path.stat().st_size:
+            raise ValueError(
+                f"{folder} holds a run already: go on with it by --resume, or give this one "
+                "another name"
+            )
+        first = resume or 0
+        for path in (self._metrics_path, samples_path):
+            keep_lines(path, lambda line: line["step"] < first)
+        keep_lines(self._evaluations_path, lambda line: line["step"] <= first)
+        self._metrics = Appender(self._metrics_path)
+        self._samples = Appender(samples_path)
+        self._tracker = (
+            Tracker(folder, recipe.name, recipe.model_dump(mode="json"))
+            if recipe.log.wandb
+            else None
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def write_step(
+        self, step: int, metrics: Mapping[str, float], learned: Sequence[Logged]
+    ) -> None:
+        """Write what `step` (0, 1, ...) measured and samples of what it learned from.
+
+        A figure that is NaN or infinite is written as null, named under `non_finite`, and counted.
+        """
+        figures, odd = self._cleaned(metrics)
+        line: dict[str, Any] = {"step": step, "time": round(time.time(), 3), **figures}
+        if odd:
+            line["non_finite"] = odd
+        told = (line for each in learned for line in each.lines(self._keep_images))
+        wanted = islice(told, self._recipe.log.samples_per_step)
+        self._samples.write(*({"step": step, **sample} for sample in wanted))
+        self._metrics.write(line)
+        self._publish(step, "", figures)
+        tell_step(line, self._recipe.steps, self._view)
+
+    def write_evaluation(self, step: int, figures: Mapping[str, float]) -> None:
+        """Write how the policy behind `step` updates did on held-out problems, and draw the plot.
+
+        An evaluation of the same step, from before an interruption, is replaced.
+        """
+        clean, odd = self._cleaned(figures)
+        keep_lines(self._evaluations_path, lambda line: line["step"] != step)
+        evaluations = Appender(self._evaluations_path)
+        line: dict[str, Any] = {"step": step, "time": round(time.time(), 3), **clean}
+        if odd:
+            line["non_finite"] = odd
+        evaluations.write(line)
+        evaluations.close()
+        self._publish(step, "evaluation/", clean)
+        tell_evaluation(line, self._view)
+        self.draw()
+
+    def write_summary(self, summary: Mapping[str, Any]) -> Path:
+        """Write summary.json, with the count of figures that were not finite, and the plot."""
+        clean = {k: finite(v) if isinstance(v, float) else v for k, v in summary.items()}
+        clean["non_finite_figures"] = self._non_finite
+        path = self.folder / "summary.json"
+        aside = self.folder / ".summary.json"
+        aside.write_text(json.dumps(clean, indent=2, allow_nan=False) + "\n", "utf-8")
+        aside.replace(path)
+        self.draw()
+        return path
+
+    def draw(self) -> Path:
+        """Draw the run so far into plot.png."""
+        path = self.folder / "plot.png"
+        plot_run(
+            path,
+            self._recipe.name,
+            self._view.panels,
+            list(read_lines(self._metrics_path)),
+            list(read_lines(self._evaluations_path)),
+        )
+        return path
+
+    def close(self) -> None:
+        """Close the files, and give wandb a bounded time to send what is left."""
+        self._metrics.close()
+        self._samples.close()
+        if self._tracker is not None:
+            self._tracker.close()
+
+    def _cleaned(self, metrics: Mapping[str, float]) -> tuple[dict[str, float | None], list[str]]:
+        """Figures fit for JSON, and the names of those that were not finite, which are counted."""
+        clean = {name: finite(value) for name, value in metrics.items()}
+        odd = [name for name, value in clean.items() if value is None]
+        self._non_finite += len(odd)
+        return clean, odd
+
+    def _publish(self, step: int, prefix: str, figures: Mapping[str, float | None]) -> None:
+        known = {f"{prefix}{name}": v for name, v in figures.items() if v is not None}
+        if self._gauge is not None:
+            for name, value in known.items():
+                self._gauge(name, value)
+        if self._tracker is not None:
+            self._tracker.write(step, known)
+
+    def _keep_images(self, images: Sequence[bytes | str]) -> list[str]:
+        """Paths as they are; bytes go into a file named by their content, once for all samples."""
+        names: list[str] = []
+        for image in images:
+            if isinstance(image, str):
+                names.append(image)
+                continue
+            digest = hashlib.sha256(image).hexdigest()[:20]
+            name = f"images/{digest}.{image_format(image)}"
+            path = self.folder / name
+            if not path.is_file():
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(image)
+            names.append(name)
+        return names

@@ -1,0 +1,1 @@
+"""Files: atomic writes, caches, checkpoints, JSONL, the run folder."""

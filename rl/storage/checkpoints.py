@@ -1,0 +1,99 @@
+"""Checkpoints on disk: written aside, renamed when whole, the newest few kept."""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rl.console.errors import Refusal
+
+logger = logging.getLogger(__name__)
+
+STATE = "state.json"
+_WHOLE = re.compile(r"step_(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A whole checkpoint."""
+
+    step: int
+    """Updates behind the policy: the step that comes next."""
+    folder: Path
+
+    @property
+    def learner(self) -> Path:
+        """Sharded learner state."""
+        return self.folder / "learner"
+
+    @property
+    def policy(self) -> Path:
+        """The policy in Hugging Face layout."""
+        return self.folder / "policy"
+
+
+class NothingToResume(Refusal):
+    """--resume was asked for, and there is no whole checkpoint."""
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self._folder = folder
+        self._keep = keep
+
+    def write(self, step: int, fill: Callable[[Checkpoint], None]) -> Checkpoint:
+        """Let `fill` write into a folder aside, then give it its name and drop old ones."""
+        aside = self.aside(step)
+        shutil.rmtree(aside.folder, ignore_errors=True)
+        aside.folder.mkdir(parents=True)
+        fill(aside)
+        (aside.folder / STATE).write_text(json.dumps({"step": step}) + "\n", "utf-8")
+        whole = Checkpoint(step, self._folder / f"step_{step:06d}")
+        shutil.rmtree(whole.folder, ignore_errors=True)
+        aside.folder.rename(whole.folder)
+        # Later ones can only be unreadable: they may not push out those that can be read.
+        for old in [each for each in self._all() if each.step <= step][: -self._keep]:
+            shutil.rmtree(old.folder)
+        return whole
+
+    def aside(self, step: int) -> Checkpoint:
+        """Where a checkpoint lies while it is written, for ranks that write their part of it."""
+        return Checkpoint(step, self._folder / f".writing_step_{step:06d}")
+
+    def newest(self) -> Checkpoint | None:
+        """The newest whole checkpoint; half-written ones are passed over with a warning."""
+        for half in sorted(self._folder.glob(".writing_step_*")):
+            logger.warning("passing over %s: it was not written to its end", half)
+        for found in reversed(self._all()):
+            try:
+                state = json.loads((found.folder / STATE).read_text("utf-8"))
+            except (OSError, ValueError) as error:
+                logger.warning("passing over %s: its %s is unreadable (%s)", found, STATE, error)
+                continue
+            if state.get("step") == found.step:
+                return found
+            logger.warning("passing over %s: its %s speaks of another step", found.folder, STATE)
+        return None
+
+    def to_resume(self) -> Checkpoint:
+        """The newest whole checkpoint. NothingToResume where there is none."""
+        found = self.newest()
+        if found is None:
+            raise NothingToResume(
+                f"--resume: {self._folder.parent} holds no whole checkpoint; name the run that "
+                "should go on, or start it without --resume"
+            )
+        return found
+
+    def _all(self) -> list[Checkpoint]:
+        found = [
+            Checkpoint(int(match.group(1)), path)
+            for path in self._folder.glob("step_*")
+            if (match := _WHOLE.fullmatch(path.name))
+        ]
+        return sorted(found, key=lambda checkpoint: checkpoint.step)

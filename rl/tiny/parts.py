@@ -1,0 +1,121 @@
+"""The laptop's parts, pretrained once as Ray tasks, two at a time, and cached."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors.cluster.cpu_threads import thread_variables
+from configs.schema.tiny import PartsConfig
+from models.tiny import model as tiny
+from models.tiny import pretraining as tiny_parts
+from models.tiny.pretraining import Lessons, pretrained_language, pretrained_tower
+from rl.console.progress import Phase, phase
+from rl.digits import problems as digits
+from rl.digits import wording as digit_talk
+from rl.digits.wording import Manner
+from rl.storage.cache import cache_folder, made_once
+
+_AT_A_TIME = 2
+"""Parts that are pretrained at the same time."""
+_BASE: dict[Manner, float] = {"list": 0.25, "plain": 0.25, "chain": 0.5}
+_SUBSTITUTE: dict[Manner, float] = {"list": 0.25, "plain": 0.75}
+_REASONER: dict[Manner, float] = {"chain": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class TinyParts:
+    """Folders of the parts."""
+
+    folder: Path
+
+    @property
+    def tower(self) -> Path:
+        """The vision tower."""
+        return self.folder / "tower"
+
+    @property
+    def base(self) -> Path:
+        """The language model that the other two descend from."""
+        return self.folder / "base"
+
+    @property
+    def substitute(self) -> Path:
+        """The language model that answers plainly."""
+        return self.folder / "substitute"
+
+    @property
+    def reasoner(self) -> Path:
+        """The language model that thinks first."""
+        return self.folder / "reasoner"
+
+
+def cached_parts(config: PartsConfig, seed: int) -> TinyParts:
+    """Where these parts lie, or will: named by all that decides them."""
+    decides = [config, seed, _BASE, _SUBSTITUTE, _REASONER]
+    name = digest_of((tiny_parts, tiny, digit_talk, digits), decides)
+    return TinyParts(cache_folder() / "parts" / name)
+
+
+def digest_of(modules: tuple[Any, ...], decides: list[object]) -> str:
+    """Changes with the code of `modules` and with what `decides` says."""
+    code = b"".join(Path(module.__file__).read_bytes() for module in modules)
+    words = json.dumps([str(each) for each in decides]).encode()
+    return hashlib.sha256(code + words).hexdigest()[:16]
+
+
+def tiny_parts_of(config: PartsConfig, seed: int) -> TinyParts:
+    """The parts, from the cache or pretrained now in the Ray session that is open."""
+    parts = cached_parts(config, seed)
+    made_once(parts.folder, lambda aside: _pretrain(TinyParts(aside), config, seed))
+    return parts
+
+
+def _pretrain(parts: TinyParts, config: PartsConfig, seed: int) -> None:
+    """A tower that has seen no words, and language models that have seen no picture."""
+
+    def language(steps: int, lr: float) -> Lessons:
+        return Lessons(steps, config.batch, seed, lr)
+
+    tower = Lessons(config.tower_steps, config.tower_batch, seed, config.lr)
+    base = language(config.base_steps, config.lr)
+    plain = language(config.substitute_steps, config.descendant_lr)
+    thinking = language(config.reasoner_steps, config.descendant_lr)
+    steps = sum(lessons.steps for lessons in (tower, base, plain, thinking))
+    with phase("pretraining the parts", steps) as work:
+        _finish(
+            work,
+            tower=_begin(pretrained_tower, parts.tower, tower),
+            base=_begin(pretrained_language, parts.base, base, _BASE),
+        )
+        _finish(
+            work,
+            substitute=_begin(
+                pretrained_language, parts.substitute, plain, _SUBSTITUTE, parts.base
+            ),
+            reasoner=_begin(pretrained_language, parts.reasoner, thinking, _REASONER, parts.base),
+        )
+
+
+def _begin(teach: Callable[..., Iterator[float]], *args: Any) -> Any:
+    """A task that yields the loss of each step as it goes."""
+    variables = thread_variables(_AT_A_TIME)
+    options = {"num_cpus": 0, "max_retries": 0, "runtime_env": {"env_vars": variables}}
+    return ray.remote(**options)(teach).remote(*args)
+
+
+def _finish(work: Phase, **tasks: Any) -> None:
+    """Show the losses of all tasks until they end. Raises what a task raises."""
+    names = {task: name for name, task in tasks.items()}
+    while names:
+        (ready, *_), _ = ray.wait(list(names))
+        try:
+            loss = ray.get(next(ready))
+        except StopIteration:
+            names.pop(ready)
+        else:
+            work.advance(note=f"{names[ready]}: loss {loss:.3f}")

@@ -1,0 +1,138 @@
+"""The laptop's model on R1V's path (paper, section 2.1): a projector aligned with a substitute
+language model, the reasoner swapped in, and fine-tuned on chats about pictures."""
+
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from configs.schema.assembly import AssembleOptions
+from configs.schema.data import ChatDataConfig, ChatLimits
+from configs.schema.learner import SFTLearnerConfig, SFTOptimizerConfig
+from configs.schema.policy import Part, PolicyConfig
+from configs.schema.run import CheckpointConfig, SFTLogConfig
+from configs.schema.sft import (
+    AlignPolicyConfig,
+    AlignRecipe,
+    FeaturesConfig,
+    PassConfig,
+    SFTRecipe,
+)
+from configs.schema.tiny import TinyPathConfig
+from models.assembly.r1v import assemble, swap
+from rl.jobs.sft import sft_runs
+from rl.tiny.parts import TinyParts
+
+_PROMPT = ChatLimits(max_tokens=128, max_images=1)
+_TOKENS = 4096
+"""Tokens of a forward pass: most steps are one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One fine-tuning."""
+
+    name: str
+    chats: str
+    """Name of built-in chats."""
+    train: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TinyPath:
+    """Stations on the way, as folders below `log.folder`."""
+
+    config: TinyPathConfig
+    seed: int
+    log: SFTLogConfig
+
+    @property
+    def assembled(self) -> Path:
+        """Tower and substitute behind a new projector."""
+        return self.log.folder / "assembled"
+
+    @property
+    def aligned(self) -> Path:
+        """The same, its projector aligned."""
+        return self._alignment().runs[-1].policy_folder
+
+    @property
+    def swapped(self) -> Path:
+        """The reasoner behind the projector that was aligned with the substitute."""
+        return self.log.folder / "swapped"
+
+    def go(self, parts: TinyParts, *lessons: Lesson) -> list[Path]:
+        """Align, swap, and fine-tune in each way, all in one Ray Train job.
+
+        Returns:
+            The policy after each lesson, all of them begun with `swapped`.
+        """
+        options = AssembleOptions(seed=self.seed, max_tiles=1)
+        assemble(parts.tower, parts.substitute, self.assembled, options=options)
+        # What the lessons' chats are measured with. Its weights are still to come.
+        swap(self.assembled, parts.reasoner, self.swapped)
+        for shard in self.swapped.glob("*.safetensors"):
+            shard.unlink()
+        aligned, reasoner, swapped = (
+            folder.resolve() for folder in (self.aligned, parts.reasoner, self.swapped)
+        )
+        then = partial(_swapped_anew, aligned, reasoner, swapped)
+        taught = [self._taught(self.swapped, lesson) for lesson in lessons]
+        _, *folders = sft_runs([self._alignment(), *taught], before={lessons[0].name: then})
+        return folders
+
+    def fine_tune(self, policy: Path, lesson: Lesson) -> Path:
+        """The policy after one lesson."""
+        return sft_runs([self._taught(policy, lesson)])[0]
+
+    def _alignment(self) -> AlignRecipe:
+        path = self.config
+        one = PassConfig(
+            data=self._chats("digits-align", path.align_steps),
+            lr=path.align_lr,
+            steps=path.align_steps,
+        )
+        policy = AlignPolicyConfig(path=str(self.assembled), dtype="float32")
+        shared = self._shared(path.align_weight_decay)
+        return AlignRecipe(name="align", policy=policy, passes=(one,), **shared)
+
+    def _taught(self, policy: Path, lesson: Lesson) -> SFTRecipe:
+        return SFTRecipe(
+            name=lesson.name,
+            policy=PolicyConfig(path=str(policy), train=lesson.train, dtype="float32"),
+            data=self._chats(lesson.chats, self.config.sft_steps),
+            steps=self.config.sft_steps,
+            # Where a projector learns there is a tower before it, which stays as it is.
+            features=FeaturesConfig(keep="memory" if "projector" in lesson.train else "off"),
+            **self._shared(),
+        )
+
+    def _chats(self, source: str, steps: int) -> ChatDataConfig:
+        """Built-in chats, no more of them than so many steps will see."""
+        return ChatDataConfig(source=source, limit=steps * self.config.batch)
+
+    def _shared(self, weight_decay: float = 0.05) -> dict[str, Any]:
+        optimizer = SFTOptimizerConfig(
+            lr=self.config.sft_lr, warmup_share=0.05, weight_decay=weight_decay
+        )
+        learner = SFTLearnerConfig(
+            gradient_checkpointing=False,
+            max_tokens_per_microbatch=_TOKENS,
+            cpu_threads=2,  # more would wait for one another
+            optimizer=optimizer,
+        )
+        last = CheckpointConfig(every=10**6, keep=1)
+        return {
+            "seed": self.seed,
+            "batch": self.config.batch,
+            "prompt": _PROMPT,
+            "learner": learner,
+            "checkpoint": last,
+            "log": self.log,
+        }
+
+
+def _swapped_anew(aligned: Path, reasoner: Path, out: Path) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    swap(aligned, reasoner, out)

@@ -1,0 +1,59 @@
+"""The laptop's start policy, made on R1V's path from parts that are pretrained here, and cached.
+
+Its last fine-tuning teaches plain answers and thoughts by turns, so that the policy can do both and
+likes neither better: that thinking pays is left for GRPO to find.
+"""
+
+import shutil
+from pathlib import Path
+
+from configs.schema.grpo import GRPORecipe
+from configs.schema.run import SFTLogConfig
+from configs.schema.tiny import TinyPathConfig
+from models.assembly import r1v
+from models.tiny import model as tiny
+from rl.digits import chats as digit_chats
+from rl.storage.cache import cache_folder, made_once
+from rl.tiny import parts as own_parts
+from rl.tiny import pipeline as tiny_path
+from rl.tiny.parts import cached_parts, digest_of, tiny_parts_of
+from rl.tiny.pipeline import Lesson, TinyPath
+
+
+def cached_policy(recipe: GRPORecipe) -> Path:
+    """Where this recipe's start policy lies, or will: named by all that decides it."""
+    path = recipe.start or TinyPathConfig()
+    modules = (own_parts, tiny_path, digit_chats, r1v)
+    decides = [path, recipe.seed, _reads_text_only(recipe), cached_parts(path.parts, recipe.seed)]
+    return cache_folder() / "policies" / digest_of(modules, decides)
+
+
+def blank_policy(recipe: GRPORecipe) -> Path:
+    """An untrained policy with the start policy's tokenizer and processor, made in no time."""
+    build = tiny.build_tiny_text if _reads_text_only(recipe) else tiny.build_tiny_vlm
+    folder = cached_policy(recipe).with_suffix(".blank")
+    return made_once(folder, lambda aside: build(aside, recipe.seed))
+
+
+def make_start_policy(recipe: GRPORecipe) -> Path:
+    """Go the path in the Ray session that is open; returns the cached checkpoint.
+
+    What the steps on the way leave lies in `start/` of the run's folder.
+    """
+    assert recipe.start is not None, "the schema wants a start where policy.path is empty"
+    log = SFTLogConfig(folder=recipe.run_folder / "start", wandb=False)
+    path = TinyPath(recipe.start, recipe.seed, log)
+    parts = tiny_parts_of(recipe.start.parts, recipe.seed)
+    if _reads_text_only(recipe):
+        taught = path.fine_tune(parts.reasoner, Lesson("sft", "digits-text-styles", ("language",)))
+    else:
+        (taught,) = path.go(parts, Lesson("sft", "digits-styles", ("projector", "language")))
+
+    def fill(aside: Path) -> None:
+        shutil.copytree(taught, aside, dirs_exist_ok=True)
+
+    return made_once(cached_policy(recipe), fill)
+
+
+def _reads_text_only(recipe: GRPORecipe) -> bool:
+    return recipe.data.image_column is None

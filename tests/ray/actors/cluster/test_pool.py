@@ -1,0 +1,107 @@
+"""A pool of actors: what happens to calls when members die and cannot be brought back."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+import ray
+
+from actors.cluster import pool
+from actors.cluster.pool import ActorPool, DriverLoop, PoolExhausted
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+class Sleeper:
+    """Does nothing, for as long as it is told, and counts who else does."""
+
+    def __init__(self) -> None:
+        self._now = 0
+        self._most = 0
+
+    async def sleep(self, seconds: float) -> float:
+        """Sleep; returns `seconds`."""
+        self._now += 1
+        self._most = max(self._most, self._now)
+        await asyncio.sleep(seconds)
+        self._now -= 1
+        return seconds
+
+    async def most(self) -> int:
+        """The largest number of sleepers at a time."""
+        return self._most
+
+    async def die(self) -> None:
+        """End this process."""
+        sys.stderr.write("the engine has run out of memory\n")
+        sys.stderr.flush()
+        os._exit(1)
+
+
+@pytest.fixture
+def loop() -> Iterator[DriverLoop]:
+    loop = DriverLoop()
+    yield loop
+    loop.close()
+
+
+def sleepers(size: int, restarts: int) -> ActorPool:
+    worker = ray.remote(num_cpus=0, max_concurrency=pool.CALLS_AT_A_TIME)(Sleeper)
+    return ActorPool("sleeper", lambda _: worker.remote(), size, restarts)
+
+
+def kill(actors: ActorPool) -> None:
+    for handle in actors.handles:
+        ray.kill(handle)
+
+
+def test_a_pool_that_cannot_be_healed_fails_every_call(cluster: None, loop: DriverLoop) -> None:
+    actors = sleepers(2, restarts=3)
+
+    async def heal() -> None:
+        await asyncio.sleep(1)  # others come meanwhile, and wait for the new actor
+        raise RuntimeError("no weights to be had")
+
+    actors.set_heal(heal)
+    calls = [loop.start(actors.run(lambda w: w.sleep.remote(1000))) for _ in range(4)]
+    time.sleep(1)
+    ray.get([handle.most.remote() for handle in actors.handles])
+    actors.handles[1].die.remote()
+    time.sleep(0.5)
+    calls += [loop.start(actors.run(lambda w: w.sleep.remote(1000))) for _ in range(3)]
+    for call in calls:
+        with pytest.raises(RuntimeError, match="no weights to be had"):
+            call.result(30)
+    with pytest.raises(RuntimeError, match="no weights to be had"):
+        loop.start(actors.run(lambda w: w.sleep.remote(0))).result(30)
+    kill(actors)
+
+
+def test_deaths_beyond_the_restarts_fail_every_call_with_the_dead_one_s_last_words(
+    cluster: None, loop: DriverLoop
+) -> None:
+    actors = sleepers(2, restarts=0)
+    ray.get([handle.most.remote() for handle in actors.handles])
+    calls = [loop.start(actors.run(lambda w: w.sleep.remote(1000))) for _ in range(2)]
+    calls.append(loop.start(actors.run(lambda w: w.die.remote())))
+    for call in calls:
+        with pytest.raises(PoolExhausted) as caught:
+            call.result(30)
+    told = str(caught.value)
+    assert "a sleeper actor died and no restart is left" in told
+    assert "Last lines of /" in told and "the engine has run out of memory" in told
+    kill(actors)
+
+
+def test_calls_beyond_an_actor_s_room_wait_and_leave_it_free_to_be_steered(
+    cluster: None, loop: DriverLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "ROOM", 3)
+    actors = sleepers(1, restarts=0)
+    calls = [loop.start(actors.run(lambda w: w.sleep.remote(0.2))) for _ in range(8)]
+    assert [call.result(30) for call in calls] == [0.2] * 8
+    assert ray.get(actors.handles[0].most.remote()) == 3
+    kill(actors)

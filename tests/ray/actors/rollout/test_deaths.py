@@ -1,0 +1,122 @@
+"""Actors die in the middle of their work, and no problem is lost."""
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+import pytest
+import ray
+
+from actors.cluster.pool import ActorPool, DriverLoop, PoolExhausted
+from actors.rollout.rollouts import Asked
+from actors.scoring.reward_worker import RewardWorker
+from configs.schema.reward import RewardConfig
+from rl.data.records import (
+    Answer,
+    Problem,
+    SamplingRequest,
+    ScoredGroup,
+)
+from tests.ray.processes import engine_core_of, pid_of
+from tests.ray.system import System, mean_gap, problem, shift_part
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+ASKED = [problem(number) for number in range(24)]
+LONG = SamplingRequest(4, 1.0, 200, seed=5)
+
+
+def under_way(system: System) -> Asked[ScoredGroup]:
+    """Problems that the engine has begun to answer, under weights of a later version."""
+    system.in_learner(shift_part, "language", 0.05)
+    system.publish()
+    pending = system.rollouts.ask(ASKED, LONG)
+    system.sample([problem(99)], tokens=1)
+    assert pending.open
+    return pending
+
+
+def check_all_answered(system: System, groups: Sequence[ScoredGroup]) -> None:
+    """Every problem in its place, every answer scored, the engine at the learner's weights."""
+    assert [scored.group.problem.id for scored in groups] == [p.id for p in ASKED]
+    assert all(len(scored.group.answers) == len(scored.scores) == 4 for scored in groups)
+    assert {a.version for g in groups for a in g.group.answers} == {system.version}
+    fresh = system.sample(ASKED[:2])
+    assert {a.version for g in fresh for a in g.answers} == {system.version}
+    assert mean_gap(system.gaps(fresh)) < 1e-4
+
+
+@pytest.mark.timeout(1200)
+def test_a_killed_vllm_engine_costs_no_problem(system: System) -> None:
+    restarts = system.engines.restarts
+    pending = under_way(system)
+    actor = pid_of(system.engines.handles[0])
+    engine_core_of(actor).send_signal(signal.SIGKILL)
+    check_all_answered(system, pending.result())
+    assert system.engines.restarts == restarts + 1
+    assert pid_of(system.engines.handles[0]) != actor
+    assert not psutil.pid_exists(actor)
+
+
+@pytest.mark.timeout(1200)
+def test_a_killed_rollout_actor_costs_no_problem_and_leaves_no_engine(system: System) -> None:
+    restarts = system.engines.restarts
+    pending = under_way(system)
+    actor = pid_of(system.engines.handles[0])
+    core = engine_core_of(actor)
+    os.kill(actor, signal.SIGKILL)
+    check_all_answered(system, pending.result())
+    assert system.engines.restarts == restarts + 1
+    _, alive = psutil.wait_procs([core], timeout=30)
+    assert not alive
+
+
+def test_a_killed_reward_actor_costs_no_score(system: System) -> None:
+    rewards = system.actors.pools.rewards
+    pending = under_way(system)
+    os.kill(pid_of(rewards.handles[0]), signal.SIGKILL)
+    check_all_answered(system, pending.result())
+    assert rewards.restarts == 1
+
+
+@pytest.fixture
+def reward_pool(cluster: None) -> Any:
+    worker = ray.remote(num_cpus=0, max_concurrency=8)(RewardWorker)
+    config = RewardConfig(weights={"format": 1.0}, accuracy="format")
+    pool = ActorPool("reward", lambda _: worker.remote(config), size=2, restarts=1)
+    yield pool
+    for handle in pool.handles:
+        ray.kill(handle)
+
+
+def test_deaths_beyond_the_restarts_that_a_recipe_allows_end_the_run(reward_pool: Any) -> None:
+    loop = DriverLoop()
+    said = [Answer((1,), (0.0,), "<think>1</think>\\boxed{1}", "stop", 0)]
+
+    def ask() -> float:
+        scoring = reward_pool.run(lambda w: w.score.remote(Problem("p", "", ("1",)), said, 8))
+        return loop.start(scoring).result(120)[0].reward
+
+    assert ask() == 1.0
+    pids = [pid_of(handle) for handle in reward_pool.handles]
+    os.kill(pids[0], signal.SIGKILL)
+    _await_death(pids[0])
+    assert [ask() for _ in range(4)] == [1.0] * 4
+    assert reward_pool.restarts == 1
+    for handle in reward_pool.handles:
+        pid = pid_of(handle)
+        os.kill(pid, signal.SIGKILL)
+        _await_death(pid)
+    with pytest.raises(PoolExhausted, match="a reward actor died and no restart is left"):
+        ask()
+    loop.close()
+
+
+def _await_death(pid: int) -> None:
+    until = time.monotonic() + 20
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < until
+        time.sleep(0.05)

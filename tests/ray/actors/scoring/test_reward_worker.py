@@ -1,0 +1,106 @@
+"""RewardWorker as a Ray actor."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+import ray
+
+from actors.scoring.reward_worker import RewardWorker
+from configs.schema.reward import RewardConfig
+from rl.data.records import Answer, Problem
+
+pytestmark = pytest.mark.ray
+INTEGRAL = r"\int_0^1 e^{x^2}\sin(x^3) dx"
+
+
+@pytest.fixture
+def worker(cluster: None) -> Iterator[Any]:
+    actor = ray.remote(RewardWorker).options(num_cpus=0, max_concurrency=64)
+    handle = actor.remote(RewardConfig(weights={"math": 1.0}, deadline_s=3.0))
+    yield handle
+    ray.kill(handle)
+
+
+def answers(*texts: str) -> list[Answer]:
+    return [Answer((1, 2), (0.0, 0.0), text, "stop", 0) for text in texts]
+
+
+def family(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def pid_of(handle: Any) -> int:
+    return ray.get(handle.__ray_call__.remote(lambda _: os.getpid()))
+
+
+def test_groups_overtake_a_group_that_hangs(worker: Any) -> None:
+    ray.get(worker.score.remote(Problem("warm", "", ("1+x",)), answers("\\boxed{x+1}"), 100))
+    slow = worker.score.remote(
+        Problem("slow", "", ("(1, x)",)), answers(f"\\boxed{{({INTEGRAL}, 1)}}", "\\boxed{1}"), 100
+    )
+    quick = [
+        worker.score.remote(Problem(f"{n}", "", (f"{n}",)), answers(f"\\boxed{{{n}}}"), 100)
+        for n in range(20)
+    ]
+    began = time.monotonic()
+    assert all(score.reward == 1.0 for (score,) in ray.get(quick))
+    assert time.monotonic() - began < 3.0
+    hung, wrong = ray.get(slow)
+    assert hung.verdicts["math"].cause == "timeout"
+    assert wrong.verdicts["math"].cause == "wrong"
+    stats = ray.get(worker.stats.remote())
+    assert stats["kills"] == 1 and stats["queue_depth"] == 0
+
+
+def test_no_verifier_outlives_a_killed_actor(worker: Any) -> None:
+    ray.get(worker.score.remote(Problem("p", "", ("1+x",)), answers("\\boxed{x+1}"), 100))
+    pid = pid_of(worker)
+    processes = family(pid)
+    assert len(processes) >= 2
+    worker.score.remote(Problem("q", "", ("(1, x)",)), answers(f"\\boxed{{({INTEGRAL}, 1)}}"), 100)
+    time.sleep(0.5)
+    os.kill(pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert not alive
+
+
+def test_a_verifier_killed_from_outside_costs_no_later_answer(worker: Any) -> None:
+    ray.get(worker.score.remote(Problem("p", "", ("1+x",)), answers("\\boxed{x+1}"), 100))
+    before = family(pid_of(worker))
+    leaves = [process for process in before if not process.children()]
+    for process in leaves:
+        if "forkserver" in " ".join(process.cmdline()):
+            process.kill()
+    scored = ray.get(
+        [
+            worker.score.remote(Problem(f"{n}", "", (f"{n}+x",)), answers(f"\\boxed{{x+{n}}}"), 100)
+            for n in range(2, 12)
+        ],
+        timeout=60,
+    )
+    assert sum(score.reward == 1.0 for (score,) in scored) >= 9
+
+
+def test_figures_reach_rays_metrics(worker: Any) -> None:
+    ray.get(worker.score.remote(Problem("p", "", ("1",)), answers("\\boxed{1}"), 100))
+    names = ray.get(
+        worker.__ray_call__.remote(
+            lambda self: sorted(
+                metric.info["name"]
+                for metric in vars(self._metrics).values()
+                if hasattr(metric, "info")
+            )
+        )
+    )
+    assert names == [
+        "reward_kills",
+        "reward_queue_depth",
+        "reward_restarts",
+        "reward_score_ms",
+        "reward_verdicts",
+    ]

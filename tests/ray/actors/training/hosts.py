@@ -1,0 +1,61 @@
+"""Processes of learner ranks that learn one job after another."""
+
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch.distributed as dist
+
+from actors.cluster.cpu_threads import thread_variables
+from actors.cluster.object_refs import ProblemRefs
+from actors.cluster.pool import DriverLoop
+from actors.training.learner import Learner, LearnerJob
+from actors.training.learner_group import LearnerGroup
+from configs.schema.grpo import GRPORecipe
+from rl.jobs.grpo_actors import learner_job
+
+
+class Reborn(Learner):
+    """A learner whose process can learn another job: starting one is what takes long."""
+
+    def _meet(self, address: str, port: int) -> None:
+        if not dist.is_initialized():
+            super()._meet(address, port)
+
+    def learn_another(self, job: LearnerJob) -> None:
+        """Let go of all that was learned, and take up `job`."""
+        self._engine.close()
+        Learner.__init__(self, job, self._rank)
+
+
+class Hosts:
+    """One rank, and two that have met, for all jobs here, one after another."""
+
+    def __init__(self) -> None:
+        self._loop = DriverLoop()
+        self._handles: dict[int, list[Any]] = {}
+
+    def group(self, plan: GRPORecipe, folder: Path) -> LearnerGroup:
+        """Learners of `plan`, set up; those before them are gone."""
+        ranks = plan.learner.ranks
+        job = learner_job(plan, folder, "cpu")
+        if ranks in self._handles:
+            ray.get([handle.learn_another.remote(job) for handle in self._handles[ranks]])
+        else:
+            make = ray.remote(num_cpus=0, runtime_env={"env_vars": thread_variables(ranks)})(Reborn)
+            self._handles[ranks] = [make.remote(job, rank) for rank in range(ranks)]
+        group = LearnerGroup(
+            self._handles[ranks],
+            self._loop,
+            refs=ProblemRefs(64),
+            max_tokens=plan.learner.max_tokens_per_microbatch,
+            transport="gloo",
+        )
+        group.setup()
+        return group
+
+    def close(self) -> None:
+        """End the processes."""
+        for handle in (handle for handles in self._handles.values() for handle in handles):
+            ray.kill(handle)
+        self._loop.close()

@@ -1,0 +1,85 @@
+"""A sync that went wrong is noticed: whatever is lost on the way, no answer comes from it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import ray
+from torch import Tensor
+
+from actors.weight_transfer.policy_source import PolicySource
+from actors.weight_transfer.sync import WeightSyncError
+from tests.ray.system import OpenWorker, System, mean_gap, problem, shift_part
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+GARBLED = "layers.1.mlp.down_proj.weight"
+
+
+class GarblingSource(PolicySource):
+    """Changes one number of one tensor after it was summed, as a bad cable would."""
+
+    def iter_groups(self) -> Iterator[tuple[list[str], list[Tensor]]]:
+        for names, tensors in super().iter_groups():
+            yield names, [_garbled(n, t) for n, t in zip(names, tensors, strict=True)]
+
+
+def _garbled(name: str, tensor: Tensor) -> Tensor:
+    if not name.endswith(GARBLED):
+        return tensor
+    changed = tensor.clone()
+    changed[3, 5] += 1e-3
+    return changed
+
+
+def _put_source(learner: Any, kind: type[PolicySource]) -> None:
+    learner._sender._source.__class__ = kind
+
+
+def test_a_number_changed_on_its_way_stops_the_sync(system: System) -> None:
+    verified = system.rollouts.syncs_verified
+    system.in_learner(_put_source, GarblingSource)
+    try:
+        with pytest.raises(WeightSyncError) as caught:
+            system.publish()
+    finally:
+        system.in_learner(_put_source, PolicySource)
+    words = str(caught.value)
+    assert f"version {system.version}" in words
+    assert "layers.1:" in words and "layers.0:" not in words and "layers.2:" not in words
+    assert system.rollouts.syncs_verified == verified
+    system.publish()
+    assert mean_gap(system.gaps(system.sample([problem(1)]))) < 1e-4
+
+
+def test_an_engine_that_kept_its_old_weights_is_caught(system: System) -> None:
+    system.in_learner(shift_part, "projector", 0.1)
+    system.in_engine("deafen")
+    try:
+        with pytest.raises(WeightSyncError) as caught:
+            system.publish()
+    finally:
+        system.in_engine("hear")
+    words = str(caught.value)
+    assert f"version {system.version}" in words and "projector" in words
+    assert "language_model" not in words
+    system.publish()
+    assert mean_gap(system.gaps(system.sample([problem(1)]))) < 1e-4
+
+
+def test_an_engine_that_missed_its_new_version_is_caught(system: System) -> None:
+    (engine,) = system.engines.handles
+    ray.get(engine.__ray_call__.remote(_forget_versions, True))
+    try:
+        with pytest.raises(WeightSyncError) as caught:
+            system.publish()
+    finally:
+        ray.get(engine.__ray_call__.remote(_forget_versions, False))
+    assert f"hold version {system.version} " in str(caught.value)
+    assert f"version {system.version - 1}" in str(caught.value)
+    system.publish()
+    assert system.sample([problem(1)], tokens=1)[0].answers[0].version == system.version
+
+
+def _forget_versions(worker: OpenWorker, forgets: bool) -> None:
+    worker.forgets_versions = forgets

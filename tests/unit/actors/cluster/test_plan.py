@@ -1,0 +1,97 @@
+"""What a recipe will start, and whether it fits."""
+
+from typing import Any
+
+import pytest
+
+from actors.cluster.plan import (
+    check_fits,
+    device_of,
+    planned_actors,
+    transport_of,
+)
+from rl.console.errors import DoesNotFit
+from tests.unit.step_samples import recipe
+
+BIG: dict[str, Any] = {
+    "rollout": {"workers": 2, "tensor_parallel": 2},
+    "learner": {"ranks": 4},
+    "reward": {"weights": {"exact": 1.0}, "accuracy": "exact", "workers": 2, "processes": 3},
+}
+
+
+def pairs(**rollout: Any) -> dict[str, Any]:
+    """Two GPUs, each with an engine and a learner rank on it."""
+    engines = {"workers": 2, "memory_share": 0.5} | rollout
+    return {"rollout": engines, "learner": {"ranks": 2}, "sync": {"shared_gpu": True}}
+
+
+def test_the_device_is_cuda_where_the_cluster_has_gpus_or_the_recipe_says_so() -> None:
+    assert device_of(recipe(), {"GPU": 1.0, "CPU": 4.0}) == "cuda"
+    assert device_of(recipe(), {"CPU": 4.0}) == "cpu"
+    assert device_of(recipe(device="cpu"), {"GPU": 8.0}) == "cpu"
+    assert device_of(recipe(device="cuda"), {}) == "cuda"
+
+
+def test_weights_travel_by_what_suits_the_device() -> None:
+    assert transport_of(recipe(), "cpu") == "gloo"
+    assert transport_of(recipe(), "cuda") == "nccl"
+    assert transport_of(recipe(**pairs()), "cuda") == "ipc"
+    assert transport_of(recipe(sync={"transport": "nccl"}), "cuda") == "nccl"
+    for transport, device in (("gloo", "cuda"), ("nccl", "cpu"), ("ipc", "cpu")):
+        with pytest.raises(ValueError, match=rf"transport={transport} with device={device}"):
+            transport_of(recipe(sync={"transport": transport}), device)
+
+
+def test_a_gpu_plan_by_hand() -> None:
+    plan = planned_actors(recipe(**BIG, loss={"kl": {"coef": 0.1}}), "cuda")
+    assert [(a.role, a.count, a.gpus, a.cpus) for a in plan] == [
+        ("rollout", 2, 2.0, 1.0),
+        ("learner", 4, 1.0, 1.0),
+        ("reward", 2, 0.0, 3.0),
+        ("reference", 1, 1.0, 1.0),
+    ]
+
+
+def test_actors_that_share_gpus_ask_for_halves() -> None:
+    shared = recipe(**pairs())
+    plan = planned_actors(shared, "cuda")
+    assert sum(actors.count * actors.gpus for actors in plan) == 2.0
+    check_fits(plan, {"GPU": 2.0, "CPU": 5.0})
+
+
+def test_on_a_cpu_machine_nothing_is_reserved_and_anything_fits() -> None:
+    plan = planned_actors(recipe(**BIG), "cpu")
+    assert all(actors.gpus == actors.cpus == 0 for actors in plan)
+    assert "reference" not in {actors.role for actors in plan}
+    check_fits(plan, {"CPU": 1.0})
+
+
+def test_a_cluster_with_just_enough_fits_and_one_with_less_is_told_what_lacks() -> None:
+    asked = recipe(**BIG)
+    plan = planned_actors(asked, "cuda")
+    check_fits(plan, {"GPU": 8.0, "CPU": 12.0})
+    with pytest.raises(DoesNotFit) as caught:
+        check_fits(plan, {"GPU": 7.0, "CPU": 12.0})
+    told = str(caught.value)
+    assert "asks for 8 GPU (2 rollout x 2, 4 learner x 1), and the cluster has 7" in told
+    with pytest.raises(DoesNotFit, match=r"12 CPU \(.*2 reward x 3\), and the cluster has 11"):
+        check_fits(plan, {"GPU": 8.0, "CPU": 11.0})
+    with pytest.raises(DoesNotFit, match="the cluster has 0"):
+        check_fits(plan, {"CPU": 12.0})
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ({"tensor_parallel": 2}, "has one GPU; set tensor_parallel=1"),
+        ({"workers": 3}, r"workers=3 and learner\.ranks=2: .*make them equal"),
+        ({"memory_share": 0.85}, r"memory_share=0\.85 leaves the learner too little"),
+    ],
+)
+def test_engines_share_gpus_with_learner_ranks_in_pairs_and_leave_them_room(
+    fault: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        recipe(**pairs(**fault))
+    assert recipe(**pairs(memory_share=0.6)).sync.shared_gpu

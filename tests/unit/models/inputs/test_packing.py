@@ -1,0 +1,76 @@
+"""Micro-batches as tensors, by hand."""
+
+import torch
+
+from models.inputs.packing import pack
+from rl.algorithms.rows import Row, TrainingAnswer
+from rl.data.records import Problem
+
+PROBLEM = Problem("p", "?", ("1",))
+FIRST = Row(
+    PROBLEM,
+    (7, 8),
+    (
+        TrainingAnswer(4, (1, 2, 3), 0.5, (-0.1, -0.2, -0.3)),
+        TrainingAnswer(5, (4,), -0.5, (-0.4,)),
+        TrainingAnswer(6, (5, 6), 0.25, (-0.5, -0.6), weight=0.0),
+    ),
+)
+SECOND = Row(PROBLEM, (9,), (TrainingAnswer(0, (1, 1), 1.0, (-0.7, -0.8)),))
+
+
+def test_a_row_is_its_prompt_and_its_answers_without_their_last_tokens() -> None:
+    batch = pack((FIRST,), pad_id=0)
+    assert batch.input_ids.tolist() == [[7, 8, 1, 2, 5]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 2]]
+    # Every answer's first token is predicted by the prompt's last.
+    assert batch.sources.tolist() == [1, 2, 3, 1, 1, 4]
+    assert batch.targets.tolist() == [1, 2, 3, 4, 5, 6]
+    assert batch.answers.tolist() == [4, 4, 4, 5, 6, 6]
+    assert batch.weights.tolist() == [1, 1, 1, 1, 0, 0]
+    assert batch.advantages.tolist() == [0.5, 0.5, 0.5, -0.5, 0.25, 0.25]
+    torch.testing.assert_close(batch.sampler_logprobs, -torch.arange(1, 7) / 10)
+    assert batch.reference_logprobs is None
+
+
+def test_siblings_see_the_prompt_and_themselves_but_not_each_other() -> None:
+    assert pack((FIRST,), pad_id=0).attention_mask[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 0, 1],
+    ]
+
+
+def test_a_short_row_is_padded_and_padding_sees_only_itself() -> None:
+    batch = pack((FIRST, SECOND), pad_id=99)
+    assert batch.input_ids.tolist()[1] == [9, 1, 99, 99, 99]
+    assert batch.attention_mask.shape == (2, 1, 5, 5)
+    assert batch.attention_mask[1, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [0, 0, 1, 0, 0],
+        [0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 1],
+    ]
+    # Sources count through the padded rectangle, rows one after the other.
+    assert batch.sources.tolist() == [1, 2, 3, 1, 1, 4, 5, 6]
+    assert batch.input_ids.flatten()[batch.sources].tolist() == [8, 1, 2, 8, 8, 5, 9, 1]
+    assert batch.answers.tolist()[-2:] == [0, 0]
+
+
+def test_reference_logprobs_come_along_and_targets_need_no_sampler() -> None:
+    sampled = TrainingAnswer(0, (3, 4), 1.0, (-1.0, -2.0), (-1.5, -2.5))
+    taught = TrainingAnswer(0, (3, 4))
+    with_reference = pack((Row(PROBLEM, (1,), (sampled,)),), pad_id=0)
+    assert with_reference.reference_logprobs.tolist() == [-1.5, -2.5]
+    supervised = pack((Row(PROBLEM, (1,), (taught,)),), pad_id=0)
+    assert supervised.sampler_logprobs is None
+    assert supervised.weights.tolist() == [1, 1]
+
+
+def test_a_batch_moves_as_a_whole() -> None:
+    batch = pack((FIRST,), pad_id=0).to(torch.device("meta"))
+    assert batch.input_ids.is_meta and batch.attention_mask.is_meta and batch.weights.is_meta
+    assert batch.reference_logprobs is None

@@ -1,0 +1,94 @@
+"""Logprobs of tokens, by hand, whatever the chunk."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.policy.logprobs import token_logprobs
+
+NONE = torch.tensor([], dtype=torch.int64)
+
+
+def logits_as_they_are(logits: list[list[float]]) -> tuple[nn.Module, Tensor]:
+    return nn.Identity(), torch.tensor(logits, requires_grad=True)
+
+
+def test_probabilities_of_one_two_and_four_in_seven() -> None:
+    head, hidden = logits_as_they_are([[0.0, math.log(2), math.log(4)]] * 3)
+    logprobs, entropy = token_logprobs(
+        head, hidden, torch.tensor([0, 1, 2]), banned=NONE, temperature=1.0, chunk=8
+    )
+    assert logprobs.exp().tolist() == pytest.approx([1 / 7, 2 / 7, 4 / 7])
+    by_hand = math.log(7) - (2 * math.log(2) + 4 * math.log(4)) / 7
+    assert entropy.tolist() == pytest.approx([by_hand] * 3)
+    assert not entropy.requires_grad
+
+
+def test_temperature_divides_the_logits_and_so_the_gradient() -> None:
+    head, hidden = logits_as_they_are([[0.0, math.log(2), math.log(4)]])
+    logprobs, _ = token_logprobs(
+        head, hidden, torch.tensor([2]), banned=NONE, temperature=0.5, chunk=8
+    )
+    logprobs.sum().backward()
+    assert logprobs.exp().item() == pytest.approx(16 / 21)
+    # d log p_i / d logit_j = (1[i = j] - p_j) / temperature.
+    assert hidden.grad[0].tolist() == pytest.approx([-2 / 21, -8 / 21, 10 / 21])
+
+
+def test_banned_tokens_have_no_probability_and_get_no_gradient() -> None:
+    head, hidden = logits_as_they_are([[0.0, math.log(2), 50.0]] * 2)
+    logprobs, entropy = token_logprobs(
+        head, hidden, torch.tensor([0, 2]), banned=torch.tensor([2]), temperature=1.0, chunk=8
+    )
+    assert logprobs.exp().tolist() == pytest.approx([1 / 3, 0])
+    assert entropy.tolist() == pytest.approx([math.log(3) - 2 / 3 * math.log(2)] * 2)
+    logprobs[0].backward()
+    assert hidden.grad[0].tolist() == pytest.approx([2 / 3, -2 / 3, 0])
+    assert hidden.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 10, 1000])
+def test_the_chunk_changes_neither_values_nor_gradients(chunk: int) -> None:
+    torch.manual_seed(0)
+    head = nn.Linear(6, 11, bias=False)
+    hidden = torch.randn(10, 6, requires_grad=True)
+    targets = torch.randint(11, (10,))
+    weights = torch.randn(10)
+
+    def run(size: int) -> list[Tensor]:
+        head.zero_grad()
+        hidden.grad = None
+        values, entropy = token_logprobs(
+            head, hidden, targets, banned=torch.tensor([4]), temperature=0.7, chunk=size
+        )
+        targeted = targets != 4
+        (values[targeted] * weights[targeted]).sum().backward()
+        return [values.detach(), entropy, hidden.grad.clone(), head.weight.grad.clone()]
+
+    with torch.no_grad():
+        logits = (head(hidden) / 0.7).index_fill(1, torch.tensor([4]), -math.inf)
+        plain = logits.log_softmax(-1)[torch.arange(10), targets]
+    found = run(chunk)
+    torch.testing.assert_close(found[0], plain)
+    for part, whole in zip(found, run(10**6), strict=True):
+        torch.testing.assert_close(part, whole)
+
+
+def test_without_gradients_the_values_are_the_same() -> None:
+    torch.manual_seed(0)
+    head, hidden, targets = nn.Linear(4, 5), torch.randn(7, 4), torch.randint(5, (7,))
+    kept, _ = token_logprobs(head, hidden, targets, banned=NONE, temperature=1.0, chunk=3)
+    with torch.no_grad():
+        free, _ = token_logprobs(head, hidden, targets, banned=NONE, temperature=1.0, chunk=3)
+    assert kept.requires_grad and not free.requires_grad
+    assert torch.equal(kept.detach(), free)
+
+
+def test_half_precision_heads_are_read_in_full_precision() -> None:
+    head, hidden = nn.Linear(8, 9).bfloat16(), torch.randn(2, 8).bfloat16()
+    values, entropy = token_logprobs(
+        head, hidden, torch.tensor([1, 2]), banned=NONE, temperature=1.0, chunk=2
+    )
+    assert (values.dtype, entropy.dtype) == (torch.float32, torch.float32)

@@ -1,0 +1,127 @@
+"""Adapters: what learns, and that what engines and checkpoints get means the same."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from configs.schema.data import PromptConfig
+from configs.schema.policy import LoraConfig, PolicyConfig
+from models.inputs.encoder import InputEncoder
+from models.inputs.packing import pack
+from models.policy.checkpoint_weights import CheckpointWeight, checkpoint_weights
+from models.policy.loading import load_learning_model, load_model
+from models.policy.lora import is_adapter
+from models.policy.parts import part_of
+from models.policy.policy import Policy
+from models.tiny.model import build_tiny_text, build_tiny_vlm
+from rl.algorithms.rows import Row, TrainingAnswer
+from rl.data.records import Problem
+from tests.unit.step_samples import png
+
+PROBLEM = Problem("p", "How many?", ("1",), (png(56, 56),))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vlm")
+    build_tiny_vlm(folder, seed=3)
+    return folder
+
+
+def config(folder: Path, train: Sequence[str] = ("language",), **lora: Any) -> PolicyConfig:
+    fields = {"path": str(folder), "dtype": "float32", "train": train}
+    return PolicyConfig.model_validate(fields | {"lora": {"rank": 2, "alpha": 8} | lora})
+
+
+def learned(folder: Path, **changes: Any) -> Any:
+    """A model whose adapters have learned something."""
+    model = load_learning_model(config(folder, **changes), folder)
+    chance = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if is_adapter(name):
+            parameter.data.normal_(std=0.05, generator=chance)
+    return model
+
+
+def logprobs(model: Any, folder: Path) -> torch.Tensor:
+    encoder = InputEncoder(folder, PromptConfig(), trust_remote_code=False)
+    policy = Policy(model, encoder, temperature=1.0, chunk=64)
+    answer = TrainingAnswer(0, (40, 51, 62, 73))
+    batch = pack((Row(PROBLEM, encoder.encode(PROBLEM), (answer,)),), encoder.pad_id)
+    with torch.no_grad():
+        return policy(batch, encoder.pixels([PROBLEM]))[0]
+
+
+def test_merging_by_hand() -> None:
+    weight = CheckpointWeight(
+        parameter=torch.nn.Parameter(torch.tensor([[1.0, 2.0], [3.0, 4.0]])),
+        down=torch.nn.Parameter(torch.tensor([[1.0, -1.0]])),
+        up=torch.nn.Parameter(torch.tensor([[2.0], [0.5]])),
+        scale=3.0,
+    )
+    assert weight.merged().tolist() == [[7.0, -4.0], [4.5, 2.5]]
+    assert not weight.merged().requires_grad
+
+
+def test_fresh_adapters_change_nothing_and_are_the_same_for_every_rank(folder: Path) -> None:
+    random = torch.get_rng_state()
+    one, other = (load_learning_model(config(folder), folder) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), random)
+    for (name, first), (_, second) in zip(
+        one.named_parameters(), other.named_parameters(), strict=True
+    ):
+        assert torch.equal(first, second), name
+    plain = dict(load_model(config(folder), folder).named_parameters())
+    weights = checkpoint_weights(one)
+    assert weights.keys() == plain.keys()
+    assert all(torch.equal(weights[name].merged(), plain[name]) for name in plain)
+
+
+def test_merged_weights_say_what_the_adapters_say(folder: Path, tmp_path: Path) -> None:
+    model = learned(folder)
+    merged = {name: weight.merged() for name, weight in checkpoint_weights(model).items()}
+    model.save_pretrained(tmp_path, state_dict=merged)
+    read = load_model(config(folder), tmp_path)  # knows nothing of adapters
+    found, plain = logprobs(read, folder), logprobs(load_model(config(folder), folder), folder)
+    torch.testing.assert_close(found, logprobs(model, folder), atol=1e-5, rtol=0)
+    assert (found - plain).abs().max() > 1e-2
+
+
+def test_a_language_model_with_adapters_learns_by_them_alone(folder: Path) -> None:
+    model = load_learning_model(config(folder, ("projector", "language")), folder)
+    learning = {name for name, p in model.named_parameters() if p.requires_grad}
+    projector = {name for name, _ in model.named_parameters() if part_of(name) == "projector"}
+    assert {name for name in learning if not is_adapter(name)} == projector != set()
+    sent = {name for name, weight in checkpoint_weights(model).items() if weight.learns} - projector
+    layers = {name.split(".layers.")[1] for name in sent}
+    assert len(layers) == len(sent) == 3 * 7  # 3 layers of 4 attention and 3 MLP matrices
+    assert all("language_model" in name and name.endswith("proj.weight") for name in sent)
+
+
+def test_targets_choose_the_layers(folder: Path) -> None:
+    model = load_learning_model(config(folder, targets=["v_proj", "up_proj"]), folder)
+    adapted = {name for name, w in checkpoint_weights(model).items() if w.down is not None}
+    assert {name.split(".")[-2] for name in adapted} == {"v_proj", "up_proj"}
+    assert not any(part_of(name) == "vision" for name in adapted), "the tower has a v_proj too"
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "qq_proj"], ["lm_head"], ["projection_layer"], []])
+def test_targets_that_the_language_model_lacks_are_refused(
+    folder: Path, targets: list[str]
+) -> None:
+    with pytest.raises(ValueError, match=r"policy\.lora\.targets=.* there are \['down_proj', "):
+        load_learning_model(config(folder, targets=targets), folder)
+
+
+def test_a_text_only_policy_takes_adapters_too(tmp_path: Path) -> None:
+    build_tiny_text(tmp_path, seed=0)
+    model = load_learning_model(config(tmp_path), tmp_path)
+    assert sum(weight.learns for weight in checkpoint_weights(model).values()) == 3 * 7
+
+
+def test_adapters_of_a_language_model_that_does_not_learn_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"lora is set, but train=\['projector'\]"):
+        PolicyConfig(path="-", train=("projector",), lora=LoraConfig())

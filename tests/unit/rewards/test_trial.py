@@ -1,0 +1,142 @@
+"""What is refused before a run starts, and what stops one."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from configs.schema.reward import JudgeConfig, RewardConfig
+from rewards.functions.custom import as_verdict, load_custom
+from rewards.trial import check_rewards
+from rl.algorithms.guards import (
+    TooManyUnscored,
+    Unscored,
+    count_unscored,
+    refuse_unscored,
+)
+from rl.data.records import (
+    Answer,
+    Group,
+    Problem,
+    Score,
+    ScoredGroup,
+    Verdict,
+)
+
+SAMPLES = Path(__file__).with_name("reward_samples.py")
+PROBLEM = Problem("row 3", "what?", ("8",))
+
+
+def config(name: str) -> RewardConfig:
+    return RewardConfig(
+        weights={"mine": 1.0},
+        accuracy="mine",
+        custom={"mine": f"{SAMPLES}:{name}"},
+        deadline_s=1.0,
+    )
+
+
+def test_a_good_recipe_passes_and_shows_its_verdicts() -> None:
+    recipe = RewardConfig(
+        weights={"math": 0.8, "format": 0.1, "mine": 0.1}, custom={"mine": f"{SAMPLES}:patient"}
+    )
+    said = check_rewards(recipe, PROBLEM)
+    assert {name: verdict.cause for name, verdict in said.items()} == {
+        "math": "correct",
+        "format": "correct",
+        "mine": "correct",
+    }
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("brevty", "did you mean brevity"),
+        ("raises", "no such column"),
+        ("returns_two", "returned 2.0"),
+        ("sleeps", "timeout"),
+    ],
+)
+def test_a_bad_reward_of_the_users_own_is_refused_on_one_row(function: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        check_rewards(config(function), PROBLEM)
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("brevity", "names no function"),
+        ("nowhere.module:reward", "cannot import 'nowhere.module'"),
+        ("nowhere.py:reward", "there is no file"),
+        ("json:reward", "no function 'reward'"),
+    ],
+)
+def test_a_custom_reward_that_is_not_there_is_named(where: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        load_custom(where)
+
+
+def test_a_row_without_what_a_reward_needs_is_named() -> None:
+    with pytest.raises(ValueError, match=r"'choice' cannot score problem 'row 3': bad_gold"):
+        check_rewards(RewardConfig(weights={"choice": 1.0}, accuracy="choice"), PROBLEM)
+
+
+def test_the_reward_in_the_documentation_runs(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "rewards.md"
+    code = page.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "my_rewards.py").write_text(code, encoding="utf-8")
+    recipe = RewardConfig(
+        weights={"math": 0.9, "units": 0.1}, custom={"units": f"{tmp_path}/my_rewards.py:units"}
+    )
+    row = Problem("row", "how long?", ("8 cm",), fields={"unit": "cm"})
+    assert check_rewards(recipe, row)["units"] == Verdict(1.0, "correct")
+
+
+def test_numbers_and_verdicts_are_taken_and_nothing_else() -> None:
+    assert as_verdict(1.0, "f") == Verdict(1.0, "correct")
+    assert as_verdict(True, "f") == Verdict(1.0, "correct")
+    assert as_verdict(0.25, "f") == Verdict(0.25, "wrong")
+    for bad in (1.5, -0.1, float("nan"), "1", None, Verdict(2.0, "correct")):
+        assert as_verdict(bad, "f").cause == "crash"
+
+
+def test_a_judge_without_its_section_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"set judge\.endpoint and judge\.model"):
+        RewardConfig(weights={"judge": 1.0}, accuracy="judge")
+    asked = JudgeConfig(model="m", second_opinion_on=("mth",))
+    with pytest.raises(ValueError, match="no reward 'mth'; did you mean 'math'"):
+        check_rewards(RewardConfig(judge=asked), PROBLEM)
+
+
+def test_a_custom_reward_cannot_take_a_built_in_name() -> None:
+    with pytest.raises(ValueError, match="'math' has a built-in"):
+        check_rewards(RewardConfig(custom={"math": f"{SAMPLES}:brevity"}), PROBLEM)
+
+
+def group(name: str, bad: int, good: int) -> ScoredGroup:
+    answer = Answer((1,), (0.0,), "x", "stop", 0)
+    broken = Score({"math": Verdict(0.0, "bad_gold", f"gold of {name}", gold_side=True)}, None)
+    whole = Score({"math": Verdict(1.0, "correct")}, 1.0)
+    problem = Problem(name, "", ("8",))
+    return ScoredGroup(
+        Group(problem, (1,), (answer,) * (bad + good)), (broken,) * bad + (whole,) * good
+    )
+
+
+def test_a_run_stops_when_too_many_answers_have_no_reward_and_shows_the_worst() -> None:
+    counts = count_unscored(Unscored(), [group("fine", 0, 170), group("b", 20, 0)])
+    refuse_unscored(counts, max_share=0.1)  # 20 of 190: too few answers to judge by
+    counts = count_unscored(counts, [group("worst", 30, 0)])
+    assert (counts.answers, counts.without_reward) == (220, 50)
+    with pytest.raises(TooManyUnscored, match=r"50 of 220 answers \(22\.7%\)") as stopped:
+        refuse_unscored(counts, max_share=0.1)
+    lines = str(stopped.value).splitlines()
+    assert "30 times bad_gold by math on problem 'worst': gold of worst" in lines[1]
+    assert "20 times" in lines[2]
+
+
+def test_a_share_at_the_limit_is_within_it() -> None:
+    counts = count_unscored(Unscored(), [group("a", 30, 270)])
+    refuse_unscored(counts, max_share=0.1)
+    with pytest.raises(TooManyUnscored):
+        refuse_unscored(counts, max_share=0.09)

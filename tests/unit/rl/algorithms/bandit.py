@@ -1,0 +1,133 @@
+"""The parts of the loop as plain objects: a table of logits that learns which arm is right."""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from configs.schema.grpo import GRPORecipe
+from rl.algorithms.interfaces import Evaluator, Parts
+from rl.algorithms.rows import Row
+from rl.data.order import Cursor
+from rl.data.records import (
+    Answer,
+    Group,
+    Problem,
+    SamplingRequest,
+    Score,
+    ScoredGroup,
+    UpdateReport,
+)
+from rl.run_log.writer import RunLog
+from tests.unit.step_samples import Ready, score
+
+ARMS = 3
+Table = dict[str, list[float]]
+
+
+def softmax(logits: Sequence[float]) -> list[float]:
+    weights = [math.exp(logit) for logit in logits]
+    return [weight / sum(weights) for weight in weights]
+
+
+class Questions:
+    """Six problems, each with an arm that is right, in the order of a cursor."""
+
+    def __init__(self, seed: int) -> None:
+        self.all = [Problem(str(i), f"Which arm, {i}?", (str(i % ARMS),)) for i in range(6)]
+        self._cursor = Cursor(len(self.all), seed)
+
+    def take(self, count: int, *, step: int) -> list[Problem]:
+        return [self.all[i] for i in self._cursor.window(step * count, count)]
+
+
+class Learner:
+    """REINFORCE on a table of logits, one token an answer."""
+
+    def __init__(self, table: Table, lr: float) -> None:
+        self.table = table
+        self.taught: list[list[Row]] = []
+        self._lr = lr
+
+    def update(self, rows: Sequence[Row]) -> UpdateReport:
+        self.taught.append(list(rows))
+        answers = [(row.problem.id, a) for row in rows for a in row.answers]
+        for problem, answer in answers:
+            (arm,) = answer.token_ids
+            for other, p in enumerate(softmax(self.table[problem])):
+                push = answer.advantage * ((other == arm) - p)
+                self.table[problem][other] += self._lr * push / len(answers)
+        return UpdateReport({"loss": 0.0}, {a.index: 0.0 for _, a in answers}, skipped=False)
+
+
+def by_gold(problem: Problem, arm: int) -> Score:
+    """1 for the right arm, 0 for any other."""
+    return score(1.0) if str(arm) == problem.gold[0] else score(0.0, "wrong")
+
+
+@dataclass
+class Engines:
+    """Hold a copy of the table from the last publish, and answer from it at once."""
+
+    table: Table
+    judge: Callable[[Problem, int], Score] = by_gold
+    version: int = 0
+    asked: list[tuple[list[str], int]] = field(default_factory=list)
+    """Problem ids and seed of each request."""
+    held: Table = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.publish(self.version)
+
+    def publish(self, version: int) -> None:
+        self.version = version
+        self.held = {name: list(logits) for name, logits in self.table.items()}
+
+    def ask(
+        self, problems: Sequence[Problem], request: SamplingRequest
+    ) -> Ready[list[ScoredGroup]]:
+        self.asked.append(([problem.id for problem in problems], request.seed))
+        return Ready([self._group(problem, request) for problem in problems])
+
+    def _group(self, problem: Problem, request: SamplingRequest) -> ScoredGroup:
+        chances = softmax(self.held[problem.id])
+        chance = random.Random(f"{request.seed} {problem.id}")
+        arms = chance.choices(range(ARMS), chances, k=request.count)
+        answers = tuple(
+            Answer((arm,), (math.log(chances[arm]),), str(arm), "stop", self.version)
+            for arm in arms
+        )
+        scores = tuple(self.judge(problem, arm) for arm in arms)
+        return ScoredGroup(Group(problem, (1, 2), answers), scores)
+
+
+@dataclass
+class Bandit:
+    """A run of the loop on the bandit."""
+
+    recipe: GRPORecipe
+    folder: Path
+    lr: float = 3.0
+    first: int = 0
+    evaluate: Evaluator | None = None
+
+    def __post_init__(self) -> None:
+        self.questions = Questions(self.recipe.seed)
+        table = {problem.id: [0.0] * ARMS for problem in self.questions.all}
+        self.learner = Learner(table, self.lr)
+        self.engines = Engines(table, version=self.first)
+        self.saved: list[int] = []
+
+    def train(self, loop: Callable[[GRPORecipe, Parts, int], None]) -> None:
+        resume = self.first or None
+        with RunLog(self.folder, self.recipe, resume=resume) as log:
+            parts = Parts(
+                self.questions, self.engines, self.learner, self.evaluate, log, self.saved.append
+            )
+            loop(self.recipe, parts, self.first)
+
+    def chance_of_right(self) -> float:
+        """Mean probability of the right arm."""
+        right = [softmax(self.learner.table[p.id])[int(p.gold[0])] for p in self.questions.all]
+        return sum(right) / len(right)

@@ -1,0 +1,66 @@
+"""From scored groups to rows and back: who is taught, and whose figures are whose."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rl.algorithms.advantages import group_advantages, rewards_of
+from rl.algorithms.guards import NOTHING_LEARNED
+from rl.algorithms.training_rows import logged_groups, training_rows
+from rl.data.records import UpdateReport
+from tests.unit.step_samples import scored
+
+GROUPS = [
+    scored([1.0, None, 0.0], name="mixed"),
+    scored([1.0, 1.0, 1.0], name="flat"),
+    scored([None, None, 1.0], name="alone"),
+    scored([0.0, 0.0, 1.0], name="whole"),
+]
+
+
+def test_only_answers_with_something_to_teach_become_rows_under_their_own_numbers() -> None:
+    rows = training_rows(GROUPS, group_advantages(rewards_of(GROUPS), "group_mean"))
+    assert [row.problem.id for row in rows] == ["mixed", "whole"]
+    assert [[a.index for a in row.answers] for row in rows] == [[0, 2], [9, 10, 11]]
+    assert [a.advantage for a in rows[0].answers] == [0.5, -0.5]
+    assert [a.advantage for a in rows[1].answers] == pytest.approx([-1 / 3, -1 / 3, 2 / 3])
+    assert [a.token_ids for a in rows[0].answers] == [(0,), (0, 1, 2)]
+    assert rows[0].answers[1].sampler_logprobs == (-1.0, -1.0, -1.0)
+    assert all(row.prompt_ids == (7, 8, 9) for row in rows)
+    assert all(a.reference_logprobs is None and a.weight == 1 for r in rows for a in r.answers)
+
+
+def test_reference_logprobs_stay_with_their_answers() -> None:
+    reference = ((-1.5,), (-2.5, -2.5), (-3.5, -3.5, -3.5))
+    groups = [replace(GROUPS[0], reference_logprobs=reference)]
+    (row,) = training_rows(groups, group_advantages(rewards_of(groups), "group_norm"))
+    assert [a.reference_logprobs for a in row.answers] == [reference[0], reference[2]]
+
+
+def test_the_log_gets_each_answer_s_advantage_and_gap_and_none_where_it_was_left_out() -> None:
+    advantages = group_advantages(rewards_of(GROUPS), "group_mean")
+    report = UpdateReport({}, {0: 0.1, 2: 0.2, 9: 0.3, 10: 0.4, 11: 0.5}, skipped=False)
+    logged = logged_groups(GROUPS, advantages, report)
+    assert [group.scored for group in logged] == GROUPS
+    assert [group.gaps for group in logged] == [
+        (0.1, None, 0.2),
+        (None, None, None),
+        (None, None, None),
+        (0.3, 0.4, 0.5),
+    ]
+    assert [group.advantages for group in logged[:3]] == [
+        (0.5, None, -0.5),
+        (None, None, None),
+        (None, None, None),
+    ]
+    assert logged[3].advantages == pytest.approx((-1 / 3, -1 / 3, 2 / 3))
+
+
+def test_a_step_without_news_has_no_rows_and_is_logged_all_the_same() -> None:
+    groups = [GROUPS[1]]
+    advantages = group_advantages(rewards_of(groups), "group_norm")
+    assert training_rows(groups, advantages) == []
+    (logged,) = logged_groups(groups, advantages, NOTHING_LEARNED)
+    assert (logged.advantages, logged.gaps) == ((None,) * 3, (None,) * 3)
+    assert torch.count_nonzero(advantages.values_PG) == 0

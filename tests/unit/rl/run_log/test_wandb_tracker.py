@@ -1,0 +1,55 @@
+"""Weights & Biases gets the figures where it can, and never stands in a run's way."""
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from rl.run_log import wandb_tracker as tracking
+from rl.run_log.wandb_tracker import Tracker, has_key
+
+
+@pytest.fixture(autouse=True)
+def no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+def test_without_a_key_the_figures_stay_in_the_run_folder(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path, "trial", {"steps": 3})
+    tracker.write(0, {"reward": 0.5})
+    tracker.close()
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert b"reward" in file.read_bytes()
+
+
+def test_a_server_that_never_answers_costs_no_step_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setattr(tracking, "START_WAIT_S", 2)
+        monkeypatch.setattr(tracking, "CLOSE_WAIT_S", 5)
+        started = time.monotonic()
+        tracker = Tracker(tmp_path, "trial", {})
+        for step in range(100):
+            tracker.write(step, {"reward": 0.5})
+        assert time.monotonic() - started < 1.0
+        tracker.close()
+        assert time.monotonic() - started < 30.0
+
+
+def test_a_key_is_found_in_the_environment_or_for_the_servers_host_in_netrc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not has_key("https://api.example.org")
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine api.example.org login user password secret\n")
+    netrc.chmod(0o600)
+    assert has_key("https://api.example.org")
+    assert not has_key("https://other.example.org")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    assert has_key("https://other.example.org")

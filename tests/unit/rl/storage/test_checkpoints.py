@@ -1,0 +1,111 @@
+"""Checkpoints are whole or not there, and the newest few stay."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from rl.storage.checkpoints import STATE, Checkpoint, Checkpoints
+
+
+def fill(checkpoint: Checkpoint) -> None:
+    checkpoint.learner.mkdir()
+    (checkpoint.learner / "shard").write_text(f"weights of {checkpoint.step}")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_checkpoint_gets_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def look(checkpoint: Checkpoint) -> None:
+        fill(checkpoint)
+        seen.extend(names(tmp_path))
+
+    made = Checkpoints(tmp_path, keep=2).write(20, look)
+    assert seen == [".writing_step_000020"]
+    assert names(tmp_path) == ["step_000020"]
+    assert made == Checkpoint(20, tmp_path / "step_000020")
+    assert (made.learner / "shard").read_text() == "weights of 20"
+    assert made.policy == tmp_path / "step_000020" / "policy"
+    assert json.loads((made.folder / STATE).read_text()) == {"step": 20}
+
+
+def test_the_newest_few_are_kept_in_the_order_of_numbers(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (5, 10, 999_999, 1_000_000):
+        checkpoints.write(step, fill)
+    assert names(tmp_path) == ["step_1000000", "step_999999"]
+    newest = checkpoints.newest()
+    assert newest is not None and newest.step == 1_000_000
+
+
+def test_there_is_no_newest_before_the_first(tmp_path: Path) -> None:
+    assert Checkpoints(tmp_path / "none", keep=1).newest() is None
+
+
+def test_one_that_was_cut_off_is_passed_over_with_a_warning_and_written_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.write(10, fill)
+
+    def die(checkpoint: Checkpoint) -> None:
+        fill(checkpoint)
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        checkpoints.write(20, die)
+    with caplog.at_level(logging.WARNING):
+        newest = checkpoints.newest()
+    assert newest is not None and newest.step == 10
+    assert ".writing_step_000020: it was not written to its end" in caplog.text
+    (tmp_path / ".writing_step_000020" / "leftover").write_text("of the first try")
+
+    again = checkpoints.write(20, fill)
+    assert names(again.folder) == ["learner", STATE]
+    assert names(tmp_path) == ["step_000010", "step_000020"]
+
+
+@pytest.mark.parametrize("state", [None, '{"step"', '{"step": 10}', "{}"])
+def test_one_whose_state_is_damaged_is_passed_over_with_a_warning(
+    tmp_path: Path, state: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    checkpoints.write(10, fill)
+    damaged = checkpoints.write(20, fill).folder / STATE
+    damaged.unlink()
+    if state is not None:
+        damaged.write_text(state)
+    with caplog.at_level(logging.WARNING):
+        newest = checkpoints.newest()
+    assert newest is not None and newest.step == 10
+    assert "passing over" in caplog.text and "step_000020" in caplog.text
+
+
+def test_damaged_ones_never_push_out_the_one_just_written(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    (checkpoints.write(30, fill).folder / STATE).unlink()
+    checkpoints.write(20, fill)
+    checkpoints.write(25, fill)
+    newest = checkpoints.newest()
+    assert newest is not None and newest.step == 25
+    assert "step_000020" not in names(tmp_path)
+
+
+def test_writing_a_step_again_replaces_it(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    (checkpoints.write(10, fill).folder / "old").write_text("of the first time")
+    assert names(checkpoints.write(10, fill).folder) == ["learner", STATE]
+
+
+def test_other_folders_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "step_by_hand").mkdir()
+    (tmp_path / "step_000001_copy").mkdir()
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    for step in (1, 2):
+        checkpoints.write(step, fill)
+    assert names(tmp_path) == ["step_000001_copy", "step_000002", "step_by_hand"]
