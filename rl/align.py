@@ -10,8 +10,8 @@ is computed once. All passes are one Ray Train job; each starts from the weights
 import sys
 from pathlib import Path
 
-# Python puts rl/ first, where no package of ours can be found.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# Python puts rl/ first, where names of ours hide other packages; Ray hands it on to workers.
+sys.path[:] = [str(Path(__file__).resolve().parents[1]), *sys.path[1:]]
 
 from configs.loading.recipe import RECIPES, load_recipe
 from configs.schema.sft import AlignRecipe

@@ -13,26 +13,27 @@ version is the number of steps behind it.
 import sys
 from pathlib import Path
 
-from configs.schema.grpo import GRPORecipe
-from rl.algorithms.grpo import train
+# Python puts rl/ first, where names of ours hide other packages; Ray hands it on to workers.
+sys.path[:] = [str(Path(__file__).resolve().parents[1]), *sys.path[1:]]
 
-# Python puts rl/ first, where no package of ours can be found.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from configs.loading.recipe import RECIPES, load_recipe
+from configs.schema.grpo import GRPORecipe
+from rl.console.errors import told_plainly
 
 
 def main(argv: list[str]) -> None:
     """Wire the actors that the recipe asks for, and train."""
-    from configs.loading.recipe import RECIPES, load_recipe
-    from rl.console.errors import told_plainly
     from rl.jobs.dry_run import only_shown
 
     command = load_recipe(argv, GRPORecipe, RECIPES / "digits.yaml")
     with told_plainly():
         if only_shown(command):
             return
+        from rl.algorithms.grpo import train
         from rl.jobs.grpo import grpo_run
+        from rl.tiny.start_policy import start_policy
 
-        grpo_run(command.recipe, train, resume=command.resume)
+        grpo_run(command.recipe, train, start_policy(command.recipe), resume=command.resume)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Each worker is a DeepSpeed rank. Step s takes the next `batch` chats of an order that seed and step
 alone decide; every rank works the plan out for itself and packs its share into rows of
 `learner.max_tokens_per_microbatch` tokens; the loss is the mean over all trained tokens of the
-step. The loop is rl/supervised.py.
+step. The loop is rl/algorithms/sft.py.
 
     python rl/sft.py [recipe] [section.key=value ...] [--resume] [--dry-run] [--help]
 """
@@ -11,8 +11,8 @@ step. The loop is rl/supervised.py.
 import sys
 from pathlib import Path
 
-# Python puts rl/ first, where no package of ours can be found.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# Python puts rl/ first, where names of ours hide other packages; Ray hands it on to workers.
+sys.path[:] = [str(Path(__file__).resolve().parents[1]), *sys.path[1:]]
 
 from configs.loading.recipe import RECIPES, load_recipe
 from configs.schema.sft import SFTRecipe

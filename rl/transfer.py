@@ -9,8 +9,8 @@ asks held-out problems, with pictures and in words, at four stations: runs/<name
 import sys
 from pathlib import Path
 
-# Python puts rl/ first, where no package of ours can be found.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# Python puts rl/ first, where names of ours hide other packages; Ray hands it on to workers.
+sys.path[:] = [str(Path(__file__).resolve().parents[1]), *sys.path[1:]]
 
 
 def main(argv: list[str]) -> None:

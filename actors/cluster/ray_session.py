@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
@@ -22,7 +22,9 @@ def ray_session() -> Iterator[None]:
     cores for a minute (`ray start --head` brings one)."""
     address = os.environ.get("RAY_ADDRESS", "local")
     local = address == "local"
-    environment: dict[str, Any] = {"worker_process_setup_hook": "actors.session.collect_seldom"}
+    environment: dict[str, Any] = {
+        "worker_process_setup_hook": "actors.cluster.ray_session.collect_seldom"
+    }
     if local:
         environment["env_vars"] = {"PYTHONPATH": str(_ROOT)}
     ray.init(

@@ -12,14 +12,14 @@ from models.inputs.encoder import InputEncoder
 BANNED_KEY = "banned_token_ids"
 
 
-EXTENSION = "actors.engine_extensions.WeightReadback"
+EXTENSION = "actors.weight_transfer.readback.WeightReadback"
 """What is mixed into vLLM's worker classes."""
 
 _BATCHED_TOKENS = 8192
 """Tokens that an engine reads in one pass, at least a whole sequence."""
 
 
-def _start_engine(
+def start_engine(
     folder: str | Path,
     policy: PolicyConfig,
     prompt: PromptConfig,
@@ -49,9 +49,9 @@ def _start_engine(
         # What the policy could have said at the sampling temperature, banned tokens left out: the
         # distribution that the learner reconstructs.
         logprobs_mode="processed_logprobs",
-        logits_processors=["actors.engine_extensions:BannedTokens"],
+        logits_processors=["actors.rollout.banned_tokens:BannedTokens"],
         worker_extension_cls=EXTENSION,
-        additional_config={"banned_token_ids": list(encoder.image_token_ids)},
+        additional_config={BANNED_KEY: list(encoder.image_token_ids)},
         weight_transfer_config=WeightTransferConfig(backend=transport),
         limit_mm_per_prompt={"image": prompt.max_images, "video": 0} if encoder.has_vision else {},
         disable_log_stats=True,

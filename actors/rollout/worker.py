@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn, cast
 
 import torch
 
-from actors.rollout.vllm_engine import _start_engine
+from actors.rollout.vllm_engine import start_engine
 from configs.schema.data import PromptConfig
 from configs.schema.grpo import PolicyConfig, RolloutConfig
 from models.inputs.encoder import InputEncoder
@@ -58,7 +58,7 @@ class RolloutWorker:
         self._encoder = InputEncoder(folder, prompt, policy.trust_remote_code)
         self._version = 0
         self._names = count()
-        self._engine: Any = _start_engine(folder, policy, prompt, rollout, transport, self._encoder)
+        self._engine: Any = start_engine(folder, policy, prompt, rollout, transport, self._encoder)
 
     async def ready(self) -> int:
         """The number of engine ranks, once all of them answer.

@@ -6,13 +6,12 @@ and the sync begins anew; a learner that dies ends the run; whatever else takes 
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from ray.exceptions import RayActorError, RayTaskError
 
 from actors.cluster.crash_report import last_words
 from actors.cluster.pool import ActorPool
-from actors.training.learner_group import LearnerGroup
 from configs.schema.grpo import SyncConfig
 from models.policy.parts import part_of
 from models.policy.weight_sums import compare_sums
@@ -28,10 +27,22 @@ class WeightSyncError(RuntimeError):
     """An engine does not hold the weights that the learner sent, or they could not be sent."""
 
 
+class WeightPublisher(Protocol):
+    """The learner ranks, as the sync needs them."""
+
+    async def connect(self, engines: list[Any], ranks_per_engine: int) -> None:
+        """Form the transfer group with the engines."""
+        ...
+
+    async def publish(self) -> dict[str, tuple[float, float]]:
+        """Send the weights; sums and sums of squares of each, by its name in the checkpoint."""
+        ...
+
+
 class WeightSync:
     """Sends, reads back, compares. Its coroutines run on the driver's loop."""
 
-    def __init__(self, learners: LearnerGroup, engines: ActorPool, config: SyncConfig) -> None:
+    def __init__(self, learners: WeightPublisher, engines: ActorPool, config: SyncConfig) -> None:
         self._learners = learners
         self._engines = engines
         self._config = config

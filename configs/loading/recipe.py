@@ -19,7 +19,7 @@ from configs.loading.explain import told
 from configs.loading.fields import Known, known_fields
 from configs.loading.suggest import nearest
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parents[1] / "recipes"
 SAVED_AS = "recipe.yaml"
 FLAGS = {
     "--resume": "Go on from the newest whole checkpoint in the run's folder.",

@@ -18,12 +18,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from models.assembly.language import FAMILIES
-
 PACKED = "packed"
 """What models know `attend_packed` by."""
 
-_HAND_DOWN = (*FAMILIES, "qwen2_5_vl_text")
+_HAND_DOWN = ("qwen2", "qwen3", "llama", "qwen2_5_vl_text")
 """Language models, by their config's `model_type`, that hand `spans` down to their attention."""
 
 _CALL = 128**2

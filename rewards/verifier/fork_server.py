@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-_ROOT = str(Path(__file__).resolve().parents[1])
+_ROOT = str(Path(__file__).resolve().parents[2])
 _lock = threading.Lock()
 
 
@@ -43,7 +43,7 @@ class VerifierContext(ForkServerContext):
 def start_server() -> VerifierContext:
     """Have the fork server running, and return the context that forks from it."""
     with _lock, _environment(PYTHONPATH=_ROOT, OMP_NUM_THREADS="1"):
-        forkserver.set_forkserver_preload(["rewards.warm"])
+        forkserver.set_forkserver_preload(["rewards.verifier.preload"])
         forkserver.ensure_running()
     return VerifierContext()
 

@@ -46,7 +46,9 @@ _state: list[_State] = []
 
 def start(config: RewardConfig, board: Any) -> None:
     """Make this process ready: import what verifying needs, and bound its life and memory."""
-    importlib.import_module("rewards.warm")  # already there in the process this was forked from
+    importlib.import_module(
+        "rewards.verifier.preload"
+    )  # already there in the process this was forked from
     _state[:] = [_State(config, board)]
     for ending in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(ending, signal.SIG_DFL)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from actors.cluster.gauges import Gauges
 from actors.cluster.ray_session import ray_session
@@ -28,13 +29,31 @@ from rl.run_log.summary import summarise
 from rl.run_log.writer import RunLog
 from rl.storage.checkpoints import Checkpoint, Checkpoints
 from rl.storage.run_folder import save_recipe, set_aside
-from rl.tiny.start_policy import blank_policy, cached_policy, make_start_policy
 
 Train = Callable[[GRPORecipe, Parts, int], None]
 """The loop: recipe, parts, first step."""
 
 
-def grpo_run(recipe: GRPORecipe, train: Train, resume: bool = False) -> None:
+class StartPolicy(Protocol):
+    """A policy that is made where it is not cached."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies, or will."""
+        ...
+
+    def untrained(self) -> Path:
+        """A policy with the same tokenizer and processor, made in an instant."""
+        ...
+
+    def make(self) -> Path:
+        """Make it, in the Ray session that is open."""
+        ...
+
+
+def grpo_run(
+    recipe: GRPORecipe, train: Train, start: StartPolicy | None, resume: bool = False
+) -> None:
     """Run `train` on the actors that the recipe asks for, from the newest checkpoint or anew."""
     checkpoints = Checkpoints(recipe.run_folder / "checkpoints", recipe.checkpoint.keep)
     newest = checkpoints.to_resume() if resume else None
@@ -46,7 +65,7 @@ def grpo_run(recipe: GRPORecipe, train: Train, resume: bool = False) -> None:
         if newest is None:
             set_aside(recipe.run_folder)
         save_recipe(recipe, recipe.run_folder)
-        ready = _prepared(recipe)
+        ready = _prepared(recipe, start)
         with _started(recipe, ready.folder, device) as actors:
             _train(recipe, train, ready, actors, (checkpoints, newest))
 
@@ -61,12 +80,11 @@ class _Prepared:
     """The start policy's."""
 
 
-def _prepared(recipe: GRPORecipe) -> _Prepared:
+def _prepared(recipe: GRPORecipe, start: StartPolicy | None) -> _Prepared:
     """All that the recipe names, looked at; then the start policy is made where there is none."""
-    made = cached_policy(recipe)
-    folder = Path(recipe.policy.path or made)
-    blank = not recipe.policy.path and not made.is_dir()
-    there = blank_policy(recipe) if blank else folder
+    folder = start.folder if start else Path(recipe.policy.path)
+    missing = start if start and not folder.is_dir() else None
+    there = missing.untrained() if missing else folder
     check_policy(recipe.policy.model_copy(update={"path": str(there)}))
     with (
         refusing()
@@ -78,8 +96,8 @@ def _prepared(recipe: GRPORecipe) -> _Prepared:
             held_out = found.first(recipe.evaluation.problems)
         problems = _open(recipe, recipe.data, encoder, "rejected.jsonl")
         check_rewards(recipe.reward, problems.first(1)[0])
-    if blank:
-        make_start_policy(recipe)
+    if missing:
+        missing.make()
     return _Prepared(problems, held_out, folder)
 
 

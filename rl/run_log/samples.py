@@ -9,7 +9,6 @@ from rl.storage.jsonl import (
     finite,
 )
 
-
 KeepImages = Callable[[Sequence[bytes | str]], list[str]]
 """Names that images have in the run's folder, bytes written there once."""
 

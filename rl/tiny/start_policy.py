@@ -5,6 +5,7 @@ likes neither better: that thinking pays is left for GRPO to find.
 """
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from configs.schema.grpo import GRPORecipe
@@ -53,6 +54,31 @@ def make_start_policy(recipe: GRPORecipe) -> Path:
         shutil.copytree(taught, aside, dirs_exist_ok=True)
 
     return made_once(cached_policy(recipe), fill)
+
+
+@dataclass(frozen=True, slots=True)
+class TinyStartPolicy:
+    """The laptop's policy as what a GRPO run starts from."""
+
+    recipe: GRPORecipe
+
+    @property
+    def folder(self) -> Path:
+        """Where it is cached, or will be."""
+        return cached_policy(self.recipe)
+
+    def untrained(self) -> Path:
+        """See `blank_policy`."""
+        return blank_policy(self.recipe)
+
+    def make(self) -> Path:
+        """See `make_start_policy`."""
+        return make_start_policy(self.recipe)
+
+
+def start_policy(recipe: GRPORecipe) -> TinyStartPolicy | None:
+    """What a recipe without `policy.path` starts from; None where it names a policy."""
+    return None if recipe.policy.path else TinyStartPolicy(recipe)
 
 
 def _reads_text_only(recipe: GRPORecipe) -> bool:

@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 
 from rl.storage.jsonl import read_lines
+from tests.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 REWARD = Path(__file__).with_name("digit_share.py")
 BIN = Path(sys.executable).parent
 PATIENCE_S = 900.0

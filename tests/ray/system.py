@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from actors.rollout import worker as rollout
+from actors.rollout import vllm_engine
 from actors.rollout.worker import RolloutWorker
 from configs.schema.grpo import GRPORecipe
 from models.inputs.encoder import InputEncoder
@@ -24,8 +24,6 @@ from rl.algorithms.rows import Row, TrainingAnswer
 from rl.data.records import Group, Problem, SamplingRequest
 from rl.jobs import grpo_actors as cluster
 from rl.jobs.grpo_actors import RunningActors, running_actors
-
-ROOT = Path(__file__).parents[2]
 
 
 def problem(number: int, images: int = 1, size: tuple[int, int] = (56, 56)) -> Problem:
@@ -66,7 +64,7 @@ class OpenWorker(RolloutWorker):
     refuses_updates = False
 
     def __init__(self, *args: Any) -> None:
-        rollout.EXTENSION = "tests.ray.probe.Probe"
+        vllm_engine.EXTENSION = "tests.ray.probe.Probe"
         super().__init__(*args)
 
     async def start_weight_update(self) -> None:

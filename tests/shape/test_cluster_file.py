@@ -8,7 +8,8 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-ROOT = Path(__file__).parents[2]
+from tests.repository import ROOT
+
 BIN = "$HOME/r1v-ray/.venv/bin"
 
 

@@ -11,7 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
+from tests.repository import ROOT
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OWN = set(PROJECT["tool"]["setuptools"]["packages"])
 INSTALLED = packages_distributions()

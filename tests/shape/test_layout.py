@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.repository import ROOT
+
 PACKAGES = ("actors", "configs", "models", "rewards", "rl")
 FOLDERS = {*PACKAGES, ".ci", "benchmarks", "docs", "tests"}
 FILES = {

@@ -2,7 +2,6 @@
 
 import ast
 from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +10,8 @@ from configs.schema.assembly import AssembleRecipe, ConvertRecipe
 from configs.schema.grpo import GRPORecipe
 from configs.schema.sft import AlignRecipe, SFTRecipe
 from configs.schema.transfer import TransferRecipe
+from tests.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 RECIPES = (AssembleRecipe, ConvertRecipe, GRPORecipe, SFTRecipe, AlignRecipe, TransferRecipe)
 READERS = ("rl", "actors", "models", "rewards")
 

@@ -43,8 +43,8 @@ def math_verdict(gold: str, text: str) -> Verdict:
     return said if isinstance(said, Verdict) else compare(said, CONFIG.math, lambda _: None)
 
 
-MATH = rows("reward_pairs_math.txt", 3)
-OTHER = rows("reward_pairs_other.txt", 5)
+MATH = rows("answer_pairs_math.txt", 3)
+OTHER = rows("answer_pairs_other.txt", 5)
 
 
 @pytest.mark.parametrize(("cause", "gold", "text"), MATH)

@@ -22,8 +22,9 @@ from rl.data.records import (
     ScoredGroup,
     Verdict,
 )
+from tests.repository import ROOT
 
-SAMPLES = Path(__file__).with_name("reward_samples.py")
+SAMPLES = ROOT / "tests/unit/rewards/reward_samples.py"
 PROBLEM = Problem("row 3", "what?", ("8",))
 
 
@@ -82,7 +83,7 @@ def test_a_row_without_what_a_reward_needs_is_named() -> None:
 
 
 def test_the_reward_in_the_documentation_runs(tmp_path: Path) -> None:
-    page = Path(__file__).parents[2] / "docs" / "rewards.md"
+    page = ROOT / "docs" / "rewards.md"
     code = page.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
     (tmp_path / "my_rewards.py").write_text(code, encoding="utf-8")
     recipe = RewardConfig(

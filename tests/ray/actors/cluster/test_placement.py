@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 def test_seats_on_two_nodes_of_two_gpus() -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "tests.ray.seating"],
+        [sys.executable, "-m", "tests.ray.actors.cluster.placement_check"],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

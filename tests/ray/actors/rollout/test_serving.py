@@ -24,7 +24,7 @@ def test_a_fresh_vllm_engine_serves_a_checkpoint_s_policy(system: System, tmp_pa
     system.learners.export(policy)
     words = map(str, (policy, TOKENS, *NUMBERS))
     served = subprocess.run(
-        [sys.executable, "-m", "tests.ray.serving", *words],
+        [sys.executable, "-m", "tests.ray.actors.rollout.serving", *words],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pytest
 
 from actors.scoring.reward_worker import RewardWorker
 from configs.schema.reward import RewardConfig
 from rl.data.records import Answer, Problem, Score
+from tests.repository import ROOT
 
-SAMPLES = Path(__file__).with_name("reward_samples.py")
+SAMPLES = ROOT / "tests/unit/rewards/reward_samples.py"
 INTEGRAL = r"\int_0^1 e^{x^2}\sin(x^3) dx"
 
 

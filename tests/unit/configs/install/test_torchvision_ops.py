@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from configs.install import torchvision_ops
+from tests.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 SITE_PACKAGES = sysconfig.get_path("purelib")
 # What torchvision does on import, with and without operators of its own.
 DESCRIBES_NMS = """

@@ -1,7 +1,6 @@
 """The quick ways to a verdict end where math-verify's own way ends."""
 
 import itertools
-from pathlib import Path
 
 import pytest
 from math_verify import LatexExtractionConfig, parse, verify
@@ -14,8 +13,9 @@ from rewards.math.latex import read
 from rewards.math.numeric_check import differ
 from rewards.text.answer import last_box
 from rewards.text.normalise import normal_form
+from tests.repository import ROOT
 
-TABLE = Path(__file__).with_name("reward_pairs_math.txt").read_text(encoding="utf-8")
+TABLE = (ROOT / "tests/unit/rewards/answer_pairs_math.txt").read_text(encoding="utf-8")
 ROWS = [line.split("¦") for line in TABLE.splitlines() if "¦" in line and line[0] != "#"]
 FORMS = sorted(
     {clean_gold(form) for row in ROWS for form in row[1].split("‖")}

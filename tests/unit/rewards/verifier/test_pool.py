@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import wait
-from pathlib import Path
 
 import psutil
 import pytest
@@ -18,9 +17,9 @@ from rewards.functions.custom import CustomTask
 from rewards.math.comparison import Claim
 from rewards.verifier.pool import Verifiers
 from rl.data.records import Problem
+from tests.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
-SAMPLES = Path(__file__).with_name("reward_samples.py")
+SAMPLES = ROOT / "tests/unit/rewards/reward_samples.py"
 DEADLINE_S = 1.0
 INTEGRAL = r"\int_0^1 e^{x^2}\sin(x^3) dx"
 """sympy works on this for minutes."""
