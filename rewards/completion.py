@@ -10,6 +10,8 @@ from rl.data.records import (
     Verdict,
 )
 
+__all__ = ["Completion", "Problem", "Reward", "Verdict", "bad_gold", "completion_of"]
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:

@@ -6,12 +6,17 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 _TOGETHER = {
-    "one system": ("deaths", "parity", "serving", "sync"),
-    "one set of lessons": ("sft", "sft_deaths"),
+    "one system": (
+        "rollout/test_deaths",
+        "rollout/test_parity",
+        "rollout/test_serving",
+        "weight_transfer/test_sync",
+    ),
+    "one set of lessons": ("training/test_sft", "training/test_sft_deaths"),
 }
 """Files of tests/ray that share what takes long to start."""
 _GROUPS = {
-    f"tests/ray/test_{file}.py": group for group, files in _TOGETHER.items() for file in files
+    f"tests/ray/actors/{file}.py": group for group, files in _TOGETHER.items() for file in files
 }
 _LONG = ("tests/e2e/test_grpo.py", *_GROUPS)
 """Begun first, so that no process is left alone with one of them at the end."""

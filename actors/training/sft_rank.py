@@ -20,7 +20,7 @@ from rl.algorithms.sft import Learned, SFTJob
 from rl.data.chats import ChatSet
 from rl.data.records import UpdateReport
 from rl.run_log.samples import LoggedChat
-from rl.storage.atomic import _linked, _put
+from rl.storage.atomic import link_or_copy, replace_folder
 from rl.storage.checkpoints import Checkpoint, Checkpoints
 from rl.storage.run_folder import save_recipe
 
@@ -203,7 +203,7 @@ class SFTRank:
             shutil.rmtree(aside, ignore_errors=True)
         self._export(aside)
         if self._rank == 0:
-            _put(aside, self._best)
+            replace_folder(aside, self._best)
 
     def hand_on(self) -> None:
         """Make the last step's policy, or the best, the run's own."""
@@ -214,8 +214,10 @@ class SFTRank:
         wants_best = self._job.recipe.evaluation.result == "best" and self._best.is_dir()
         aside = self._job.recipe.run_folder / ".policy"
         shutil.rmtree(aside, ignore_errors=True)
-        shutil.copytree(self._best if wants_best else newest.policy, aside, copy_function=_linked)
-        _put(aside, self._job.recipe.policy_folder)
+        shutil.copytree(
+            self._best if wants_best else newest.policy, aside, copy_function=link_or_copy
+        )
+        replace_folder(aside, self._job.recipe.policy_folder)
 
     def close(self) -> None:
         """Let go of threads and of the policy."""

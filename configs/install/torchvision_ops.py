@@ -7,8 +7,8 @@ torchvision's image transforms, which are plain Python. So the two operators are
 without code behind them, at the moment when they turn out to be missing.
 
 This must hold in every process: driver, Ray workers, vLLM's engine and the subprocess in which it
-inspects models. Set-up (`python -m models.torchvision_ops`) therefore copies this file into
-site-packages, with a .pth line that runs `watch` whenever the environment's Python starts, and
+inspects models. Set-up (`python -m configs.install.torchvision_ops`) therefore copies this file
+into site-packages, with a .pth line that runs `watch` whenever the environment's Python starts, and
 only where `import torchvision` really fails. At start-up that costs one small import; nothing
 more happens until torchvision is imported, and then only if its own operators did not load.
 """

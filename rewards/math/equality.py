@@ -1,7 +1,7 @@
 """The `math` reward, second half: do answer and gold say the same? By math-verify.
 
 May hang, eat memory or kill its process, as any use of sympy on a stranger's text; so it runs in
-processes that are killed at a deadline (`rewards.verifiers`). math-verify's own timeouts are off:
+processes that are killed at a deadline (`rewards.verifier`). math-verify's own timeouts are off:
 they use SIGALRM, which that deadline needs.
 """
 

@@ -1,6 +1,6 @@
 """A GRPO run from its recipe to its summary: everything around the loop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +116,7 @@ def _open(recipe: GRPORecipe, data: DataConfig, encoder: InputEncoder, rejected:
 
 
 @contextmanager
-def _started(recipe: GRPORecipe, folder: Path, device: Device) -> Iterator[RunningActors]:
+def _started(recipe: GRPORecipe, folder: Path, device: Device) -> Generator[RunningActors]:
     with running_actors(recipe, folder, device) as actors:
         with phase("starting engines and learners"):
             actors.learners.check_folder(recipe.run_folder)

@@ -1,6 +1,6 @@
 """Starting a run's actors on a Ray cluster, and ending them."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +156,7 @@ class RunningActors:
 
 
 @contextmanager
-def running_actors(recipe: GRPORecipe, folder: Path, device: Device) -> Iterator[RunningActors]:
+def running_actors(recipe: GRPORecipe, folder: Path, device: Device) -> Generator[RunningActors]:
     """Begin to start everything on the policy in `folder`, hand it out wired, and end it."""
     loop = DriverLoop()
     refs = ProblemRefs(recipe.problems_per_step * (recipe.max_staleness + 2))

@@ -6,13 +6,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-def _put(aside: Path, folder: Path) -> None:
+def replace_folder(aside: Path, folder: Path) -> None:
     """Give what was written aside its name."""
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
 
 
-def _linked(source: str, target: str) -> None:
+def link_or_copy(source: str, target: str) -> None:
     """A second name for the same file where the file system can, a copy where not."""
     try:
         Path(target).hardlink_to(source)

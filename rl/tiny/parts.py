@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
 
@@ -61,7 +61,7 @@ def cached_parts(config: PartsConfig, seed: int) -> TinyParts:
     return TinyParts(cache_folder() / "parts" / name)
 
 
-def digest_of(modules: tuple[Any, ...], decides: list[object]) -> str:
+def digest_of(modules: tuple[Any, ...], decides: Sequence[object]) -> str:
     """Changes with the code of `modules` and with what `decides` says."""
     code = b"".join(Path(module.__file__).read_bytes() for module in modules)
     words = json.dumps([str(each) for each in decides]).encode()
@@ -104,7 +104,11 @@ def _pretrain(parts: TinyParts, config: PartsConfig, seed: int) -> None:
 def _begin(teach: Callable[..., Iterator[float]], *args: Any) -> Any:
     """A task that yields the loss of each step as it goes."""
     variables = thread_variables(_AT_A_TIME)
-    options = {"num_cpus": 0, "max_retries": 0, "runtime_env": {"env_vars": variables}}
+    options: dict[str, Any] = {
+        "num_cpus": 0,
+        "max_retries": 0,
+        "runtime_env": {"env_vars": variables},
+    }
     return ray.remote(**options)(teach).remote(*args)
 
 
@@ -114,7 +118,7 @@ def _finish(work: Phase, **tasks: Any) -> None:
     while names:
         (ready, *_), _ = ray.wait(list(names))
         try:
-            loss = ray.get(next(ready))
+            loss: Any = ray.get(next(cast(Any, ready)))
         except StopIteration:
             names.pop(ready)
         else:

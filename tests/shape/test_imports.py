@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from tests.repository import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-OWN = set(PROJECT["tool"]["setuptools"]["packages"])
+OWN = {"actors", "configs", "models", "rewards", "rl"}
 INSTALLED = packages_distributions()
 # Comes with whichever of the two the extra names.
 ENGINE = "vllm"
@@ -40,8 +40,8 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", modules("rl"), ids=lambda path: path.stem)
-def test_a_module_of_rl_hides_no_other_package_when_a_script_puts_rl_on_the_path(
+@pytest.mark.parametrize("path", sorted((ROOT / "rl").glob("*.py")), ids=lambda path: path.stem)
+def test_a_command_of_rl_hides_no_other_package_when_a_script_puts_rl_on_the_path(
     path: Path,
 ) -> None:
     if path.stem == "__init__":
@@ -56,14 +56,44 @@ def test_import_contracts_are_kept() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_script_of_rl_stands_in_the_contracts_as_an_entry_point() -> None:
-    scripts = {f"rl.{path.stem}" for path in modules("rl") if runs_as_a_script(path)}
+def test_every_room_stands_in_the_order_of_imports() -> None:
     contracts = PROJECT["tool"]["importlinter"]["contracts"]
-    (protected,) = [c["protected_modules"] for c in contracts if c["type"] == "protected"]
-    assert set(protected) == scripts
-    for contract in contracts:
-        if "rl" in contract.get("source_modules", ()):
-            assert contract["ignore_imports"] == [f"{name} -> **" for name in protected]
+    (layers,) = [c["layers"] for c in contracts if c["type"] == "layers"]
+    ordered = {name.strip() for layer in layers for name in layer.split("|")}
+    rooms = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for package in OWN
+        for path in (ROOT / package).glob("*/__init__.py")
+    }
+    rooms |= {f"rewards.{path.stem}" for path in (ROOT / "rewards").glob("*.py")}
+    assert ordered == rooms - {"rewards.__init__", "configs.install"}
+
+
+def test_every_package_is_installed() -> None:
+    include = PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert {pattern.removesuffix("*") for pattern in include} == OWN
+    folders = {path.parent for package in OWN for path in modules(package)}
+    assert not [folder for folder in folders if not (folder / "__init__.py").is_file()]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "rl").glob("*.py")), ids=lambda path: path.stem)
+def test_a_module_beside_the_rooms_of_rl_is_a_command(path: Path) -> None:
+    assert path.stem == "__init__" or runs_as_a_script(path)
+
+
+def test_a_command_takes_its_own_folder_off_the_path() -> None:
+    code = (
+        "import runpy, sys; sys.argv = ['rl/grpo.py', '--help']\n"
+        "sys.path[0] = 'rl'\n"
+        "try: runpy.run_path('rl/grpo.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "import os; print(*map(os.path.abspath, sys.path), sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    path = done.stdout.splitlines()
+    assert str(ROOT) in path and str(ROOT / "rl") not in path
 
 
 def test_what_the_packages_import_is_declared() -> None:

@@ -29,7 +29,7 @@ library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 def _has_ops(): return True
 """
 IMPORT = "import torchvision._meta_registrations"
-WATCH = "from models.torchvision_ops import watch; watch(); "
+WATCH = "from configs.install.torchvision_ops import watch; watch(); "
 
 
 def torchvision_with(extension: str, folder: Path) -> Path:
@@ -65,7 +65,7 @@ def test_missing_operators_are_declared_only_where_watched(tmp_path: Path) -> No
 
 def test_operators_that_load_are_left_alone(tmp_path: Path) -> None:
     whole = torchvision_with(WITH_OPERATORS, tmp_path)
-    count = "; from models import torchvision_ops; assert not torchvision_ops._declared"
+    count = "; from configs.install import torchvision_ops; assert not torchvision_ops._declared"
     done = run(WATCH + IMPORT + count, whole, ROOT, SITE_PACKAGES)
     assert done.returncode == 0, done.stderr
 

@@ -108,11 +108,11 @@ def test_no_process_outlives_a_killed_owner() -> None:
     script = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from configs.rewards import RewardConfig
+from configs.schema.reward import RewardConfig
 from rewards.completion import Completion
-from rewards.custom import CustomTask
-from rewards.verifiers import Verifiers
-from rl.records import Problem
+from rewards.functions.custom import CustomTask
+from rewards.verifier.pool import Verifiers
+from rl.data.records import Problem
 pool = Verifiers(RewardConfig(processes=2, deadline_s=60.0))
 task = CustomTask({f"{SAMPLES}:process"!r}, Problem("p", "", ("1",)), Completion("", 1, 1, "stop"))
 pool.submit(task).result()
