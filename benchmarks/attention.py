@@ -29,7 +29,7 @@ from models.inputs.packing import PackedBatch, pack
 from models.policy.attention import (
     all_spans,
     attend_by_spans,
-    no_mask,
+    empty_mask,
     spans_of,
 )
 from models.policy.loading import load_model
@@ -69,7 +69,7 @@ def passes(model: Any, batch: PackedBatch) -> dict[str, Callable[[], Tensor]]:
     def run(by_spans: bool) -> Tensor:
         hidden = model.model(
             input_ids=batch.input_ids,
-            attention_mask=no_mask(torch.device("cpu")) if by_spans else batch.attention_mask,
+            attention_mask=empty_mask(torch.device("cpu")) if by_spans else batch.attention_mask,
             position_ids=batch.position_ids,
             spans=all_spans(batch.segments) if by_spans else None,
             use_cache=False,

@@ -14,7 +14,7 @@ from rewards.functions.length import length_reward
 from rewards.functions.numeric import numeric_reward
 from rewards.functions.repetition import repetition_reward
 
-LIGHT: dict[str, Callable[[RewardConfig], Reward]] = {
+INLINE: dict[str, Callable[[RewardConfig], Reward]] = {
     "format": lambda config: partial(format_reward, thinking=config.thinking),
     "choice": lambda config: partial(choice_reward, thinking=config.thinking),
     "exact": lambda config: partial(exact_reward, thinking=config.thinking),
@@ -25,13 +25,13 @@ LIGHT: dict[str, Callable[[RewardConfig], Reward]] = {
 }
 """Rewards in bounded time, run where they are called: name -> the function with its options set."""
 
-VERIFIED = ("math",)
+SANDBOXED = ("math",)
 """Rewards run in processes that are killed at a deadline, as the user's own are."""
 
-JUDGED = ("judge",)
+REMOTE = ("judge",)
 """Rewards that ask a server."""
 
-NAMES = (*LIGHT, *VERIFIED, *JUDGED)
+NAMES = (*INLINE, *SANDBOXED, *REMOTE)
 
 
 def check_names(config: RewardConfig) -> None:

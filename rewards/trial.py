@@ -3,13 +3,13 @@
 from configs.schema.reward import RewardConfig, ThinkingConfig
 from rewards.completion import Completion
 from rewards.functions.custom import CustomTask, load_custom
-from rewards.math.comparison import claim
-from rewards.registry import LIGHT, VERIFIED, check_names
-from rewards.verifier.pool import Verifiers
+from rewards.math.comparison import extract_comparison
+from rewards.registry import INLINE, SANDBOXED, check_names
+from rewards.verifier.pool import VerifierPool
 from rl.data.records import Problem, Verdict
 
 
-def check_rewards(config: RewardConfig, problem: Problem) -> dict[str, Verdict]:
+def try_rewards(config: RewardConfig, problem: Problem) -> dict[str, Verdict]:
     """Verdicts of the recipe's rewards on the answer that `problem`'s own gold would be.
 
     Custom rewards run under the recipe's deadline. The judge is not asked.
@@ -23,16 +23,16 @@ def check_rewards(config: RewardConfig, problem: Problem) -> dict[str, Verdict]:
     completion = Completion(_model_answer(problem, config.thinking), 16, 1024, "stop")
     verdicts: dict[str, Verdict] = {}
     for name in config.weights:
-        if name in LIGHT:
-            verdicts[name] = LIGHT[name](config)(problem, completion)
-        elif name in VERIFIED:
-            said = claim(problem, completion, config.math, config.thinking)
+        if name in INLINE:
+            verdicts[name] = INLINE[name](config)(problem, completion)
+        elif name in SANDBOXED:
+            said = extract_comparison(problem, completion, config.math, config.thinking)
             if isinstance(said, Verdict):
                 verdicts[name] = said
     custom = {name: config.custom[name] for name in config.weights if name in config.custom}
     verdicts |= _custom_verdicts(custom, problem, completion, config)
     for name, verdict in verdicts.items():
-        if verdict.speaks_of_policy and verdict.cause != "timeout":
+        if verdict.counts and verdict.cause != "timeout":
             continue
         raise ValueError(
             f"reward {name!r} cannot score problem {problem.id!r}: {verdict.cause}: "
@@ -48,7 +48,7 @@ def _custom_verdicts(
         return {}
     for where in custom.values():
         load_custom(where)  # raises here, with the file's own traceback, rather than over there
-    pool = Verifiers(config)
+    pool = VerifierPool(config)
     try:
         tried = {
             name: pool.submit(CustomTask(where, problem, completion))

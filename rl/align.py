@@ -15,16 +15,16 @@ sys.path[:] = [str(Path(__file__).resolve().parents[1]), *sys.path[1:]]
 
 from configs.loading.recipe import RECIPES, load_recipe
 from configs.schema.sft import AlignRecipe
-from rl.console.errors import told_plainly
+from rl.console.errors import exit_on_user_error
 
 
 def main(argv: list[str]) -> None:
     """Train as the recipe says, as one Ray Train job."""
-    from rl.jobs.dry_run import only_shown
+    from rl.jobs.dry_run import dry_run_only
 
     command = load_recipe(argv, AlignRecipe, RECIPES / "digits_align.yaml")
-    with told_plainly():
-        if only_shown(command):
+    with exit_on_user_error():
+        if dry_run_only(command):
             return
         from rl.jobs.sft import sft_command
 

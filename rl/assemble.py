@@ -15,7 +15,7 @@ sys.path[:] = [str(Path(__file__).resolve().parents[1]), *sys.path[1:]]
 
 from configs.loading.recipe import load_recipe
 from configs.schema.assembly import AssembleRecipe
-from rl.console.errors import refusing, told_plainly
+from rl.console.errors import as_user_error, exit_on_user_error
 from rl.console.progress import CONSOLE, phase
 
 _FLAGS = {
@@ -27,17 +27,17 @@ _FLAGS = {
 def main(argv: list[str]) -> None:
     """Plan, and unless it is a dry run write; what does not fit is refused before anything is."""
     command = load_recipe(argv, AssembleRecipe, None, _FLAGS)
-    from models.assembly.r1v import planned_assembly, planned_swap
+    from models.assembly.r1v import plan_assembly, plan_swap
     from models.assembly.shards import plan_line
     from rl.storage.atomic import refuse_existing
 
     recipe = command.recipe
-    with told_plainly(), refusing():
+    with exit_on_user_error(), as_user_error():
         refuse_existing(recipe.out)
         if recipe.base:
-            assembly = planned_swap(recipe.base, recipe.llm, recipe.options)
+            assembly = plan_swap(recipe.base, recipe.llm, recipe.options)
         else:
-            assembly = planned_assembly(recipe.vision, recipe.llm, recipe.options)
+            assembly = plan_assembly(recipe.vision, recipe.llm, recipe.options)
         added = len(assembly.language.added_ids)
         CONSOLE.print(
             f"{recipe.vision or recipe.base} and {recipe.llm}: {plan_line(assembly.plan)}, "

@@ -14,7 +14,7 @@ sys.path[:] = [str(Path(__file__).resolve().parents[1]), *sys.path[1:]]
 
 from configs.loading.recipe import load_recipe
 from configs.schema.assembly import ConvertRecipe
-from rl.console.errors import refusing, told_plainly
+from rl.console.errors import as_user_error, exit_on_user_error
 from rl.console.progress import CONSOLE, phase
 
 _FLAGS = {
@@ -26,14 +26,14 @@ _FLAGS = {
 def main(argv: list[str]) -> None:
     """Plan, and unless it is a dry run write; what has no place is refused before anything is."""
     command = load_recipe(argv, ConvertRecipe, None, _FLAGS)
-    from models.assembly.conversion import planned_conversion
+    from models.assembly.conversion import plan_conversion
     from models.assembly.shards import plan_line
     from rl.storage.atomic import refuse_existing
 
     recipe = command.recipe
-    with told_plainly(), refusing():
+    with exit_on_user_error(), as_user_error():
         refuse_existing(recipe.out)
-        conversion = planned_conversion(recipe.source, recipe.layout)
+        conversion = plan_conversion(recipe.source, recipe.layout)
         line = f"{recipe.source} as {recipe.layout}: {plan_line(conversion.plan)}"
         for text in (line, *conversion.notes):
             CONSOLE.print(text)

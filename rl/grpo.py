@@ -18,16 +18,16 @@ sys.path[:] = [str(Path(__file__).resolve().parents[1]), *sys.path[1:]]
 
 from configs.loading.recipe import RECIPES, load_recipe
 from configs.schema.grpo import GRPORecipe
-from rl.console.errors import told_plainly
+from rl.console.errors import exit_on_user_error
 
 
 def main(argv: list[str]) -> None:
     """Wire the actors that the recipe asks for, and train."""
-    from rl.jobs.dry_run import only_shown
+    from rl.jobs.dry_run import dry_run_only
 
     command = load_recipe(argv, GRPORecipe, RECIPES / "digits.yaml")
-    with told_plainly():
-        if only_shown(command):
+    with exit_on_user_error():
+        if dry_run_only(command):
             return
         from rl.algorithms.grpo import train
         from rl.jobs.grpo import grpo_run

@@ -22,12 +22,12 @@ def main(argv: list[str]) -> None:
         recipe_text,
     )
     from configs.schema.transfer import TransferRecipe
-    from rl.console.errors import told_plainly
+    from rl.console.errors import exit_on_user_error
     from rl.console.progress import CONSOLE
 
     flags = {flag: meaning for flag, meaning in FLAGS.items() if flag != "--resume"}
     command = load_recipe(argv, TransferRecipe, RECIPES / "digits_transfer.yaml", flags)
-    with told_plainly():
+    with exit_on_user_error():
         if command.dry_run:
             CONSOLE.print(recipe_text(command.recipe))
             return

@@ -3,7 +3,7 @@
 import os
 
 
-def thread_variables(share: int, threads: int | None = None) -> dict[str, str]:
+def cpu_thread_variables(share: int, threads: int | None = None) -> dict[str, str]:
     """Environment of a process on a CPU machine that gets `threads`; None: the machine's cores
     divided among the `share` processes that compute at the same time.
 

@@ -11,7 +11,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _PROCESS = re.compile(r"\bpid[:=] ?(\d+).*?\bip[:=] ?([\w.:]+)", re.DOTALL)
 
 
-def last_words(error: RayActorError) -> str:
+def crash_report(error: RayActorError) -> str:
     """The error's text, and the last lines of the dead worker's log with the path to it."""
     text = _COLOURS.sub("", str(error)).strip()
     process = _PROCESS.search(text)

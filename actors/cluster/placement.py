@@ -23,7 +23,7 @@ PATIENCE_S = 120.0
 Bundle = dict[str, float]
 
 
-class Seats:
+class Placement:
     """On GPUs a seat for each actor: one bundle, which Ray never divides among nodes, so an engine
     has all its GPUs on one; where learner and engine share GPUs, rank i beside engine i."""
 
@@ -52,7 +52,7 @@ class Seats:
                 "rollout.tensor_parallel or learner.ranks"
             )
 
-    def seat(self, role: str, slot: int = 0) -> dict[str, Any]:
+    def options_for(self, role: str, slot: int = 0) -> dict[str, Any]:
         """Ray's options for the actor of a role in a slot."""
         if self._group is None:
             return {}

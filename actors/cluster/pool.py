@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayActorError
 
-from actors.cluster.crash_report import last_words
+from actors.cluster.crash_report import crash_report
 
 logger = logging.getLogger(__name__)
 
 CALLS_AT_A_TIME = 1024
 """Calls that a pool's actor takes at a time."""
-ROOM = CALLS_AT_A_TIME // 2
+CALLS_PER_ACTOR = CALLS_AT_A_TIME // 2
 """Calls that a pool gives each actor at a time. The other half is left to those that steer it: a
 weight sync must not wait behind a thousand problems."""
 
@@ -72,11 +72,11 @@ class ActorPool:
             member.ready.set()
         self._restarts_left = restarts
         self._heal: Callable[[], Awaitable[None]] | None = None
-        self._places = asyncio.Semaphore(size * ROOM)
+        self._places = asyncio.Semaphore(size * CALLS_PER_ACTOR)
         self._broken: asyncio.Future[Exception] | None = None
         self.restarts = 0
 
-    def set_heal(self, heal: Callable[[], Awaitable[None]]) -> None:
+    def on_restart(self, heal: Callable[[], Awaitable[None]]) -> None:
         """Await `heal` after each death, before the new actor gets its first call."""
         self._heal = heal
 
@@ -129,7 +129,7 @@ class ActorPool:
         return reason
 
     async def _replace(self, member: _Member, error: RayActorError) -> None:
-        fresh = self._bury(member, error)
+        fresh = self._replace_dead(member, error)
         if fresh is None:
             return
         if self._heal is not None:
@@ -139,7 +139,7 @@ class ActorPool:
                 raise self._break(failure) from None
         fresh.ready.set()
 
-    async def revive(self, ping: Callable[[Any], Awaitable[object]]) -> None:
+    async def restart_dead(self, ping: Callable[[Any], Awaitable[object]]) -> None:
         """Replace every actor that gives no sign of life, and wait until all of them do.
 
         New ones get no call before `admit`.
@@ -153,16 +153,16 @@ class ActorPool:
                     await ping(member.handle)
                     answered = True
                 except RayActorError as error:
-                    self._bury(member, error)
+                    self._replace_dead(member, error)
 
         await asyncio.gather(*[revived(slot) for slot in range(len(self._members))])
 
-    def admit(self) -> None:
+    def mark_ready(self) -> None:
         """Let every actor be called: they have been healed."""
         for member in self._members:
             member.ready.set()
 
-    def _bury(self, member: _Member, error: RayActorError) -> _Member | None:
+    def _replace_dead(self, member: _Member, error: RayActorError) -> _Member | None:
         """Put a new actor in a dead one's place; None when another call did so before."""
         if not member.alive:
             return None
@@ -172,12 +172,12 @@ class ActorPool:
             raise self._break(
                 PoolExhausted(
                     f"a {self._name} actor died and no restart is left; its last words: "
-                    f"{last_words(error)}"
+                    f"{crash_report(error)}"
                 )
             ) from error
         self._restarts_left -= 1
         self.restarts += 1
-        logger.warning("a %s actor died; starting another: %s", self._name, last_words(error))
+        logger.warning("a %s actor died; starting another: %s", self._name, crash_report(error))
         ray.kill(member.handle)  # unreachable is not always dead; two engines must not share a GPU
         slot = self._members.index(member)
         fresh = self._members[slot] = _Member(self._make(slot))

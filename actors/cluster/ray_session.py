@@ -39,7 +39,7 @@ def ray_session() -> Iterator[None]:
         ray.shutdown()
 
 
-def collect_seldom() -> None:
+def collect_garbage_seldom() -> None:
     """Let Python look for cycles of dead objects more seldom, in each Ray worker.
 
     It would go through the objects that imports make again and again, a tenth to a sixth of the

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from rl.console.errors import Refusal
+from rl.console.errors import UserError
 
 _JOB_COPIES = "working_dir_files"
 """Ray's folder for the copies of `--working-dir` that submitted jobs run in."""
@@ -16,7 +16,7 @@ _LATE_S = 10.0
 """What a shared file system may take to show a new file on another node."""
 
 
-class UnusableFolder(Refusal):
+class UnusableFolder(UserError):
     """What a run writes would be lost, or not reach all who need it."""
 
 
@@ -34,7 +34,7 @@ def check_outlives_job(folder: Path) -> None:
         )
 
 
-def sees(_: Any, marker: Path) -> str | None:
+def file_visible(_: Any, marker: Path) -> str | None:
     """The address of this node when `marker` is not there, nor comes soon. Runs in an actor."""
     until = time.monotonic() + _LATE_S
     while not marker.is_file():

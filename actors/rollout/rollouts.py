@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import ray
 from ray.exceptions import RayActorError
 
-from actors.cluster.crash_report import last_words
+from actors.cluster.crash_report import crash_report
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.pool import ActorPool, DriverLoop
 from actors.weight_transfer.sync import WeightSync
@@ -26,7 +26,7 @@ from rl.data.records import (
     SamplingRequest,
     ScoredGroup,
 )
-from rl.run_log.timing import SharedTime
+from rl.run_log.timing import BusyTime
 
 G = TypeVar("G", Group, ScoredGroup)
 
@@ -39,7 +39,7 @@ class GroupOverdue(RuntimeError):
     """A problem's answers took longer than the recipe allows."""
 
 
-class Asked(Generic[G]):
+class PendingRollouts(Generic[G]):
     """Groups on their way, in the order of their problems."""
 
     def __init__(
@@ -82,15 +82,17 @@ class Rollouts:
         self._pools = pools
         self._refs = refs
         self._timeout_s = timeout_s
-        self._time = SharedTime()
-        pools.engines.set_heal(sync.run)
+        self._time = BusyTime()
+        pools.engines.on_restart(sync.run)
 
     @property
     def syncs_verified(self) -> int:
         """Syncs that brought every engine the right weights."""
         return self._sync.verified
 
-    def ask(self, problems: Sequence[Problem], request: SamplingRequest) -> Asked[ScoredGroup]:
+    def ask(
+        self, problems: Sequence[Problem], request: SamplingRequest
+    ) -> PendingRollouts[ScoredGroup]:
         """Groups of scored answers, in the problems' order; returns at once."""
         return self._begin(problems, lambda problem: self._scored(problem, request))
 
@@ -121,7 +123,7 @@ class Rollouts:
 
     def _begin(
         self, problems: Sequence[Problem], answer: Callable[[Problem], Awaitable[G]]
-    ) -> Asked[G]:
+    ) -> PendingRollouts[G]:
         places = set(range(len(problems)))
 
         async def one(place: int, problem: Problem) -> G:
@@ -141,11 +143,11 @@ class Rollouts:
                 groups = await asyncio.gather(*[one(i, p) for i, p in enumerate(problems)])
                 return list(groups), charged()
 
-        return Asked(self._loop.start(every()), len(problems), places)
+        return PendingRollouts(self._loop.start(every()), len(problems), places)
 
     async def _group(self, problem: Problem, request: SamplingRequest) -> Group:
         ref = self._refs.put(problem)
-        own = dataclasses.replace(request, seed=_mix(request.seed, problem.id))
+        own = dataclasses.replace(request, seed=problem_seed(request.seed, problem.id))
         group: Group = await self._pools.engines.run(lambda w: w.sample.remote(ref, own))
         return dataclasses.replace(group, problem=problem)
 
@@ -170,10 +172,10 @@ async def _started(engine: Any) -> None:
     try:
         await engine.ready.remote()
     except RayActorError as error:
-        raise EngineDidNotStart(f"a rollout engine did not start. {last_words(error)}") from error
+        raise EngineDidNotStart(f"a rollout engine did not start. {crash_report(error)}") from error
 
 
-def _mix(seed: int, problem_id: str) -> int:
+def problem_seed(seed: int, problem_id: str) -> int:
     digest = hashlib.blake2b(f"{seed}:{problem_id}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") >> 1
 

@@ -73,7 +73,7 @@ class RolloutWorker:
             self._die(f"gave no sign of life for {_SIGN_OF_LIFE_S:g} s")
         return len(ranks)
 
-    async def beat(self) -> None:
+    async def check_health(self) -> None:
         """Return at once. A worker whose engine has died ends: vLLM leaves calls to it open."""
         await self._guarded(self._engine.check_health())
 
@@ -144,15 +144,15 @@ class RolloutWorker:
         await self._guarded(self._engine.update_weights(request))
 
     async def finish_weight_update(self) -> None:
-        """Put the new weights in place; the engine stays frozen until `go_on`."""
+        """Put the new weights in place; the engine stays frozen until `resume_generation`."""
         await self._guarded(self._engine.finish_weight_update())
 
-    async def name_version(self, version: int) -> None:
+    async def set_weight_version(self, version: int) -> None:
         """Call the weights `version` from now on."""
         await self._guarded(self._engine.update_weight_version(str(version)))
         self._version = version
 
-    async def go_on(self) -> None:
+    async def resume_generation(self) -> None:
         """Let answers go on, once the weights were found to be the right ones."""
         await self._guarded(self._engine.resume_generation())
 

@@ -13,11 +13,11 @@ from actors.scoring.reward_metrics import RewardMetrics
 from configs.schema.reward import RewardConfig
 from rewards.completion import Completion, completion_of
 from rewards.functions.custom import CustomTask
-from rewards.math.comparison import claim
-from rewards.registry import LIGHT, check_names
-from rewards.verifier.pool import Verifiers
+from rewards.math.comparison import extract_comparison
+from rewards.registry import INLINE, check_names
+from rewards.verifier.pool import VerifierPool
 from rewards.verifier.process import Task
-from rewards.weighting import weigh
+from rewards.weighting import weighted_score
 from rl.data.records import (
     CAUSES,
     Answer,
@@ -39,12 +39,12 @@ class RewardWorker:
     def __init__(self, config: RewardConfig) -> None:
         check_names(config)
         self._config = config
-        self._light = {name: LIGHT[name](config) for name in config.weights if name in LIGHT}
-        self._verifiers = Verifiers(config)
+        self._light = {name: INLINE[name](config) for name in config.weights if name in INLINE}
+        self._verifiers = VerifierPool(config)
         self._judge = _judge_of(config)
         self._asking = ThreadPoolExecutor(config.judge.parallel if config.judge else 1)
-        self._known: OrderedDict[Hashable, Future[Verdict]] = OrderedDict()
-        self._hung_golds: dict[tuple[str, ...], Verdict] = {}
+        self._verdicts: OrderedDict[Hashable, Future[Verdict]] = OrderedDict()
+        self._timed_out_golds: dict[tuple[str, ...], Verdict] = {}
         self._causes: Counter[str] = Counter()
         self._waits_s: deque[float] = deque(maxlen=_WAITS_KEPT)
         self._metrics = RewardMetrics() if ray.is_initialized() else None
@@ -74,12 +74,12 @@ class RewardWorker:
         verdicts = await asyncio.gather(
             *(self._verdict(name, problem, completion) for name in names)
         )
-        return weigh(dict(zip(names, verdicts, strict=True)), self._config)
+        return weighted_score(dict(zip(names, verdicts, strict=True)), self._config)
 
     async def _verdict(self, name: str, problem: Problem, completion: Completion) -> Verdict:
         if name == "judge":
             return await self._ask(problem, completion)
-        verdict = await self._rule(name, problem, completion)
+        verdict = await self._rule_verdict(name, problem, completion)
         judge = self._config.judge
         if judge is None or name not in judge.second_opinion_on:
             return verdict
@@ -88,42 +88,42 @@ class RewardWorker:
         opinion = await self._ask(problem, completion)
         return verdict if opinion.cause in ("wrong", "no_answer", "unparsable") else opinion
 
-    async def _rule(self, name: str, problem: Problem, completion: Completion) -> Verdict:
+    async def _rule_verdict(self, name: str, problem: Problem, completion: Completion) -> Verdict:
         if name in self._light:
             return self._light[name](problem, completion)
         if name == "math":
-            said = claim(problem, completion, self._config.math, self._config.thinking)
+            said = extract_comparison(problem, completion, self._config.math, self._config.thinking)
             if isinstance(said, Verdict):
                 return said
-            if said.gold in self._hung_golds:
-                return self._hung_golds[said.gold]
-            verdict = await self._once(said, partial(self._verify, said))
+            if said.gold in self._timed_out_golds:
+                return self._timed_out_golds[said.gold]
+            verdict = await self._memoised(said, partial(self._verify, said))
             if verdict.cause == "timeout" and verdict.gold_side:
-                self._hung_golds[said.gold] = verdict
+                self._timed_out_golds[said.gold] = verdict
             return verdict
         where = self._config.custom[name]
         task = CustomTask(where, problem, completion)
-        return await self._once((where, problem.id, completion), partial(self._verify, task))
+        return await self._memoised((where, problem.id, completion), partial(self._verify, task))
 
     async def _ask(self, problem: Problem, completion: Completion) -> Verdict:
         assert self._judge is not None, "the recipe was checked to have a judge section"
         judge = partial(self._judge, problem, completion)
         key = ("judge", problem.id, completion.text)
-        return await self._once(key, lambda: self._asking.submit(judge))
+        return await self._memoised(key, lambda: self._asking.submit(judge))
 
     def _verify(self, task: Task) -> Future[Verdict]:
         return self._verifiers.submit(task)
 
-    async def _once(self, key: Hashable, start: Callable[[], Future[Verdict]]) -> Verdict:
+    async def _memoised(self, key: Hashable, start: Callable[[], Future[Verdict]]) -> Verdict:
         """The verdict that `start` begins to work out; asked again by the same key, the same."""
-        future = self._known.get(key)
+        future = self._verdicts.get(key)
         if future is None:
-            future = self._known[key] = start()
-            if len(self._known) > _VERDICTS_KEPT:
-                self._known.popitem(last=False)
+            future = self._verdicts[key] = start()
+            if len(self._verdicts) > _VERDICTS_KEPT:
+                self._verdicts.popitem(last=False)
         verdict = await asyncio.shield(asyncio.wrap_future(future))
         if verdict.cause == "crash":
-            self._known.pop(key, None)  # may have been bad luck: the next asks anew
+            self._verdicts.pop(key, None)  # may have been bad luck: the next asks anew
         return verdict
 
     def stats(self) -> dict[str, float]:

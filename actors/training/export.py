@@ -26,7 +26,7 @@ def export_policy(
     if dist.get_rank() != 0:
         return
     weights |= tower.weights() if tower else {}
-    with tower.put_back() if tower else nullcontext():
+    with tower.attached() if tower else nullcontext():
         engine.policy.model.save_pretrained(folder, state_dict=weights)
     (encoder.processor or encoder.tokenizer).save_pretrained(folder)
     if Path(source).is_dir():

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from actors.weight_transfer.rendezvous import Meeting
+from actors.weight_transfer.rendezvous import Rendezvous
 from configs.schema.data import PromptConfig
 from configs.schema.grpo import PolicyConfig
 from configs.schema.learner import LearnerConfig
@@ -27,12 +27,12 @@ from rl.data.records import UpdateReport
 
 logger = logging.getLogger(__name__)
 
-_MEET = timedelta(minutes=30)
+RENDEZVOUS_TIMEOUT = timedelta(minutes=30)
 """How long a rank waits for the others: they may read a large policy from a slow disk."""
 
 
 @dataclass(frozen=True, slots=True)
-class LearnerJob:
+class LearnerSpec:
     """What every rank is told at its start."""
 
     folder: Path
@@ -70,7 +70,7 @@ class Share:
 class Learner:
     """One rank. A plain class; the cluster makes it a Ray actor with a device of its own."""
 
-    def __init__(self, job: LearnerJob, rank: int) -> None:
+    def __init__(self, job: LearnerSpec, rank: int) -> None:
         """`rank`: this learner's place among `job.learner.ranks`. The policy comes in `setup`."""
         self._job = job
         self._rank = rank
@@ -87,7 +87,7 @@ class Learner:
         """
         address = ray.util.get_node_ip_address()
         self._store = dist.TCPStore(
-            address, 0, is_master=True, wait_for_workers=False, timeout=_MEET
+            address, 0, is_master=True, wait_for_workers=False, timeout=RENDEZVOUS_TIMEOUT
         )
         return address, self._store.port
 
@@ -98,7 +98,7 @@ class Learner:
         from models.policy.loading import load_learning_model, recompute_activations
         from models.policy.policy import Policy
 
-        self._meet(address, port)
+        self._init_process_group(address, port)
         job = self._job
         model = load_learning_model(job.policy, job.folder)
         if job.learner.gradient_checkpointing:
@@ -108,7 +108,7 @@ class Learner:
         )
         self._engine = DeepSpeedEngine(policy, job.learner, job.policy.dtype, job.total_steps)
 
-    def _meet(self, address: str, port: int) -> None:
+    def _init_process_group(self, address: str, port: int) -> None:
         ranks = self._job.learner.ranks
         os.environ.update(
             RANK=str(self._rank),
@@ -117,7 +117,7 @@ class Learner:
         )
         dist.init_process_group(
             "nccl" if self._job.device == "cuda" else "gloo",
-            store=self._store or dist.TCPStore(address, port, timeout=_MEET),
+            store=self._store or dist.TCPStore(address, port, timeout=RENDEZVOUS_TIMEOUT),
             rank=self._rank,
             world_size=ranks,
         )
@@ -184,7 +184,7 @@ class Learner:
         moved = {name: value.to(self._device) for name, value in pixels.items()}
         return pack(batch, self._encoder.pad_id).to(self._device), moved
 
-    def connect(self, meeting: Meeting) -> None:
+    def connect(self, meeting: Rendezvous) -> None:
         """Meet the rollout engines; the next `publish` sends every weight, later ones what learns.
 
         Called on every rank at the same time, again after an engine was replaced.

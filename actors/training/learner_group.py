@@ -9,12 +9,12 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from actors.cluster.crash_report import last_words
+from actors.cluster.crash_report import crash_report
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.pool import DriverLoop
-from actors.cluster.shared_folder import check_reached, sees
+from actors.cluster.shared_folder import check_reached, file_visible
 from actors.training.learner import Share
-from actors.weight_transfer.rendezvous import Meeting
+from actors.weight_transfer.rendezvous import Rendezvous
 from configs.schema.rollout import Transport
 from models.policy.weight_sums import WeightSums
 from rl.algorithms.rows import (
@@ -63,7 +63,7 @@ class LearnerGroup:
         check_reached(
             folder,
             lambda marker: self._wait(
-                "start", [rank.__ray_call__.remote(sees, marker) for rank in self._ranks]
+                "start", [rank.__ray_call__.remote(file_visible, marker) for rank in self._ranks]
             ),
         )
 
@@ -105,7 +105,7 @@ class LearnerGroup:
 
     async def connect(self, engines: list[Any], ranks_per_engine: int) -> None:
         """Let every rank meet the engines; rank 0 will send."""
-        meeting = Meeting(self._transport, engines, ranks_per_engine)
+        meeting = Rendezvous(self._transport, engines, ranks_per_engine)
         await self._each([rank.connect.remote(meeting) for rank in self._ranks])
 
     async def publish(self) -> WeightSums:
@@ -148,5 +148,5 @@ async def _of(rank: int, call: Any) -> Any:
     except RayActorError as error:
         raise LearnerDied(
             f"learner rank {rank} died; a run that has a checkpoint goes on by --resume. "
-            f"{last_words(error)}"
+            f"{crash_report(error)}"
         ) from error

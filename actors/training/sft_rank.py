@@ -11,12 +11,12 @@ from torch import Tensor
 
 from actors.training.deepspeed_engine import DeepSpeedEngine
 from actors.training.export import export_policy
-from models.inputs.chat_loader import Feed, PackPlan, ReadyPack
+from models.inputs.chat_loader import PackedChatLoader, PackPlan, ReadyPack
 from models.inputs.encoder import InputEncoder
 from models.policy.features import FeatureCache, FeatureStore, FrozenTower
 from models.policy.loading import load_learning_model, recompute_activations
 from models.policy.policy import Policy
-from rl.algorithms.sft import Learned, SFTJob
+from rl.algorithms.sft import SFTJob, StepResult
 from rl.data.chats import ChatSet
 from rl.data.records import UpdateReport
 from rl.run_log.samples import LoggedChat
@@ -53,7 +53,7 @@ class SFTRank:
         self._tower: FrozenTower | None = None
         self._features: FeatureCache | None = None
         if store is not None:
-            self._tower = policy.take_out_tower(self._device)
+            self._tower = policy.detach_vision_tower(self._device)
             self._features = FeatureCache(self._tower, self._encoder, store)
         self._engine = DeepSpeedEngine(policy, recipe.learner, recipe.policy.dtype, job.steps)
         chats = ChatSet.reopen(recipe.data, job.chats, recipe.seed)
@@ -61,20 +61,20 @@ class SFTRank:
         self._stream = self._feed.packs(
             (step, job.window(chats.cursor, step)) for step in range(first, job.steps)
         )
-        self._held_out: Feed | None = None
+        self._held_out: PackedChatLoader | None = None
         if job.held_out is not None and recipe.evaluation.data is not None:
             self._held_out = self._feed_of(
                 ChatSet.reopen(recipe.evaluation.data, job.held_out, recipe.seed)
             )
 
-    def _feed_of(self, chats: ChatSet) -> Feed:
+    def _feed_of(self, chats: ChatSet) -> PackedChatLoader:
         learner = self._job.recipe.learner
         plan = PackPlan(
             learner.max_tokens_per_microbatch, learner.packing, self._rank, learner.ranks
         )
-        return Feed(chats, self._encoder, plan, self._features)
+        return PackedChatLoader(chats, self._encoder, plan, self._features)
 
-    def update(self, step: int) -> Learned:
+    def update(self, step: int) -> StepResult:
         """One step of the optimiser over all ranks' packs of `step`.
 
         The loss is the sum over the trained tokens of all ranks divided by their number.
@@ -84,7 +84,7 @@ class SFTRank:
         share = head.share
         assert share.number == step, f"step {step} was fed the chats of step {share.number}"
         real = sum(1 for pack in share.packs if pack)
-        trained, tokens, packs = self._summed([share.trained, share.tokens, real])
+        trained, tokens, packs = self.sum_over_ranks([share.trained, share.tokens, real])
         loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
         seen: list[int] = []
         samples: list[LoggedChat] = []
@@ -100,7 +100,7 @@ class SFTRank:
         skipped, grad_norm = self._engine.step()
         found, met = self._features.counts if self._features else (0, 0)
         times = [float(seen.count(i)) for i in range(len(share.window))]
-        loss_mean, found, met, *marks = self._summed([loss_sum.item(), found, met, *times])
+        loss_mean, found, met, *marks = self.sum_over_ranks([loss_sum.item(), found, met, *times])
         _check_seen(step, marks)
         seconds = time.perf_counter() - began
         metrics = {
@@ -119,7 +119,7 @@ class SFTRank:
         if met:
             metrics["features_kept"] = found / met
         report = UpdateReport(metrics, {}, skipped)
-        return Learned(report, self._feed.rows(share.window), samples)
+        return StepResult(report, self._feed.rows(share.window), samples)
 
     def _logprobs(self, pack: ReadyPack) -> tuple[Tensor, Tensor]:
         """float32 [N] logprobs of the pack's trained tokens, and their weights."""
@@ -128,7 +128,7 @@ class SFTRank:
         logprobs_N, _ = self._engine.forward(packed, pixels)
         return logprobs_N, packed.weights
 
-    def _summed(self, values: list[float]) -> list[float]:
+    def sum_over_ranks(self, values: list[float]) -> list[float]:
         """Each value summed over the ranks."""
         sums = torch.tensor(values, dtype=torch.float64, device=self._device)
         dist.all_reduce(sums)
@@ -172,7 +172,7 @@ class SFTRank:
             logprobs_N, weights_N = self._logprobs(pack)
             loss -= (logprobs_N * weights_N).sum().item()
             tokens += weights_N.sum().item()
-        loss, tokens = self._summed([loss, tokens])
+        loss, tokens = self.sum_over_ranks([loss, tokens])
         return loss / tokens
 
     def save(self, step: int) -> None:
@@ -196,7 +196,7 @@ class SFTRank:
         """Go on from a checkpoint."""
         self._engine.restore(checkpoint.learner)
 
-    def keep_best(self) -> None:
+    def export_best(self) -> None:
         """Export the policy as the best so far."""
         aside = self._best.with_name(".best")
         if self._rank == 0:
@@ -205,7 +205,7 @@ class SFTRank:
         if self._rank == 0:
             replace_folder(aside, self._best)
 
-    def hand_on(self) -> None:
+    def publish_final_policy(self) -> None:
         """Make the last step's policy, or the best, the run's own."""
         if self._rank != 0:
             return

@@ -10,20 +10,20 @@ from typing import Any
 import torch.distributed as dist
 
 from actors.cluster.gauges import Gauges
-from actors.cluster.shared_folder import UnusableFolder, check_reached, sees
+from actors.cluster.shared_folder import UnusableFolder, check_reached, file_visible
 from actors.training.sft_rank import SFTRank
 from configs.schema.sft import FeaturesConfig
 from models.policy.features import DiskFeatures, FeatureStore, MemoryFeatures
 from rl.algorithms.guards import DivergedError
 from rl.algorithms.sft import (
-    Learned,
     SFTJob,
     SFTParts,
+    StepResult,
     finished,
     train,
 )
 from rl.run_log.summary import summarise_sft
-from rl.run_log.trained_rows import Seen
+from rl.run_log.trained_rows import TrainedRowsLog
 from rl.run_log.views import SFT
 from rl.run_log.writer import RunLog
 from rl.storage.checkpoints import Checkpoint, Checkpoints
@@ -43,7 +43,7 @@ def run_jobs(jobs: Sequence[SFTJob]) -> str | None:
         return str(error)
     stores: dict[FeaturesConfig, FeatureStore | None] = {}
     for job in jobs:
-        if _agreed(finished(job.recipe)):
+        if broadcast_from_rank0(finished(job.recipe)):
             continue
         try:
             kept = job.recipe.features
@@ -64,16 +64,18 @@ def run_job(job: SFTJob, store: FeatureStore | None) -> None:
     """One run from its newest checkpoint, or its beginning, to its summary."""
     recipe = job.recipe
     checkpoints = Checkpoints(recipe.run_folder / "checkpoints", recipe.checkpoint.keep)
-    newest: Checkpoint | None = _agreed(checkpoints.newest() if dist.get_rank() == 0 else None)
+    newest: Checkpoint | None = broadcast_from_rank0(
+        checkpoints.newest() if dist.get_rank() == 0 else None
+    )
     first = newest.step if newest else 0
     rank = SFTRank(job, checkpoints, first, store)
     try:
         if newest:
             rank.restore(newest)
         with _log(job, first) as log:
-            losses = _agreed(_losses(recipe.run_folder, first))
+            losses = broadcast_from_rank0(_losses(recipe.run_folder, first))
             train(recipe, SFTParts(rank, log, losses), first, job.steps)
-            rank.hand_on()
+            rank.publish_final_policy()
             log.write_summary()
     finally:
         rank.close()
@@ -89,7 +91,7 @@ def _store(config: FeaturesConfig) -> FeatureStore | None:
     return DiskFeatures(config.folder, config.max_bytes, dist.get_world_size())
 
 
-def _agreed(value: Any) -> Any:
+def broadcast_from_rank0(value: Any) -> Any:
     """Rank 0's value, on every rank."""
     box = [value]
     dist.broadcast_object_list(box)
@@ -99,7 +101,7 @@ def _agreed(value: Any) -> Any:
 def _seen_by_all(marker: Path) -> list[str | None]:
     """What `sees` says on each rank of rank 0's marker."""
     found: list[str | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, sees(None, _agreed(marker)))
+    dist.all_gather_object(found, file_visible(None, broadcast_from_rank0(marker)))
     return found
 
 
@@ -118,10 +120,10 @@ class _FirstRankLog:
         self._folder = recipe.run_folder
         whole = recipe.model_copy(update={"steps": job.steps})
         self._run = RunLog(self._folder, whole, gauge=Gauges(recipe.name), resume=first, view=SFT)
-        self._seen = Seen(self._folder, first)
+        self._seen = TrainedRowsLog(self._folder, first)
         self._rejected = sum(job.chats.rejected.values())
 
-    def write_step(self, step: int, learned: Learned) -> None:
+    def write_step(self, step: int, learned: StepResult) -> None:
         self._seen.write(step, learned.rows)
         self._run.write_step(step, learned.report.metrics, learned.samples)
 
@@ -139,7 +141,7 @@ class _FirstRankLog:
 class _NoLog:
     """What the other ranks write: nothing."""
 
-    def write_step(self, step: int, learned: Learned) -> None: ...
+    def write_step(self, step: int, learned: StepResult) -> None: ...
 
     def write_evaluation(self, step: int, figures: Mapping[str, float]) -> None: ...
 

@@ -63,7 +63,7 @@ def _full_shape(parameter: Tensor) -> tuple[int, ...]:
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 
-class _Whole(WeightSource):
+class ResumableSource(WeightSource):
     """A source whose passes can be brought to their end by somebody else than who began them."""
 
     def __init__(self, source: WeightSource) -> None:

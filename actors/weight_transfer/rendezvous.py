@@ -10,7 +10,7 @@ from configs.schema.rollout import Transport
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
+class Rendezvous:
     """What every rank is told of it."""
 
     transport: Transport

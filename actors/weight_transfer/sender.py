@@ -19,8 +19,8 @@ from vllm.distributed.weight_transfer.base import (
 )
 
 from actors.weight_transfer.gloo import GlooTrainerInit, register
-from actors.weight_transfer.policy_source import Gather, PolicySource, _Whole
-from actors.weight_transfer.rendezvous import Meeting
+from actors.weight_transfer.policy_source import Gather, PolicySource, ResumableSource
+from actors.weight_transfer.rendezvous import Rendezvous
 from models.policy.checkpoint_weights import CheckpointWeight
 from models.policy.weight_sums import WeightSums
 
@@ -43,18 +43,18 @@ class _Client(RayVLLMWeightSyncClient):
         self._on_failure = on_failure
 
     def start_weight_update(self) -> None:
-        _first_fault([handle.start_weight_update.remote() for handle in self.handles])
+        wait_or_raise([handle.start_weight_update.remote() for handle in self.handles])
 
     def update_weights(self, update_info: Any) -> None:
         request = WeightTransferUpdateRequest(update_info)
         try:
-            _first_fault([handle.update_weights.remote(request) for handle in self.handles])
+            wait_or_raise([handle.update_weights.remote(request) for handle in self.handles])
         except Exception:
             self._on_failure()
             raise
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
-        _first_fault([handle.finish_weight_update.remote() for handle in self.handles])
+        wait_or_raise([handle.finish_weight_update.remote() for handle in self.handles])
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         offset = init_info.get("rank_offset")
@@ -64,10 +64,10 @@ class _Client(RayVLLMWeightSyncClient):
             if offset is not None:
                 own["rank_offset"] = offset + i * self._ranks_per_engine
             calls.append(handle.init_weight_transfer_engine.remote(WeightTransferInitRequest(own)))
-        _first_fault(calls)
+        wait_or_raise(calls)
 
 
-def _first_fault(calls: list[Any]) -> None:
+def wait_or_raise(calls: list[Any]) -> None:
     """Wait for all calls, or until one fails: `ray.get` alone would wait for them in order."""
     while calls:
         done, calls = ray.wait(calls)
@@ -86,7 +86,7 @@ class WeightSender:
 
     def __init__(
         self,
-        meeting: Meeting,
+        meeting: Rendezvous,
         weights: Mapping[str, CheckpointWeight],
         rank: int,
         gathered: Gather,
@@ -95,14 +95,14 @@ class WeightSender:
         register()
         self._meeting = meeting
         self._source = PolicySource(weights, gathered)
-        self._whole = _Whole(self._source)
+        self._whole = ResumableSource(self._source)
         self._trainer: TrainerWeightTransferEngine[Any] = WeightTransferTrainerFactory.trainer_init(
             self._init_info(rank),
-            client=_Client(meeting.engines, meeting.ranks_per_engine, self._let_go),
+            client=_Client(meeting.engines, meeting.ranks_per_engine, self._abort_broadcast),
             source=self._whole,
         )
 
-    def _let_go(self) -> None:
+    def _abort_broadcast(self) -> None:
         """Free rank 0 from a broadcast that a dead engine will never join: NCCL would wait for
         ever. Gloo need not be told, for the dead have closed their sockets."""
         group = getattr(self._trainer, "model_update_group", None)

@@ -10,13 +10,13 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from ray.exceptions import RayActorError, RayTaskError
 
-from actors.cluster.crash_report import last_words
+from actors.cluster.crash_report import crash_report
 from actors.cluster.pool import ActorPool
 from configs.schema.grpo import SyncConfig
 from models.policy.parts import part_of
 from models.policy.weight_sums import compare_sums
 
-_BEAT_EVERY_S = 2.0
+_HEALTH_CHECK_S = 2.0
 _GRACE_S = 20.0
 """Seconds in which the learner notices by itself that an engine died."""
 
@@ -66,21 +66,21 @@ class WeightSync:
         pool = self._engines
         async with self._lock:
             while True:
-                await self._revive()
+                await self._restart_dead()
                 engines = pool.handles
                 try:
-                    await self._in_time(self._send(engines), self._watch(engines))
-                    pool.admit()
+                    await self._in_time(self._send(engines), self._watch_health(engines))
+                    pool.mark_ready()
                     return
                 except (RayActorError, RayTaskError):
                     self._connected = []
-                    await self._revive()
+                    await self._restart_dead()
                     if pool.handles == engines:  # nobody died: the fault is another
                         raise
 
-    async def _revive(self) -> None:
+    async def _restart_dead(self) -> None:
         self.stage = "engines to answer"
-        await self._engines.revive(lambda worker: worker.ready.remote())
+        await self._engines.restart_dead(lambda worker: worker.ready.remote())
 
     async def _in_time(self, work: Awaitable[T], watch: Awaitable[NoReturn]) -> T:
         """`work`'s result. `watch` ends when an engine has died: `work` should then fail too."""
@@ -99,7 +99,7 @@ class WeightSync:
             if isinstance(died, RayActorError):
                 raise WeightSyncError(
                     f"a rollout engine died, and {_GRACE_S:g} s later {what}; go on from the "
-                    f"newest checkpoint by --resume. {last_words(died)}"
+                    f"newest checkpoint by --resume. {crash_report(died)}"
                 )
             if died is not None:
                 raise died
@@ -111,10 +111,10 @@ class WeightSync:
             doing.cancel()
             watching.cancel()
 
-    async def _watch(self, engines: list[Any]) -> NoReturn:
+    async def _watch_health(self, engines: list[Any]) -> NoReturn:
         while True:
-            await asyncio.sleep(_BEAT_EVERY_S)
-            await asyncio.gather(*[engine.beat.remote() for engine in engines])
+            await asyncio.sleep(_HEALTH_CHECK_S)
+            await asyncio.gather(*[engine.check_health.remote() for engine in engines])
 
     async def _send(self, engines: list[Any]) -> None:
         if engines != self._connected:
@@ -124,7 +124,7 @@ class WeightSync:
         self.stage = "weights to travel"
         sent = await self._learners.publish()
         self.stage = "engines to read their weights back"
-        await asyncio.gather(*[e.name_version.remote(self.version) for e in engines])
+        await asyncio.gather(*[e.set_weight_version.remote(self.version) for e in engines])
         held = await asyncio.gather(*[e.readback.remote(list(sent)) for e in engines])
         for number, (version, groups, sums) in enumerate(held):
             faults = [] if version == str(self.version) else [f"version {version}"]
@@ -136,7 +136,7 @@ class WeightSync:
                     f"learner sent: {'; '.join(faults[:5])}"
                 )
         self.stage = "engines to go on"
-        await asyncio.gather(*[e.go_on.remote() for e in engines])
+        await asyncio.gather(*[e.resume_generation.remote() for e in engines])
         self.verified += 1
 
 

@@ -7,12 +7,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from configs.loading import yaml12 as text
-from configs.loading.fields import Known
-from configs.loading.suggest import nearest
+from configs.loading.fields import FieldDoc
+from configs.loading.suggest import closest_match
 
 
-def told(
-    error: ValidationError, tree: Any, known: Sequence[Known], place: Callable[[str], str]
+def explain(
+    error: ValidationError, tree: Any, known: Sequence[FieldDoc], place: Callable[[str], str]
 ) -> list[str]:
     """Each fault in `error` as: field, its place, what is wrong with which value, what to do.
 
@@ -40,12 +40,12 @@ def told(
 
 
 def _instead(wrong: str, known: Iterable[str]) -> str:
-    hint = nearest(wrong, known)
+    hint = closest_match(wrong, known)
     return f"did you mean {hint}?" if hint else "--help lists those there are"
 
 
-def _wrong(fault: ErrorDetails, name: str, known: Sequence[Known]) -> str:
-    value = text.in_line(fault["input"])
+def _wrong(fault: ErrorDetails, name: str, known: Sequence[FieldDoc]) -> str:
+    value = text.to_inline_yaml(fault["input"])
     value = value if len(value) <= 80 else f"{value[:77]}..."
     if fault["type"] == "missing":
         if isinstance(fault["loc"][-1], int):

@@ -18,7 +18,7 @@ _WORDS = {str: "text", int: "int", float: "float", bool: "true | false", Path: "
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class FieldDoc:
     """A field of a recipe, or one of its sections."""
 
     name: str
@@ -30,20 +30,20 @@ class Known:
     meaning: str
 
 
-def known_fields(schema: type[BaseModel], prefix: str = "") -> list[Known]:
+def known_fields(schema: type[BaseModel], prefix: str = "") -> list[FieldDoc]:
     """Fields and sections of `schema`: plain fields first, then each section and its fields."""
-    plain: list[Known] = []
-    sections: list[Known] = []
+    plain: list[FieldDoc] = []
+    sections: list[FieldDoc] = []
     for name, field in schema.model_fields.items():
         dotted = f"{prefix}{name}"
         inner = list(_models(field.annotation))
         if not inner:
             kind = _kind(field.annotation) + _bounds(field.metadata)
-            plain.append(Known(dotted, kind, _default(field), _one_line(field.description)))
+            plain.append(FieldDoc(dotted, kind, _default(field), _one_line(field.description)))
             continue
         meaning = _one_line(field.description or inner[0].__doc__)
         default = "null" if _is_null(field) else REQUIRED if field.is_required() else ""
-        sections.append(Known(dotted, "", default, meaning))
+        sections.append(FieldDoc(dotted, "", default, meaning))
         for model in inner:
             sections.extend(known_fields(model, f"{dotted}."))
     return plain + sections
@@ -64,7 +64,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return REQUIRED
     value = field.get_default(call_default_factory=True, validated_data={})
-    return text.in_line(to_jsonable_python(value))
+    return text.to_inline_yaml(to_jsonable_python(value))
 
 
 def _kind(annotation: Any) -> str:
@@ -72,7 +72,7 @@ def _kind(annotation: Any) -> str:
     if origin is Annotated:
         return _kind(args[0]) + _bounds(args[1:])
     if origin is Literal:
-        return " | ".join(text.in_line(value) for value in args)
+        return " | ".join(text.to_inline_yaml(value) for value in args)
     if origin in (Union, UnionType):
         kinds = [_kind(part) for part in args if part is not NoneType]
         return " | ".join(kinds + ["null"] * (NoneType in args))

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from configs.loading import yaml12 as text
-from configs.loading.explain import told
-from configs.loading.fields import Known, known_fields
-from configs.loading.suggest import nearest
+from configs.loading.explain import explain
+from configs.loading.fields import FieldDoc, known_fields
+from configs.loading.suggest import closest_match
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SAVED_AS = "recipe.yaml"
@@ -75,7 +75,7 @@ def find_recipe(name: str) -> Path:
             return candidate
     shipped = [path.relative_to(RECIPES).with_suffix("") for path in RECIPES.rglob("*.yaml")]
     names = sorted(path.as_posix() for path in shipped)
-    hint = nearest(name.removesuffix(".yaml"), names)
+    hint = closest_match(name.removesuffix(".yaml"), names)
     raise RecipeError(
         f"there is no recipe {name!r}: neither a file, nor a run's folder, nor one of "
         f"{', '.join(names)} in {RECIPES}"
@@ -95,7 +95,7 @@ def read_recipe(path: Path | None, schema: type[R], overrides: Sequence[str] = (
         raise RecipeError(f"recipe {path} cannot be read: {error}") from error
     if not isinstance(tree, dict | None):
         raise RecipeError(
-            f"recipe {path} holds {text.in_line(tree)}, not sections of keys and values"
+            f"recipe {path} holds {text.to_inline_yaml(tree)}, not sections of keys and values"
         )
     tree = cast("dict[str, Any]", tree or {})
     known = known_fields(schema)
@@ -115,7 +115,7 @@ def read_recipe(path: Path | None, schema: type[R], overrides: Sequence[str] = (
     try:
         recipe = schema.model_validate(tree)
     except ValidationError as error:
-        faults.extend(told(error, tree, known, place))
+        faults.extend(explain(error, tree, known, place))
         recipe = None
     if faults or recipe is None:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
@@ -137,7 +137,7 @@ def _split(argv: Sequence[str], known: Mapping[str, str]) -> tuple[str | None, l
         if word in known:
             flags.add(word)
         elif word.startswith("-"):
-            hint = None if "=" in word else nearest(word, known)
+            hint = None if "=" in word else closest_match(word, known)
             field = word.lstrip("-")
             advice = f"did you mean {hint}?" if hint else f"a field is set by {field}, no dashes"
             raise RecipeError(f"there is no option {word!r}; {advice}")
@@ -150,7 +150,7 @@ def _split(argv: Sequence[str], known: Mapping[str, str]) -> tuple[str | None, l
     return (paths[0] if paths else None), overrides, flags
 
 
-def _put(tree: dict[str, Any], override: str, known: Sequence[Known]) -> str:
+def _put(tree: dict[str, Any], override: str, known: Sequence[FieldDoc]) -> str:
     """Set one `section.key=value` in `tree`; its dotted name. ValueError when it is malformed."""
     name, _, written = override.partition("=")
     parts = name.split(".")
@@ -164,7 +164,7 @@ def _put(tree: dict[str, Any], override: str, known: Sequence[Known]) -> str:
             inner = _mapping_default(section, known)
         if not isinstance(inner, dict):
             raise ValueError(
-                f"{name} (command line): {section} is {text.in_line(inner)}, not a section; "
+                f"{name} (command line): {section} is {text.to_inline_yaml(inner)}, not a section; "
                 f"set {section} itself"
             )
         tree[part] = inner
@@ -173,7 +173,7 @@ def _put(tree: dict[str, Any], override: str, known: Sequence[Known]) -> str:
     return name
 
 
-def _mapping_default(section: str, known: Sequence[Known]) -> Any:
+def _mapping_default(section: str, known: Sequence[FieldDoc]) -> Any:
     """Where a section is not written, its own default is what a single key is added to."""
     for field in known:
         if field.name == section and field.kind.startswith("mapping"):

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def closest_match(name: str, known: Iterable[str]) -> str | None:
     """The one of `known` that a person who wrote the dotted `name` most likely meant."""
     names = list(known)
     same_end = [k for k in names if k.endswith(f".{name}") or k.split(".")[-1] == name]

@@ -80,7 +80,7 @@ def dump(tree: Mapping[str, Any]) -> str:
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-def in_line(value: object) -> str:
+def to_inline_yaml(value: object) -> str:
     """`value` as it would be written on the command line: one line of YAML."""
     text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, width=2**31)
     return text.removesuffix("\n").removesuffix("\n...").strip()

@@ -5,12 +5,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from configs.schema.base import Strict
+from configs.schema.base import StrictModel
 
 ShardGiB = Annotated[float, Field(gt=0.0)]
 
 
-class AssembleOptions(Strict):
+class AssembleOptions(StrictModel):
     """Choices that neither the vision encoder nor the language model makes."""
 
     seed: NonNegativeInt = 0
@@ -44,7 +44,7 @@ class AssembleOptions(Strict):
 _OF_THE_ENCODER = {"feature_layer", "min_tiles", "max_tiles", "normalise"}
 
 
-class AssembleRecipe(Strict):
+class AssembleRecipe(StrictModel):
     """Joins a vision encoder and a language model, or gives a joined model another one."""
 
     vision: str = ""
@@ -72,7 +72,7 @@ class AssembleRecipe(Strict):
         return self
 
 
-class ConvertRecipe(Strict):
+class ConvertRecipe(StrictModel):
     """Rewrites a checkpoint from one layout into the other."""
 
     source: str

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """Frozen, refuses unknown keys, and takes each field's docstring as its help text."""
 
     model_config = ConfigDict(

@@ -7,11 +7,11 @@ from pydantic import (
     PositiveInt,
 )
 
-from configs.schema.base import Strict
+from configs.schema.base import StrictModel
 from configs.schema.run import Fraction
 
 
-class DataConfig(Strict):
+class DataConfig(StrictModel):
     """Where problems come from, and what its columns are called."""
 
     source: str
@@ -38,7 +38,7 @@ class DataConfig(Strict):
     """Use only the first so many rows; null: all."""
 
 
-class PromptConfig(Strict):
+class PromptConfig(StrictModel):
     """How a problem becomes a prompt."""
 
     system: str | None = None
@@ -54,7 +54,7 @@ class PromptConfig(Strict):
 ChatFormat = Literal["messages", "conversations", "prompt_completion", "verl"]
 
 
-class ChatDataConfig(Strict):
+class ChatDataConfig(StrictModel):
     """Where chats come from, and what its columns are called."""
 
     source: str
@@ -89,7 +89,7 @@ class ChatDataConfig(Strict):
     """Use only the first so many rows; null: all."""
 
 
-class ChatLimits(Strict):
+class ChatLimits(StrictModel):
     """What a chat may hold."""
 
     max_tokens: PositiveInt = 16_384

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from configs.schema.base import Strict
+from configs.schema.base import StrictModel
 from configs.schema.data import DataConfig, PromptConfig
 from configs.schema.learner import LearnerConfig
 from configs.schema.loss import LossConfig
@@ -27,7 +27,7 @@ _SHARED_WITH_A_LEARNER = 0.6
 """Most of a GPU's memory that an engine may take beside a learner rank."""
 
 
-class PreflightConfig(Strict):
+class PreflightConfig(StrictModel):
     """Checks before step 1."""
 
     problems: PositiveInt = 4
@@ -36,7 +36,7 @@ class PreflightConfig(Strict):
     """Largest mean absolute gap of sampler and learner logprobs, nats."""
 
 
-class EvaluationConfig(Strict):
+class EvaluationConfig(StrictModel):
     """Held-out problems, before, during and after."""
 
     data: DataConfig | None = None
@@ -49,7 +49,7 @@ class EvaluationConfig(Strict):
     """Use only the first so many; null: all."""
 
 
-class GRPORecipe(Strict):
+class GRPORecipe(StrictModel):
     """One run of GRPO."""
 
     name: str

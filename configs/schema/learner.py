@@ -11,11 +11,11 @@ from pydantic import (
     model_validator,
 )
 
-from configs.schema.base import Strict
+from configs.schema.base import StrictModel
 from configs.schema.run import Fraction
 
 
-class OptimizerConfig(Strict):
+class OptimizerConfig(StrictModel):
     """AdamW and its schedule."""
 
     lr: PositiveFloat = 1e-6
@@ -32,7 +32,7 @@ class OptimizerConfig(Strict):
     """Gradients are scaled down to this global norm."""
 
 
-class LearnerConfig(Strict):
+class LearnerConfig(StrictModel):
     """The DeepSpeed ranks that train."""
 
     ranks: PositiveInt = 1

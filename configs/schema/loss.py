@@ -7,10 +7,10 @@ from pydantic import (
     PositiveFloat,
 )
 
-from configs.schema.base import Strict
+from configs.schema.base import StrictModel
 
 
-class KLConfig(Strict):
+class KLConfig(StrictModel):
     """Divergence from the frozen start policy."""
 
     coef: NonNegativeFloat = 0.0
@@ -19,7 +19,7 @@ class KLConfig(Strict):
     """k1 = log r, k2 = (log r)^2 / 2, k3 = 1/r - 1 + log r, with r = policy / reference."""
 
 
-class LossConfig(Strict):
+class LossConfig(StrictModel):
     """The clipped policy-gradient loss."""
 
     clip_low: PositiveFloat = 0.2

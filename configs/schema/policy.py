@@ -4,12 +4,12 @@ from typing import Literal, Self
 
 from pydantic import PositiveInt, model_validator
 
-from configs.schema.base import Strict
+from configs.schema.base import StrictModel
 
 Part = Literal["vision", "projector", "language"]
 
 
-class LoraConfig(Strict):
+class LoraConfig(StrictModel):
     """Low-rank adapters that learn in place of the language model's own weights."""
 
     rank: PositiveInt = 32
@@ -28,7 +28,7 @@ class LoraConfig(Strict):
     """Last names of the linear layers that get one; there is no dropout, as engines know none."""
 
 
-class PolicyConfig(Strict):
+class PolicyConfig(StrictModel):
     """The model that learns."""
 
     path: str = ""

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from configs.schema.base import Strict
+from configs.schema.base import StrictModel
 
 PRESETS: dict[str, dict[str, float]] = {
     "R1": {"math": 1.0, "format": 1.0},
@@ -33,7 +33,7 @@ def _preset_by_name(value: Any) -> Any:
     return PRESETS[value]
 
 
-class ThinkingConfig(Strict):
+class ThinkingConfig(StrictModel):
     """The template that an answer keeps: thoughts in tags, then the answer."""
 
     open_tag: str = "<think>"
@@ -46,7 +46,7 @@ class ThinkingConfig(Strict):
     """Tags with nothing between them keep the format."""
 
 
-class MathConfig(Strict):
+class MathConfig(StrictModel):
     """The `math` reward."""
 
     decimals: NonNegativeInt = 6
@@ -59,7 +59,7 @@ class MathConfig(Strict):
     """Final answers whose value would take more digits than this are unparsable."""
 
 
-class JudgeConfig(Strict):
+class JudgeConfig(StrictModel):
     """The `judge` reward: a language model asked whether answer and gold agree."""
 
     endpoint: str = "http://127.0.0.1:8000/v1"
@@ -82,7 +82,7 @@ class JudgeConfig(Strict):
     """File that keeps the judge's replies from run to run; null: kept in memory only."""
 
 
-class RewardConfig(Strict):
+class RewardConfig(StrictModel):
     """Rule-based rewards and the pool that runs them."""
 
     weights: Annotated[dict[str, NonNegativeFloat], BeforeValidator(_preset_by_name)] = Field(

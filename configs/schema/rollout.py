@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from configs.schema.base import Strict
+from configs.schema.base import StrictModel
 
 
-class RolloutConfig(Strict):
+class RolloutConfig(StrictModel):
     """The engines that answer."""
 
     workers: PositiveInt = 1
@@ -39,7 +39,7 @@ class RolloutConfig(Strict):
     free engine included; the run ends behind them."""
 
 
-class SyncConfig(Strict):
+class SyncConfig(StrictModel):
     """How new weights reach the engines."""
 
     transport: Literal["auto", "nccl", "ipc", "gloo"] = "auto"

@@ -8,12 +8,12 @@ from pydantic import (
     PositiveInt,
 )
 
-from configs.schema.base import Strict
+from configs.schema.base import StrictModel
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class CheckpointConfig(Strict):
+class CheckpointConfig(StrictModel):
     """What is kept on disk."""
 
     every: PositiveInt = 20
@@ -22,7 +22,7 @@ class CheckpointConfig(Strict):
     """Newest checkpoints kept."""
 
 
-class LogConfig(Strict):
+class LogConfig(StrictModel):
     """Where a run leaves its traces."""
 
     folder: Path = Path("runs")

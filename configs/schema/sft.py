@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from configs.schema.base import Strict
+from configs.schema.base import StrictModel
 from configs.schema.data import ChatDataConfig, ChatLimits, PromptConfig
 from configs.schema.learner import SFTLearnerConfig
 from configs.schema.policy import Part, PolicyConfig
 from configs.schema.run import CheckpointConfig, SFTLogConfig
 
 
-class FeaturesConfig(Strict):
+class FeaturesConfig(StrictModel):
     """What a frozen vision tower makes of each image, computed once and kept."""
 
     keep: Literal["off", "memory", "disk"] = "off"
@@ -27,7 +27,7 @@ class FeaturesConfig(Strict):
     """Where features lie on disk, reached by every node; null: the user's cache folder."""
 
 
-class HeldOutConfig(Strict):
+class HeldOutConfig(StrictModel):
     """Loss on held-out chats, before, during and after."""
 
     data: ChatDataConfig | None = None
@@ -42,7 +42,7 @@ class HeldOutConfig(Strict):
     """Which policy the run hands on: that of its last step, or that of its lowest loss."""
 
 
-class SupervisedRecipe(Strict):
+class SupervisedRecipe(StrictModel):
     """What all supervised jobs have in common."""
 
     name: str
@@ -124,7 +124,7 @@ class AlignPolicyConfig(PolicyConfig):
     """Parts that learn; the others stay frozen (paper, section 2.1: the projector)."""
 
 
-class PassConfig(Strict):
+class PassConfig(StrictModel):
     """One pass of an alignment."""
 
     data: ChatDataConfig

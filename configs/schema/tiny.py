@@ -2,10 +2,10 @@
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from configs.schema.base import Strict
+from configs.schema.base import StrictModel
 
 
-class PartsConfig(Strict):
+class PartsConfig(StrictModel):
     """Ingredients that are pretrained apart: a vision tower, and language models of one shape."""
 
     tower_steps: PositiveInt = 400
@@ -26,7 +26,7 @@ class PartsConfig(Strict):
     """Peak learning rate of descendants; the further they part, the more a swap loses."""
 
 
-class TinyPathConfig(Strict):
+class TinyPathConfig(StrictModel):
     """From parts to a policy as R1V went (paper, section 2.1): align with the substitute, swap in
     the reasoner, fine-tune."""
 

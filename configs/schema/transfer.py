@@ -4,12 +4,12 @@ from pathlib import Path
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from configs.schema.base import Strict
+from configs.schema.base import StrictModel
 from configs.schema.run import SFTLogConfig
 from configs.schema.tiny import TinyPathConfig
 
 
-class TransferRecipe(Strict):
+class TransferRecipe(StrictModel):
     """Does a projector aligned with one language model serve another? On the laptop's model."""
 
     name: str

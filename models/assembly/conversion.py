@@ -17,16 +17,16 @@ from models.assembly.image_tokens import IMAGE_TOKEN, SPECIAL_TOKENS
 from models.assembly.processor import (
     IMAGENET,
     check_tokenizer,
+    faithful_tokenizer,
     image_processor,
     image_settings,
     pixel_statistics,
     processor,
-    true_tokenizer,
 )
 from models.assembly.r1v import HEAD, check_shapes
 from models.assembly.shards import (
     GIB,
-    Planned,
+    LazyTensor,
     Shards,
     copy_files,
     local_folder,
@@ -46,7 +46,7 @@ from models.assembly.skywork_names import (
     as_transformers,
     on_disk,
 )
-from rl.storage.atomic import written_aside as aside_of
+from rl.storage.atomic import atomic_folder as aside_of
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -69,7 +69,7 @@ class Conversion:
 
     folder: Path
     """Where it is read from."""
-    plan: Mapping[str, Planned]
+    plan: Mapping[str, LazyTensor]
     """All its weights by their names in the other layout."""
     notes: tuple[str, ...]
     """What a reader of the other layout will not see, or see otherwise."""
@@ -87,7 +87,7 @@ class Conversion:
             write_shards(aside, self.plan, int(shard_gib * GIB), written)
 
 
-def planned_conversion(source: Path | str, layout: str) -> Conversion:
+def plan_conversion(source: Path | str, layout: str) -> Conversion:
     """What a conversion to "transformers", "skywork" or "internvl" would write.
 
     Raises:
@@ -177,7 +177,7 @@ def _to_chat(folder: Path, layout: str) -> Conversion:
 
 def _tokenizer(folder: Path, text: Any) -> Any:
     """The tokenizer of a checkpoint in the chat layout, as transformers' processor wants it."""
-    known = true_tokenizer(folder, text)
+    known = faithful_tokenizer(folder, text)
     held = known.get_vocab()
     video = next((token for token in _VIDEO_TOKENS if token in held), None)
     if video is None and max(held.values()) + 1 < text.vocab_size:
@@ -191,4 +191,4 @@ def _tokenizer(folder: Path, text: Any) -> Any:
     missing = sorted(token for token in special.values() if token not in held and token != video)
     if missing:
         raise Unmapped(f"the tokenizer of {folder} lacks {', '.join(missing)}")
-    return true_tokenizer(folder, text, extra_special_tokens=special)
+    return faithful_tokenizer(folder, text, extra_special_tokens=special)

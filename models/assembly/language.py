@@ -10,8 +10,8 @@ from transformers import AutoConfig
 
 from models.assembly.chat_template import placing_images
 from models.assembly.image_tokens import IMAGE_TOKEN, SPECIAL_TOKENS
-from models.assembly.processor import true_tokenizer
-from models.assembly.shards import Planned, Shards, local_folder
+from models.assembly.processor import faithful_tokenizer
+from models.assembly.shards import LazyTensor, Shards, local_folder
 
 FAMILIES = ("qwen2", "qwen3", "llama")
 """Decoder-only models whose names and blocks are those of Llama, which all code here relies on."""
@@ -47,9 +47,9 @@ class Language:
         """Precision of its weights."""
         return self.shards.dtypes[_EMBEDDINGS]
 
-    def planned(self, new_rows: Literal["mean", "normal"], seed: int) -> dict[str, Planned]:
+    def planned(self, new_rows: Literal["mean", "normal"], seed: int) -> dict[str, LazyTensor]:
         """All its weights, embedding rows of added tokens among them; no head where it is tied."""
-        plan: dict[str, Planned] = {}
+        plan: dict[str, LazyTensor] = {}
         for name in self.shards:
             if name == _HEAD and self.config.tie_word_embeddings:
                 continue
@@ -59,7 +59,7 @@ class Language:
                 plan[name] = self.shards.planned(name)
         return plan
 
-    def _grown(self, name: str, new_rows: Literal["mean", "normal"], seed: int) -> Planned:
+    def _grown(self, name: str, new_rows: Literal["mean", "normal"], seed: int) -> LazyTensor:
         old = self.shards.planned(name)
         size = self.config.vocab_size
 
@@ -77,7 +77,7 @@ class Language:
                 grown[token] = (mean if new_rows == "mean" else noise * std).to(rows.dtype)
             return grown
 
-        return Planned((size, old.shape[1]), old.dtype, make)
+        return LazyTensor((size, old.shape[1]), old.dtype, make)
 
 
 def _moments(rows: Tensor, known: Tensor) -> tuple[Tensor, float]:
@@ -112,14 +112,14 @@ def read_language(source: Path | str) -> Language:
         raise ValueError(
             f"{source} has no {_EMBEDDINGS}; save the model with its head (AutoModelForCausalLM)"
         )
-    known = true_tokenizer(folder)
+    known = faithful_tokenizer(folder)
     before = known.get_vocab()
     if not known.chat_template:
         raise ValueError(
             f"the tokenizer of {source} has no chat template; save one as chat_template.jinja in "
             "the model's folder"
         )
-    tokenizer = true_tokenizer(folder, extra_special_tokens=SPECIAL_TOKENS)
+    tokenizer = faithful_tokenizer(folder, extra_special_tokens=SPECIAL_TOKENS)
     added = {tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS.values()}
     added -= set(before.values())
     config.vocab_size = max(config.vocab_size, max(tokenizer.get_vocab().values()) + 1)

@@ -77,7 +77,7 @@ def pixel_statistics(
     return IMAGENET
 
 
-def true_tokenizer(folder: Path, config: Any = None, **options: Any) -> Any:
+def faithful_tokenizer(folder: Path, config: Any = None, **options: Any) -> Any:
     """The tokenizer in `folder` that cuts text as its tokenizer.json says.
 
     transformers picks a class by the kind of model and, for models whose published class is wrong,

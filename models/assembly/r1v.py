@@ -28,14 +28,14 @@ from models.assembly.modeling_r1v import R1VConfig, R1VForConditionalGeneration
 from models.assembly.processor import check_tokenizer, image_processor, processor
 from models.assembly.shards import (
     GIB,
-    Planned,
+    LazyTensor,
     Shards,
     local_folder,
     write_shards,
 )
 from models.assembly.skywork_names import in_module, on_disk
-from models.assembly.towers import FOLD, is_internvl, read_tower
-from rl.storage.atomic import written_aside
+from models.assembly.towers import PIXEL_SHUFFLE, is_internvl, read_tower
+from rl.storage.atomic import atomic_folder
 
 _TOWER, _PROJECTOR, _LANGUAGE = "vision_tower.", "multi_modal_projector.", "language_model."
 HEAD = "language_model.lm_head.weight"
@@ -53,7 +53,7 @@ class Assembly:
     """A model that is about to be written."""
 
     config: InternVLConfig
-    plan: Mapping[str, Planned]
+    plan: Mapping[str, LazyTensor]
     """All its weights by the names that transformers writes."""
     processor: Any
     language: Language
@@ -65,7 +65,7 @@ class Assembly:
         Raises:
             ValueError: `out` is there already, or the tokenizer would be read back as another.
         """
-        with written_aside(out) as aside:
+        with atomic_folder(out) as aside:
             self.config.save_pretrained(aside)
             self.processor.save_pretrained(aside)
             if isinstance(self.config, R1VConfig):
@@ -85,7 +85,7 @@ def assemble(vision: Path | str, llm: Path | str, out: Path, *, options: Assembl
     Raises:
         ValueError: the parts do not fit, or cannot be read; nothing was written.
     """
-    planned_assembly(vision, llm, options).write(out)
+    plan_assembly(vision, llm, options).write(out)
 
 
 def swap(base: Path | str, llm: Path | str, out: Path) -> None:
@@ -94,10 +94,10 @@ def swap(base: Path | str, llm: Path | str, out: Path) -> None:
     Raises:
         ValueError: width or family of the language models differ; nothing was written.
     """
-    planned_swap(base, llm).write(out)
+    plan_swap(base, llm).write(out)
 
 
-def planned_assembly(vision: Path | str, llm: Path | str, options: AssembleOptions) -> Assembly:
+def plan_assembly(vision: Path | str, llm: Path | str, options: AssembleOptions) -> Assembly:
     """What `assemble` would write. ValueError as there."""
     tower = read_tower(vision, options.normalise)
     language = read_language(llm)
@@ -110,8 +110,8 @@ def planned_assembly(vision: Path | str, llm: Path | str, options: AssembleOptio
         vision_config=tower.config,
         text_config=language.config,
         image_token_id=language.image_token_id,
-        image_seq_length=(tower.grid // FOLD) ** 2,
-        downsample_ratio=1 / FOLD,
+        image_seq_length=(tower.grid // PIXEL_SHUFFLE) ** 2,
+        downsample_ratio=1 / PIXEL_SHUFFLE,
         vision_feature_layer=options.feature_layer,
         vision_feature_select_strategy="default" if tower.has_cls else "full",
         tie_word_embeddings=language.config.tie_word_embeddings,
@@ -123,7 +123,7 @@ def planned_assembly(vision: Path | str, llm: Path | str, options: AssembleOptio
     return _assembly(config, plan, images, language, options)
 
 
-def planned_swap(
+def plan_swap(
     base: Path | str, llm: Path | str, options: AssembleOptions | None = None
 ) -> Assembly:
     """What `swap` would write; of the options only those of new rows, precision and files count.
@@ -153,7 +153,7 @@ def planned_swap(
 
 def _assembly(
     config: Any,
-    sight: Mapping[str, Planned],
+    sight: Mapping[str, LazyTensor],
     images: Any,
     language: Language,
     options: AssembleOptions,
@@ -187,7 +187,7 @@ def _refuse_strangers(base: Path | str, has: Any, llm: Path | str, wants: Any) -
         )
 
 
-def check_shapes(config: InternVLConfig, plan: Mapping[str, Planned]) -> None:
+def check_shapes(config: InternVLConfig, plan: Mapping[str, LazyTensor]) -> None:
     """See that `plan` has each tensor of the model that `config` describes, and no other.
 
     Raises:
@@ -223,9 +223,9 @@ def _model_class(config: InternVLConfig) -> type[InternVLForConditionalGeneratio
     return R1VForConditionalGeneration if own else InternVLForConditionalGeneration
 
 
-def _new_projector(config: Any, seed: int) -> dict[str, Planned]:
+def _new_projector(config: Any, seed: int) -> dict[str, LazyTensor]:
     """LayerNorm, Linear, GELU, Linear as torch begins them; the caller's random state is kept."""
-    folded = config.vision_config.hidden_size * FOLD**2
+    folded = config.vision_config.hidden_size * PIXEL_SHUFFLE**2
     width = config.text_config.hidden_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -241,9 +241,9 @@ def _new_projector(config: Any, seed: int) -> dict[str, Planned]:
     }
 
 
-def _made(tensor: torch.Tensor) -> Planned:
-    return Planned(tuple(tensor.shape), tensor.dtype, lambda: tensor)
+def _made(tensor: torch.Tensor) -> LazyTensor:
+    return LazyTensor(tuple(tensor.shape), tensor.dtype, lambda: tensor)
 
 
-def _cast(planned: Planned, dtype: torch.dtype) -> Planned:
+def _cast(planned: LazyTensor, dtype: torch.dtype) -> LazyTensor:
     return replace(planned, dtype=dtype, make=lambda: planned.make().to(dtype))

@@ -32,7 +32,7 @@ GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class LazyTensor:
     """A tensor that is to be written."""
 
     shape: tuple[int, ...]
@@ -46,7 +46,7 @@ class Planned:
         return prod(self.shape) * self.dtype.itemsize
 
 
-def plan_line(plan: Mapping[str, Planned]) -> str:
+def plan_line(plan: Mapping[str, LazyTensor]) -> str:
     """How much is to be written, in words."""
     values = sum(prod(tensor.shape) for tensor in plan.values())
     size = sum(tensor.num_bytes for tensor in plan.values())
@@ -98,9 +98,9 @@ class Shards:
         """Rows `start` to `stop` of the tensor called `name`; only they are read."""
         return self._handle(self._files[name]).get_slice(name)[start:stop]
 
-    def planned(self, name: str) -> Planned:
+    def planned(self, name: str) -> LazyTensor:
         """A plan to write the tensor as it is."""
-        return Planned(self.shapes[name], self.dtypes[name], lambda: self.read(name))
+        return LazyTensor(self.shapes[name], self.dtypes[name], lambda: self.read(name))
 
     def _read_header(self, file: str) -> None:
         handle = self._handle(file)
@@ -144,7 +144,7 @@ def _files_of(folder: Path) -> dict[str, str]:
 
 def write_shards(
     folder: Path,
-    plan: Mapping[str, Planned],
+    plan: Mapping[str, LazyTensor],
     shard_bytes: int,
     written: Callable[[str], object] = lambda name: None,
 ) -> None:
@@ -172,7 +172,7 @@ def write_shards(
         (folder / _INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
-def _grouped(plan: Mapping[str, Planned], shard_bytes: int) -> list[list[str]]:
+def _grouped(plan: Mapping[str, LazyTensor], shard_bytes: int) -> list[list[str]]:
     groups: list[list[str]] = [[]]
     filled = 0
     for name, tensor in plan.items():

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import torch
 
-from models.assembly.shards import Planned, Shards
+from models.assembly.shards import LazyTensor, Shards
 
 _PROJECTOR = {
     "mlp1.0.": "multi_modal_projector.layer_norm.",
@@ -79,13 +79,13 @@ def in_module(name: str) -> str:
     return name
 
 
-def tower_as_transformers(shards: Shards, prefix: str) -> dict[str, Planned]:
+def tower_as_transformers(shards: Shards, prefix: str) -> dict[str, LazyTensor]:
     """The tower whose names begin with `prefix` in the chat layout, by transformers' names.
 
     Raises:
         Unmapped: with all names that are not known.
     """
-    plan: dict[str, Planned] = {}
+    plan: dict[str, LazyTensor] = {}
     unknown: list[str] = []
     for name in shards:
         if not name.startswith(prefix):
@@ -106,7 +106,7 @@ def tower_as_transformers(shards: Shards, prefix: str) -> dict[str, Planned]:
     return plan
 
 
-def tower_as_chat(shards: Shards, names: Mapping[str, str]) -> dict[str, Planned]:
+def tower_as_chat(shards: Shards, names: Mapping[str, str]) -> dict[str, LazyTensor]:
     """The tower by its names in the chat layout; `names`: transformers' name to the file's.
 
     Raises:
@@ -114,7 +114,7 @@ def tower_as_chat(shards: Shards, names: Mapping[str, str]) -> dict[str, Planned
     """
     embeddings = {ours: theirs for theirs, ours in _EMBEDDINGS.items()}
     blocks = {ours: theirs for theirs, ours in _BLOCK.items()}
-    plan: dict[str, Planned] = {}
+    plan: dict[str, LazyTensor] = {}
     unknown: list[str] = []
     for inner, name in names.items():
         block = _OUR_BLOCK.fullmatch(inner)
@@ -137,7 +137,7 @@ def tower_as_chat(shards: Shards, names: Mapping[str, str]) -> dict[str, Planned
     return plan
 
 
-def as_transformers(shards: Shards) -> dict[str, Planned]:
+def as_transformers(shards: Shards) -> dict[str, LazyTensor]:
     """A checkpoint in the chat layout by the names that transformers saves.
 
     Raises:
@@ -160,7 +160,7 @@ def as_transformers(shards: Shards) -> dict[str, Planned]:
     return plan
 
 
-def as_chat(shards: Shards) -> dict[str, Planned]:
+def as_chat(shards: Shards) -> dict[str, LazyTensor]:
     """A transformers InternVL checkpoint by its names in the chat layout.
 
     Raises:
@@ -193,20 +193,20 @@ def _renamed(name: str, projector: Mapping[str, str]) -> str | None:
     return None
 
 
-def _third(shards: Shards, name: str, third: int) -> Planned:
+def _third(shards: Shards, name: str, third: int) -> LazyTensor:
     rows, *rest = shards.shapes[name]
     size = rows // 3
 
     def make() -> torch.Tensor:
         return shards.rows(name, third * size, (third + 1) * size)
 
-    return Planned((size, *rest), shards.dtypes[name], make)
+    return LazyTensor((size, *rest), shards.dtypes[name], make)
 
 
-def _fused(shards: Shards, names: list[str]) -> Planned:
+def _fused(shards: Shards, names: list[str]) -> LazyTensor:
     rows = sum(shards.shapes[name][0] for name in names)
     rest = shards.shapes[names[0]][1:]
-    return Planned(
+    return LazyTensor(
         (rows, *rest),
         shards.dtypes[names[0]],
         lambda: torch.cat([shards.read(name) for name in names]),

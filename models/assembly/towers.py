@@ -10,11 +10,11 @@ import torch
 from transformers import AutoConfig, AutoModel, InternVLVisionConfig
 
 from models.assembly.processor import image_settings, pixel_statistics
-from models.assembly.shards import Planned, Shards, local_folder
+from models.assembly.shards import LazyTensor, Shards, local_folder
 from models.assembly.skywork_config import VISION_TYPE, is_chat, vision_config
 from models.assembly.skywork_names import tower_as_transformers
 
-FOLD = 2
+PIXEL_SHUFFLE = 2
 """Patches a side that become one image token (paper, section 2.1: pixel shuffle by 0.5)."""
 _PREFIXES = ("", "vision_model.", "vision_tower.", "model.vision_tower.", "model.vision_model.")
 
@@ -25,7 +25,7 @@ class Tower:
 
     config: Any
     """transformers' config of the encoder alone."""
-    plan: Mapping[str, Planned]
+    plan: Mapping[str, LazyTensor]
     """Its weights by transformers' names."""
     mean: tuple[float, ...]
     """What is taken from each colour of a pixel in [0, 1]."""
@@ -82,7 +82,7 @@ def read_tower(source: Path | str, normalise: str) -> Tower:
     return tower
 
 
-def _of_transformers(folder: Path, shards: Shards) -> tuple[Any, dict[str, Planned]]:
+def _of_transformers(folder: Path, shards: Shards) -> tuple[Any, dict[str, LazyTensor]]:
     config = AutoConfig.from_pretrained(folder)
     config = getattr(config, "vision_config", config)
     if config.model_type.startswith("siglip"):
@@ -119,11 +119,11 @@ def _check_grid(tower: Tower, source: Path | str) -> None:
             f"{source} makes {tower.tokens} states of {tower.grid} x {tower.grid} patches; there "
             "may be one a patch, and one before them"
         )
-    if tower.grid % FOLD:
+    if tower.grid % PIXEL_SHUFFLE:
         raise ValueError(
             f"{source} cuts its {tower.image_size}-pixel tiles into {tower.grid} x {tower.grid} "
-            f"patches, which do not fold {FOLD} by {FOLD} into image tokens; take an encoder with "
-            "an even number of patches a side"
+            f"patches, which do not fold {PIXEL_SHUFFLE} by {PIXEL_SHUFFLE} into image tokens; "
+            "take an encoder with an even number of patches a side"
         )
 
 

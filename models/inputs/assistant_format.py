@@ -16,7 +16,7 @@ _SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
-class TurnStyle:
+class AssistantFormat:
     """How a template begins and ends what the assistant says."""
 
     opening: str
@@ -25,7 +25,7 @@ class TurnStyle:
     """What ends the turn; the last of it is a special token."""
 
 
-def turn_style(render: Render, special: Collection[str]) -> TurnStyle:
+def assistant_format(render: Render, special: Collection[str]) -> AssistantFormat:
     """The style of a template, told by an answer put through it.
 
     Args:
@@ -49,11 +49,11 @@ def turn_style(render: Render, special: Collection[str]) -> TurnStyle:
         )
     place, _, token = min(ends)
     opening = prompt[_shared(prompt, before) :]
-    return TurnStyle(opening=opening, end=after[:place] + token)
+    return AssistantFormat(opening=opening, end=after[:place] + token)
 
 
-def learned_pieces(
-    render: Render, turns: Sequence[Turn], style: TurnStyle
+def masked_pieces(
+    render: Render, turns: Sequence[Turn], style: AssistantFormat
 ) -> list[tuple[str, bool]]:
     """The chat's text in pieces, each learned as a whole or not at all.
 
@@ -100,7 +100,7 @@ def _end_of_answer(text: str, prompt: str, answer: str, end: str) -> int | None:
     return close + len(end)
 
 
-def _continued(answer: str, style: TurnStyle) -> str:
+def _continued(answer: str, style: AssistantFormat) -> str:
     """What is left to say of `answer` where the prompt has opened it, and the end of the turn."""
     opening = style.opening.strip()
     if not answer.lstrip().startswith(opening):

@@ -74,7 +74,7 @@ class PackPlan:
     ranks: int
 
 
-class Feed:
+class PackedChatLoader:
     """The packs of one rank, made in threads while the model works on those before."""
 
     def __init__(

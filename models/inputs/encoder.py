@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from configs.schema.data import PromptConfig
-from models.inputs.assistant_format import TurnStyle, learned_pieces, turn_style
+from models.inputs.assistant_format import AssistantFormat, assistant_format, masked_pieces
 from rl.data.images import open_image, upright_size
 from rl.data.records import (
     Chat,
@@ -134,7 +134,7 @@ class InputEncoder:
             ValueError: the chat template cannot show all learned turns as they would be answered,
                 the tokens do not fit the images, or an answer spells an image token out.
         """
-        pieces = learned_pieces(self._render, chat.turns, self._turn_style)
+        pieces = masked_pieces(self._render, chat.turns, self._turn_style)
         parts = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text, _ in pieces]
         learned = [learn for part, (_, learn) in zip(parts, pieces, strict=True) for _ in part]
         short = tuple(i for part in parts for i in part)
@@ -151,9 +151,9 @@ class InputEncoder:
         )
 
     @cached_property
-    def _turn_style(self) -> TurnStyle:
+    def _turn_style(self) -> AssistantFormat:
         added = self.tokenizer.added_tokens_decoder.values()
-        return turn_style(self._render, {token.content for token in added if token.special})
+        return assistant_format(self._render, {token.content for token in added if token.special})
 
     def _expanded(
         self, short: Sequence[int], images: Sequence[bytes | str], said: str

@@ -81,7 +81,7 @@ def attend_by_spans(model: Any) -> bool:
     return True
 
 
-def no_mask(device: torch.device) -> Tensor:
+def empty_mask(device: torch.device) -> Tensor:
     """What stands in a mask's place beside spans: of four axes, so that transformers makes no
     mask of [T, T] itself, and empty, so that whoever reads it fails."""
     return torch.empty(1, 1, 0, 0, dtype=torch.bool, device=device)

@@ -5,7 +5,7 @@ from pathlib import Path
 from transformers import AutoConfig, PreTrainedConfig
 
 from configs.schema.policy import PolicyConfig
-from rl.console.errors import Refusal, refusing
+from rl.console.errors import UserError, as_user_error
 
 
 def check_policy(policy: PolicyConfig) -> PreTrainedConfig:
@@ -19,23 +19,23 @@ def check_policy(policy: PolicyConfig) -> PreTrainedConfig:
     path = Path(policy.path)
     local = policy.path.startswith((".", "/", "~")) or policy.path.count("/") > 1
     if local and not path.is_dir():
-        raise Refusal(
+        raise UserError(
             f"policy.path={policy.path!r} cannot be read: there is no folder {path.absolute()}; "
             "correct the path"
         )
     try:
         config = AutoConfig.from_pretrained(policy.path, trust_remote_code=policy.trust_remote_code)
     except (OSError, ValueError) as error:
-        raise Refusal(f"policy.path={policy.path!r} cannot be read: {error}") from None
+        raise UserError(f"policy.path={policy.path!r} cannot be read: {error}") from None
     if not hasattr(config, "vision_config") and "language" not in policy.train:
-        raise Refusal(
+        raise UserError(
             f"policy.train={list(policy.train)} leaves nothing to learn: {policy.path!r} is a "
             "language model alone; set policy.train=[language]"
         )
     if policy.lora is not None:
         # Only then: it brings all model code along, which takes a driver seconds.
-        from models.policy.memory import Skeleton
+        from models.policy.memory import MemoryEstimator
 
-        with refusing():
-            Skeleton(config, policy)
+        with as_user_error():
+            MemoryEstimator(config, policy)
     return config

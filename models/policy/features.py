@@ -87,7 +87,7 @@ class FrozenTower:
         return digest.digest()
 
     @contextmanager
-    def put_back(self) -> Iterator[None]:
+    def attached(self) -> Iterator[None]:
         """For a while the policy is whole, as `save_pretrained` wants it."""
         self._base.vision_tower = self._tower
         try:

@@ -54,7 +54,7 @@ class EngineMemory:
     """Keys and values of the longest prompt and answer."""
 
 
-class Skeleton:
+class MemoryEstimator:
     """A policy without weights: how many it would have, and its language model's shape."""
 
     def __init__(self, config: Any, policy: PolicyConfig) -> None:
@@ -70,7 +70,7 @@ class Skeleton:
         self._bytes = getattr(torch, policy.dtype).itemsize
 
     @classmethod
-    def read(cls, policy: PolicyConfig) -> "Skeleton":
+    def read(cls, policy: PolicyConfig) -> "MemoryEstimator":
         """That of the recipe's policy.
 
         Raises:

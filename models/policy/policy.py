@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import PackedBatch
-from models.policy.attention import attend_by_spans, no_mask, spans_of
+from models.policy.attention import attend_by_spans, empty_mask, spans_of
 from models.policy.features import FEATURES, FrozenTower, vision_inputs
 from models.policy.logprobs import token_logprobs
 from rl.data.records import Problem
@@ -39,7 +39,7 @@ class Policy(nn.Module):
         self.register_buffer(
             "banned", torch.tensor(encoder.image_token_ids, dtype=torch.int64), persistent=False
         )
-        self._blank = _Blank(encoder) if encoder.has_vision else None
+        self._blank = DummyImage(encoder) if encoder.has_vision else None
 
     def forward(self, batch: PackedBatch, pixels: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Logprobs and entropies of the batch's answer tokens.
@@ -56,7 +56,7 @@ class Policy(nn.Module):
         if self._blank is not None and not pixels:
             batch, pixels = self._blank.added_to(batch)
         spans = spans_of(batch.segments) if self._by_spans else None
-        mask = batch.attention_mask if spans is None else no_mask(batch.segments.device)
+        mask = batch.attention_mask if spans is None else empty_mask(batch.segments.device)
         hidden_BTH = self.model.model(
             input_ids=batch.input_ids,
             attention_mask=mask,
@@ -74,11 +74,11 @@ class Policy(nn.Module):
             chunk=self._chunk,
         )
 
-    def take_out_tower(self, device: torch.device) -> FrozenTower:
+    def detach_vision_tower(self, device: torch.device) -> FrozenTower:
         """Leave the tower out from now on: `forward` takes features in place of pixels."""
         tower = FrozenTower(self.model, device)
         assert self._blank is not None, "a policy with a tower reads images"
-        self._blank.be_seen_by(tower)
+        self._blank.use_features(tower)
         return tower
 
     def _positions(self, batch: PackedBatch, pixels: Mapping[str, Tensor]) -> Tensor:
@@ -107,7 +107,7 @@ class Policy(nn.Module):
         return torch.where(in_prompt, rope_3BT, places_BT + shift_B1)
 
 
-class _Blank:
+class DummyImage:
     """A chat of a blank picture, for batches without any.
 
     Every rank then runs the same modules in the same order: with sharded weights or gradients a
@@ -123,7 +123,7 @@ class _Blank:
         self._pixels = encoder.pixels([problem])
         self._pad_id = encoder.pad_id
 
-    def be_seen_by(self, tower: FrozenTower) -> None:
+    def use_features(self, tower: FrozenTower) -> None:
         """Come as features from now on."""
         self._pixels = {FEATURES: tower(self._pixels).cpu()}
 

@@ -32,12 +32,12 @@ from rl.digits.wording import (
     LIST,
     MOST_DIGITS,
     NUM_WORDINGS,
-    Manner,
+    AnswerStyle,
     answer_text,
     picture_in_words,
     sum_question,
 )
-from rl.storage.atomic import written_aside
+from rl.storage.atomic import atomic_folder
 
 _PEAK_LR = 2e-3
 """For weights drawn at random; narrow layers bear it."""
@@ -49,7 +49,7 @@ Line = tuple[list[int], list[int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class PretrainConfig:
     """How long a part learns."""
 
     steps: int
@@ -62,7 +62,7 @@ class Lessons:
     """Peak learning rate of one cosine."""
 
 
-def pretrained_tower(folder: Path, lessons: Lessons) -> Iterator[float]:
+def pretrained_tower(folder: Path, lessons: PretrainConfig) -> Iterator[float]:
     """Teach a vision tower to name the digit in each quadrant; write it with its image processor.
 
     The classifier reads what a projector will read: patches folded two by two, normalised. Every
@@ -82,13 +82,16 @@ def pretrained_tower(folder: Path, lessons: Lessons) -> Iterator[float]:
         yield learner.step(
             F.cross_entropy(logits_BQ.flatten(0, 1), torch.from_numpy(labels_BQ).flatten())
         )
-    with written_aside(folder) as aside:
+    with atomic_folder(folder) as aside:
         tower.save_pretrained(aside)
         tiny_image_processor(size).save_pretrained(aside)
 
 
 def pretrained_language(
-    folder: Path, lessons: Lessons, manners: Mapping[Manner, float], parent: Path | None = None
+    folder: Path,
+    lessons: PretrainConfig,
+    manners: Mapping[AnswerStyle, float],
+    parent: Path | None = None,
 ) -> Iterator[float]:
     """Teach a language model to answer in these manners, as often as their shares say; write it.
 
@@ -100,7 +103,7 @@ def pretrained_language(
         manners: shares, which add up to 1.
         parent: folder of the model that it descends from; None: a blank one.
     """
-    with written_aside(folder) as aside:
+    with atomic_folder(folder) as aside:
         build_tiny_text(aside, lessons.seed)
         tokenizer = AutoTokenizer.from_pretrained(aside)
         model = AutoModelForCausalLM.from_pretrained(parent or aside, dtype=torch.float32)
@@ -113,7 +116,7 @@ def pretrained_language(
 
 
 def language_lines(
-    tokenizer: Any, count: int, rng: np.random.Generator, manners: Mapping[Manner, float]
+    tokenizer: Any, count: int, rng: np.random.Generator, manners: Mapping[AnswerStyle, float]
 ) -> list[Line]:
     """Questions about digits drawn by lot, answered in these manners, as token ids."""
     asked: list[str] = []
@@ -173,7 +176,7 @@ def _folded(tower: InternVLVisionModel, pixels: Tensor) -> Tensor:
 class _Learner:
     """AdamW under one cosine with a short rise, gradients clipped to norm 1."""
 
-    def __init__(self, weights: list[nn.Parameter], lessons: Lessons) -> None:
+    def __init__(self, weights: list[nn.Parameter], lessons: PretrainConfig) -> None:
         self._weights = weights
         self._adam = torch.optim.AdamW(weights, lr=lessons.lr, betas=(0.9, 0.95), weight_decay=0.05)
         rise = max(1, round(_WARMUP_SHARE * lessons.steps))

@@ -7,7 +7,7 @@ from typing import cast
 from configs.schema.reward import ThinkingConfig
 from rewards.completion import Completion, bad_gold
 from rewards.text.answer import after_thinking, final_answer
-from rewards.text.normalise import normal_form, same_text
+from rewards.text.normalise import normalise, same_text
 from rl.data.records import Problem, Verdict
 
 _WRAPPER = re.compile(
@@ -101,8 +101,8 @@ def _by_text(said: str, options: Mapping[str, str]) -> list[str]:
     as_said = [letter for letter, option in options.items() if same_text(said, option)]
     if as_said:
         return as_said
-    normal = normal_form(said)
-    return [letter for letter, option in options.items() if same_text(normal, normal_form(option))]
+    normal = normalise(said)
+    return [letter for letter, option in options.items() if same_text(normal, normalise(option))]
 
 
 def _letter(match: re.Match[str], options: Mapping[str, str]) -> str | None:

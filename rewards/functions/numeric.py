@@ -6,7 +6,7 @@ import re
 from configs.schema.reward import RewardConfig
 from rewards.completion import Completion, bad_gold
 from rewards.text.answer import final_answer
-from rewards.text.normalise import normal_form
+from rewards.text.normalise import normalise
 from rl.data.records import Problem, Verdict
 
 _NUMBER = re.compile(
@@ -48,7 +48,7 @@ def number(text: str) -> float | None:
     """The finite number that a short text writes down, or None."""
     if len(text) > 300:
         return None
-    text = normal_form(text).rpartition("=")[2].strip()
+    text = normalise(text).rpartition("=")[2].strip()
     if (match := _FRACTION.fullmatch(text)) is not None:
         top, bottom = int(match[2] or match[4]), int(match[3] or match[5])
         if bottom == 0:

@@ -58,8 +58,8 @@ class Judge:
             timeout=config.timeout_s,
             max_retries=0,  # counted here instead
         )
-        self._pace = _Pace(config.requests_per_s)
-        self._replies = _Replies(config.cache)
+        self._pace = RateLimit(config.requests_per_s)
+        self._replies = ReplyCache(config.cache)
 
     def verdict(self, problem: Problem, completion: Completion) -> Verdict:
         """1 when the judge finds that the final answer agrees with the gold. Never raises."""
@@ -115,7 +115,7 @@ class Judge:
         return _Reply.model_validate_json(content or "")
 
 
-class _Pace:
+class RateLimit:
     """Starts at most so many requests a second, evenly."""
 
     def __init__(self, per_s: float) -> None:
@@ -131,7 +131,7 @@ class _Pace:
         time.sleep(turn - now)
 
 
-class _Replies:
+class ReplyCache:
     """Replies by key, in a file that several actors of one machine may share, or in memory."""
 
     def __init__(self, path: str | None) -> None:

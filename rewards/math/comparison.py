@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from configs.schema.reward import MathConfig, ThinkingConfig
 from rewards.completion import Completion, bad_gold
 from rewards.text.answer import final_answer, last_box
-from rewards.text.normalise import normal_form, same_text
+from rewards.text.normalise import normalise, same_text
 from rl.data.records import Problem, Verdict
 
 _PLAIN_INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,14})")
@@ -14,16 +14,16 @@ _OPEN, _SHUT = "([{", ")]}"
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class MathComparison:
     """A final answer and the gold forms it is held against; equal claims have equal verdicts."""
 
     answer: str
     gold: tuple[str, ...]
 
 
-def claim(
+def extract_comparison(
     problem: Problem, completion: Completion, config: MathConfig, thinking: ThinkingConfig
-) -> Verdict | Claim:
+) -> Verdict | MathComparison:
     """The claim that a text makes, or the verdict where none has to be worked out.
 
     Plain integers are compared here: for those math-verify's verdict is equality of integers.
@@ -36,7 +36,7 @@ def claim(
         return Verdict(0.0, "no_answer", "no box and no answer line after the thoughts")
     if len(answer) > config.max_chars:
         return Verdict(0.0, "unparsable", f"{len(answer)} characters, over {config.max_chars}")
-    answer = normal_form(answer)
+    answer = normalise(answer)
     if not answer:
         return Verdict(0.0, "unparsable", "nothing but spaces and control characters")
     if any(same_text(answer, form) for form in gold):
@@ -46,7 +46,7 @@ def claim(
     depth = nesting(answer)
     if depth > config.max_depth:
         return Verdict(0.0, "unparsable", f"brackets {depth} deep, over {config.max_depth}")
-    return Claim(answer, gold)
+    return MathComparison(answer, gold)
 
 
 def clean_gold(form: str) -> str:
@@ -55,7 +55,7 @@ def clean_gold(form: str) -> str:
     if "####" in form:  # GSM8K's solutions
         form = form.rpartition("####")[2].strip()
     boxed = last_box(form)
-    return normal_form(form if boxed is None else boxed)
+    return normalise(form if boxed is None else boxed)
 
 
 def nesting(text: str) -> int:

@@ -28,39 +28,39 @@ from sympy.core.add import Add
 _LOG10_2 = math.log10(2.0)
 
 
-def digits(expression: Any) -> float:
+def digit_bound(expression: Any) -> float:
     """Upper estimate of the decimal digits (or terms) that evaluating `expression` makes."""
     if isinstance(expression, MatrixBase):
-        return sum(digits(element) for element in expression.flat())
+        return sum(digit_bound(element) for element in expression.flat())
     if isinstance(expression, Integer):
         return 1.0 + int(expression).bit_length() * _LOG10_2
     if isinstance(expression, Rational):
-        return digits(Integer(expression.p)) + digits(Integer(expression.q))
+        return digit_bound(Integer(expression.p)) + digit_bound(Integer(expression.q))
     if not isinstance(expression, Basic) or isinstance(expression, Symbol | Float):
         return 1.0
     if isinstance(expression, Pow):
         base, power = expression.args
-        inner = max(digits(base), digits(power))
+        inner = max(digit_bound(base), digit_bound(power))
         return max(inner, _product(abs(_value(power)), _log_size(base)))
     if isinstance(expression, exp):
-        return max(digits(expression.args[0]), abs(_value(expression.args[0])))
+        return max(digit_bound(expression.args[0]), abs(_value(expression.args[0])))
     if isinstance(expression, factorial | factorial2):
-        return max(digits(expression.args[0]), _log_factorial(_value(expression.args[0])))
+        return max(digit_bound(expression.args[0]), _log_factorial(_value(expression.args[0])))
     if isinstance(expression, binomial):
         top, chosen = (_value(argument) for argument in expression.args)
         few = min(chosen, top - chosen) if math.isfinite(top - chosen) else chosen
         return max(0.0, few) * math.log10(max(top, 10.0)) if math.isfinite(top) else math.inf
     if isinstance(expression, Product):
         _, low, high = expression.limits[0]
-        return _product(_value(high) - _value(low), digits(expression.function))
-    return sum((digits(argument) for argument in expression.args), start=1.0)
+        return _product(_value(high) - _value(low), digit_bound(expression.function))
+    return sum((digit_bound(argument) for argument in expression.args), start=1.0)
 
 
 def _log_size(base: Any) -> float:
     """Digits that one more factor of `base` adds; for a sum of terms, the terms it adds."""
     if isinstance(base, Add) and base.free_symbols:
         return float(len(base.args))
-    return digits(base)
+    return digit_bound(base)
 
 
 def _product(times: float, each: float) -> float:
@@ -97,7 +97,7 @@ def _rough(expression: Any) -> float:
     if isinstance(expression, exp):
         return math.exp(_rough(expression.args[0]))
     if isinstance(expression, Sum | Product | binomial):
-        return math.inf if digits(expression) > 300 else 10.0 ** digits(expression)
+        return math.inf if digit_bound(expression) > 300 else 10.0 ** digit_bound(expression)
     if isinstance(expression, Basic) and expression.args:
         return max(_rough(argument) for argument in expression.args)
     return 1.0

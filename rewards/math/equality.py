@@ -14,10 +14,10 @@ from math_verify import verify
 from sympy import Basic, Derivative, Integral, Limit, Product, Sum
 
 from configs.schema.reward import MathConfig
-from rewards.math.comparison import Claim
-from rewards.math.digit_bound import digits
+from rewards.math.comparison import MathComparison
+from rewards.math.digit_bound import digit_bound
 from rewards.math.latex import read
-from rewards.math.numeric_check import differ
+from rewards.math.numeric_check import certainly_differ
 from rl.data.records import Cause, Verdict
 
 Phase = Literal["gold", "answer"]
@@ -27,7 +27,9 @@ for _name in ("math_verify.parser", "math_verify.grader"):
     logging.getLogger(_name).setLevel(logging.ERROR)  # would warn of the timeouts being off
 
 
-def compare(claim: Claim, config: MathConfig, entering: Callable[[Phase], None]) -> Verdict:
+def compare(
+    claim: MathComparison, config: MathConfig, entering: Callable[[Phase], None]
+) -> Verdict:
     """Whether the claim's answer equals one of its gold forms.
 
     `entering` is told what is being read, so that whoever kills this knows whose fault it was.
@@ -46,7 +48,7 @@ def compare(claim: Claim, config: MathConfig, entering: Callable[[Phase], None])
 _BEST_FIRST: tuple[Cause, ...] = ("correct", "bad_gold", "unparsable", "wrong")
 
 
-def _one(answer: list[Any], gold: list[Any], claim: Claim, config: MathConfig) -> Verdict:
+def _one(answer: list[Any], gold: list[Any], claim: MathComparison, config: MathConfig) -> Verdict:
     """The verdict against one gold form, both read."""
     large_answer, large_gold = _too_large(answer, config), _too_large(gold, config)
     if (large_answer or large_gold) and not any(form in gold for form in answer):
@@ -71,11 +73,11 @@ def _surely_differ(gold: list[Any], answer: list[Any]) -> bool:
     """Whether values settle it: one expression and its text on each side, neither text the same."""
     if len(gold) != 2 or len(answer) != 2 or gold[1] == answer[1]:
         return False
-    return differ(gold[0], answer[0])
+    return certainly_differ(gold[0], answer[0])
 
 
 def _too_large(forms: list[Any], config: MathConfig) -> bool:
-    return any(digits(form) > config.max_digits for form in forms if not isinstance(form, str))
+    return any(digit_bound(form) > config.max_digits for form in forms if not isinstance(form, str))
 
 
 @lru_cache(maxsize=4096)

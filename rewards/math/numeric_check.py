@@ -17,7 +17,7 @@ _CLEAR = 1e-3
 _NO_PLAIN_VALUE = (UnevaluatedExpr, AppliedUndef)
 
 
-def differ(gold: Any, answer: Any) -> bool:
+def certainly_differ(gold: Any, answer: Any) -> bool:
     """True only when the two certainly differ; False when this cannot tell.
 
     Told for numbers, expressions and assignments (`y = 2x`) alone. Percentages, which may equal

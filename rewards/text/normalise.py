@@ -106,7 +106,7 @@ _MAX_WRAPPERS = 8
 _PROSE = re.compile(r"[A-Za-z]{3}|\bno\b", re.IGNORECASE)
 
 
-def normal_form(text: str) -> str:
+def normalise(text: str) -> str:
     """The answer in the form in which it is compared."""
     text = _unwrapped(_CONTROL.sub("", text.translate(_SIGNS)))
     for pattern, replacement in _REWRITES:

@@ -58,7 +58,7 @@ class PoolStats:
     """Newest times that verifying itself took."""
 
 
-class Verifiers:
+class VerifierPool:
     """Runs tasks in `config.processes` processes; each task's future gets a verdict, always.
 
     Safe to use from many threads.

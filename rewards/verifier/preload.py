@@ -5,7 +5,7 @@ first 50 ms on a new kind of expression into 2.
 """
 
 from configs.schema.reward import MathConfig
-from rewards.math.comparison import Claim
+from rewards.math.comparison import MathComparison
 from rewards.math.equality import compare
 
 _FORMS = (
@@ -32,5 +32,5 @@ _FORMS = (
     r"\binom{5}{2} \cdot 4!",
 )
 for _form in _FORMS:
-    compare(Claim(_form, ("7",)), MathConfig(), lambda _: None)
-    compare(Claim(_form, (rf"{_form} + 1",)), MathConfig(), lambda _: None)
+    compare(MathComparison(_form, ("7",)), MathConfig(), lambda _: None)
+    compare(MathComparison(_form, (rf"{_form} + 1",)), MathConfig(), lambda _: None)

@@ -20,10 +20,10 @@ from typing import Any
 
 from configs.schema.reward import RewardConfig
 from rewards.functions.custom import CustomTask, run_custom
-from rewards.math.comparison import Claim
+from rewards.math.comparison import MathComparison
 from rl.data.records import Verdict
 
-Task = Claim | CustomTask
+Task = MathComparison | CustomTask
 
 NO_PHASE, GOLD, ANSWER = 0.0, 1.0, 2.0
 STARVED = 4.0

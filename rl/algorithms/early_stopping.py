@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 
 
-class LowestLoss:
+class EarlyStopping:
     """Remembers evaluations in their order."""
 
     def __init__(self, before: Iterable[tuple[int, float]]) -> None:
@@ -24,6 +24,6 @@ class LowestLoss:
         self._since = 0 if better else self._since + 1
         return better
 
-    def older_than(self, patience: int | None) -> bool:
+    def should_stop(self, patience: int | None) -> bool:
         """Whether the last `patience` evaluations brought nothing new; None: never."""
         return patience is not None and self._since >= patience

@@ -12,7 +12,7 @@ _SEED = 1_000_003
 """Apart from every training step's seed, and the same at every evaluation."""
 
 
-class HeldOut:
+class HeldOutEvaluator:
     """An evaluator: the recipe's held-out problems, asked of the engines as they are."""
 
     def __init__(self, recipe: GRPORecipe, problems: Sequence[Problem], rollouts: Rollouts) -> None:
@@ -35,7 +35,7 @@ class HeldOut:
         groups = sampled.result()
         name = recipe.reward.accuracy
         verdicts = [[score.verdicts[name] for score in g.scores] for g in groups]
-        counted = [[v.score for v in said if v.speaks_of_policy] for said in verdicts]
+        counted = [[v.score for v in said if v.counts] for said in verdicts]
         best = [max(scores) for scores in counted if scores]
         likeliest = [score for g in greedy.result() for score in g.scores]
         return {

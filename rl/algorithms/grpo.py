@@ -4,17 +4,17 @@ from configs.schema.grpo import GRPORecipe
 from rl.algorithms.advantages import group_advantages, rewards_of
 from rl.algorithms.guards import (
     NOTHING_LEARNED,
-    SkipGuard,
+    NonFiniteGuard,
     Unscored,
     count_unscored,
     refuse_unscored,
 )
 from rl.algorithms.interfaces import Parts, Pending
-from rl.algorithms.lookahead import Lookahead, check_fresh
+from rl.algorithms.lookahead import Lookahead, check_staleness
 from rl.algorithms.training_rows import logged_groups, training_rows
 from rl.data.records import SamplingRequest, ScoredGroup
 from rl.run_log.answer_metrics import answer_metrics, staleness_metrics
-from rl.run_log.timing import Stopwatch
+from rl.run_log.timing import StepTimer
 
 _SEED_STRIDE = 1_000_000
 """Keeps the draws of one seed's steps apart from another seed's."""
@@ -40,14 +40,14 @@ def train(recipe: GRPORecipe, parts: Parts, first: int = 0) -> None:
         return parts.rollouts.ask(parts.problems.take(recipe.problems_per_step, step=step), request)
 
     ahead = Lookahead(ask, first=first, stop=recipe.steps, depth=recipe.max_staleness)
-    guard = SkipGuard(recipe.learner.max_skipped_in_a_row)
+    guard = NonFiniteGuard(recipe.learner.max_skipped_in_a_row)
     unscored = Unscored()
 
     for step in range(first, recipe.steps):
-        watch = Stopwatch()
+        watch = StepTimer()
         with watch.time("rollout"):
             groups = ahead.take()
-        check_fresh(groups, oldest=step - recipe.max_staleness)
+        check_staleness(groups, oldest=step - recipe.max_staleness)
         unscored = count_unscored(unscored, groups)
         refuse_unscored(unscored, recipe.reward.max_unscored_share)
 

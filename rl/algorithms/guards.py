@@ -69,7 +69,7 @@ def refuse_unscored(counts: Unscored, max_share: float) -> None:
 
 
 def _silent(verdicts: Mapping[str, Verdict]) -> list[tuple[str, Verdict]]:
-    return [(name, said) for name, said in verdicts.items() if not said.speaks_of_policy]
+    return [(name, said) for name, said in verdicts.items() if not said.counts]
 
 
 NOTHING_LEARNED = UpdateReport(metrics={}, gaps={}, skipped=False)
@@ -80,7 +80,7 @@ class DivergedError(RuntimeError):
     """Too many updates in a row met a loss or gradient that is not finite."""
 
 
-class SkipGuard:
+class NonFiniteGuard:
     """Counts refused updates in a row, and ends the run when there are too many."""
 
     def __init__(self, most: int) -> None:

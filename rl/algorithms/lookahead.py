@@ -47,7 +47,7 @@ class Lookahead(Generic[T]):
         return result
 
 
-def check_fresh(groups: Iterable[ScoredGroup], *, oldest: int) -> None:
+def check_staleness(groups: Iterable[ScoredGroup], *, oldest: int) -> None:
     """Nothing when every answer comes from version `oldest` or later.
 
     Raises:

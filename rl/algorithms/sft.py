@@ -13,16 +13,16 @@ from typing import Protocol
 
 from configs.schema.run import Device
 from configs.schema.sft import SFTRecipe
-from rl.algorithms.early_stopping import LowestLoss
-from rl.algorithms.guards import SkipGuard
+from rl.algorithms.early_stopping import EarlyStopping
+from rl.algorithms.guards import NonFiniteGuard
 from rl.data.chats import ChatIndex
-from rl.data.order import Cursor
+from rl.data.order import ShuffledOrder
 from rl.data.records import UpdateReport
 from rl.run_log.samples import Logged
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
+class StepResult:
     """What one step did."""
 
     report: UpdateReport
@@ -35,7 +35,7 @@ class Learned:
 class Learner(Protocol):
     """One rank of those that hold the policy and improve it together."""
 
-    def update(self, step: int) -> Learned:
+    def update(self, step: int) -> StepResult:
         """Learn from the chats of `step`."""
         ...
 
@@ -47,7 +47,7 @@ class Learner(Protocol):
         """Write a checkpoint of the policy behind so many steps."""
         ...
 
-    def keep_best(self) -> None:
+    def export_best(self) -> None:
         """Export the policy as the best so far."""
         ...
 
@@ -55,7 +55,7 @@ class Learner(Protocol):
 class Log(Protocol):
     """What the first rank writes, and the others do not."""
 
-    def write_step(self, step: int, learned: Learned) -> None: ...
+    def write_step(self, step: int, learned: StepResult) -> None: ...
     def write_evaluation(self, step: int, figures: Mapping[str, float]) -> None: ...
 
 
@@ -91,7 +91,7 @@ class SFTJob:
         """Updates of the run."""
         return self.recipe.steps or math.ceil(self._total / self.recipe.batch)
 
-    def window(self, cursor: Cursor, step: int) -> list[int]:
+    def window(self, cursor: ShuffledOrder, step: int) -> list[int]:
         """Places of the chats of `step`; the last step of the epochs takes what is left."""
         start = step * self.recipe.batch
         return cursor.window(start, min(self.recipe.batch, self._total - start))
@@ -110,18 +110,18 @@ def train(recipe: SFTRecipe, parts: SFTParts, first: int, stop: int) -> int:
     Raises:
         DivergedError: too many updates in a row met a loss or gradient that is not finite.
     """
-    guard = SkipGuard(recipe.learner.max_skipped_in_a_row)
-    lowest = LowestLoss(parts.losses)
+    guard = NonFiniteGuard(recipe.learner.max_skipped_in_a_row)
+    lowest = EarlyStopping(parts.losses)
     evaluation = recipe.evaluation
 
     def evaluate(step: int) -> None:
         loss = parts.learner.held_out_loss()
         if lowest.add(step, loss) and evaluation.result == "best":
-            parts.learner.keep_best()
+            parts.learner.export_best()
         figures = {"loss": loss, "perplexity": _perplexity(loss), "best_loss": lowest.loss}
         parts.log.write_evaluation(step, figures | {"best_step": float(lowest.step)})
 
-    if lowest.older_than(evaluation.patience):
+    if lowest.should_stop(evaluation.patience):
         return first
     if evaluation.data and first == 0:
         evaluate(0)
@@ -134,7 +134,7 @@ def train(recipe: SFTRecipe, parts: SFTParts, first: int, stop: int) -> int:
         last = done == stop
         if evaluation.data and (last or done % evaluation.every == 0):
             evaluate(done)
-            last = last or lowest.older_than(evaluation.patience)
+            last = last or lowest.should_stop(evaluation.patience)
         if last or done % recipe.checkpoint.every == 0:
             parts.learner.save(done)
         if last:

@@ -4,29 +4,29 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 
-class Refusal(ValueError):
+class UserError(ValueError):
     """What was asked for cannot be done; the text says what is wrong and what to do."""
 
 
 @contextmanager
-def refusing() -> Generator[None]:
+def as_user_error() -> Generator[None]:
     """Around what reads the user's own files: their ValueErrors and OSErrors become refusals."""
     try:
         yield
-    except Refusal:
+    except UserError:
         raise
     except (OSError, ValueError) as error:
-        raise Refusal(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 @contextmanager
-def told_plainly() -> Generator[None]:
+def exit_on_user_error() -> Generator[None]:
     """Around a whole command: a refusal ends it with status 1 and its text alone."""
     try:
         yield
-    except Refusal as refusal:
+    except UserError as refusal:
         raise SystemExit(str(refusal)) from None
 
 
-class DoesNotFit(Refusal):
+class DoesNotFit(UserError):
     """The cluster lacks what the recipe asks for; nothing was started."""

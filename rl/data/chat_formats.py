@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
-from configs.loading.suggest import nearest
+from configs.loading.suggest import closest_match
 from configs.schema.data import ChatDataConfig, ChatFormat
 from rl.data.row_values import BadRow, shown
 from rl.data.sources import Source
@@ -35,7 +35,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ChatColumns:
     """Where a data set keeps its chats."""
 
     format: ChatFormat
@@ -60,7 +60,7 @@ class Layout:
         return [*asked, Message("assistant", _verl_target(row), True)]
 
 
-def layout_of(source: Source, data: ChatDataConfig) -> Layout:
+def layout_of(source: Source, data: ChatDataConfig) -> ChatColumns:
     """The layout that the recipe names, or else the one that the columns show.
 
     Raises:
@@ -78,7 +78,7 @@ def layout_of(source: Source, data: ChatDataConfig) -> Layout:
     if not set(wanted.values()) <= set(source.columns):
         raise ValueError(_lacking(source, wanted))
     images = data.image_column or next((c for c in _IMAGES if c in source.columns), None)
-    return Layout(fitting[0], _said(fitting[0], data, source.columns), images)
+    return ChatColumns(fitting[0], _said(fitting[0], data, source.columns), images)
 
 
 def _needed(format: ChatFormat, data: ChatDataConfig) -> dict[str, str]:
@@ -106,7 +106,7 @@ def _lacking(source: Source, wanted: Mapping[str, str]) -> str:
     faults = [f"data.source {source.name!r} has the columns {', '.join(source.columns)}:"]
     for field, column in wanted.items():
         if column not in source.columns:
-            hint = nearest(column, source.columns)
+            hint = closest_match(column, source.columns)
             advice = f"; did you mean {hint!r}?" if hint else ""
             faults.append(f"data.{field} is {column!r}, which is no column{advice}")
     if len(faults) == 1:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from configs.schema.data import ChatDataConfig
-from rl.data.chat_formats import Layout
+from rl.data.chat_formats import ChatColumns
 from rl.data.records import IMAGE_MARK, Chat, Turn
 from rl.data.row_values import (
     BadRow,
@@ -33,7 +33,7 @@ def chat_from(
     row: Mapping[str, Any],
     number: int,
     data: ChatDataConfig,
-    layout: Layout,
+    layout: ChatColumns,
     folders: Sequence[Path],
 ) -> Chat:
     """The chat in `row`, whose `number` is its id where the recipe names no column for that.

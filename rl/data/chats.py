@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema.data import ChatDataConfig
-from rl.data.chat_formats import Layout, layout_of
+from rl.data.chat_formats import ChatColumns, layout_of
 from rl.data.chat_rows import chat_from
-from rl.data.order import Cursor
+from rl.data.order import ShuffledOrder
 from rl.data.records import Chat
 from rl.data.row_checks import check_rows
 from rl.data.sources import Source, open_source
@@ -41,11 +41,11 @@ class ChatSet:
     """The usable chats of one split. A place is a chat's number among them."""
 
     def __init__(
-        self, source: Source, data: ChatDataConfig, layout: Layout, index: ChatIndex, seed: int
+        self, source: Source, data: ChatDataConfig, layout: ChatColumns, index: ChatIndex, seed: int
     ) -> None:
         self.index = index
         """What `reopen` needs."""
-        self.cursor = Cursor(len(index.numbers), seed)
+        self.cursor = ShuffledOrder(len(index.numbers), seed)
         """The order of places, epoch by epoch."""
         self._source = source
         self._data = data
@@ -122,14 +122,14 @@ class ChatSet:
     def chats(self, places: Sequence[int]) -> list[Chat]:
         """The chats at `places`, in that order."""
         numbers = [int(self.index.numbers[place]) for place in places]
-        rows = self._source.picked(numbers) if numbers else []
+        rows = self._source.select_rows(numbers) if numbers else []
         return [
             chat_from(row, number, self._data, self._layout, self._source.folders)
             for row, number in zip(rows, numbers, strict=True)
         ]
 
 
-def _source_of(data: ChatDataConfig) -> tuple[Source, Layout]:
+def _source_of(data: ChatDataConfig) -> tuple[Source, ChatColumns]:
     source = open_source(data.source, data.split)
     layout = layout_of(source, data)
     source = source.only(layout.columns(data))

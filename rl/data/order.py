@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Cursor:
+class ShuffledOrder:
     """An endless order over `size` things: each epoch is a new permutation of all of them."""
 
     def __init__(self, size: int, seed: int) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from configs.loading.suggest import nearest
+from configs.loading.suggest import closest_match
 from configs.schema.data import DataConfig
-from rl.data.order import Cursor
+from rl.data.order import ShuffledOrder
 from rl.data.problem_rows import problem_from
 from rl.data.records import Problem
 from rl.data.row_checks import TooManyRejected, check_rows
@@ -35,7 +35,7 @@ class ProblemSet:
         self._source = source
         self._data = data
         self._usable = usable
-        self._cursor = Cursor(len(usable), seed)
+        self._cursor = ShuffledOrder(len(usable), seed)
 
     @classmethod
     def open(
@@ -82,7 +82,7 @@ class ProblemSet:
 
     def _problems(self, places: list[int]) -> list[Problem]:
         numbers = [self._usable[place] for place in places]
-        rows = self._source.picked(numbers)
+        rows = self._source.select_rows(numbers)
         return [
             problem_from(row, number, self._data, self._source.folders)
             for row, number in zip(rows, numbers, strict=True)
@@ -101,7 +101,7 @@ def _check_columns(source: Source, data: DataConfig) -> list[str]:
     for field, column in named.items():
         if column is None or column in source.columns:
             continue
-        hint = nearest(column, source.columns)
+        hint = closest_match(column, source.columns)
         advice = [f"did you mean {hint!r}?"] if hint else []
         if field == "image_column":
             advice.append("data without images needs data.image_column=null")

@@ -107,7 +107,7 @@ class Verdict:
     """True when a timeout struck while the gold answer was read."""
 
     @property
-    def speaks_of_policy(self) -> bool:
+    def counts(self) -> bool:
         """False when the data or the system failed, so that the score is no news of the policy."""
         if self.cause == "timeout":
             return not self.gold_side

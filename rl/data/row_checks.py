@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from rl.console.errors import Refusal
+from rl.console.errors import UserError
 from rl.console.progress import phase
 from rl.data.row_values import BadRow, check_images
 from rl.data.sources import Source
@@ -18,7 +18,7 @@ _ROWS_AT_A_TIME = 64
 _EXAMPLES = 3
 
 
-class TooManyRejected(Refusal):
+class TooManyRejected(UserError):
     """More of the rows than the recipe allows cannot be used."""
 
 

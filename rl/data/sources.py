@@ -51,7 +51,7 @@ class Source:
         """Rows start <= number < stop, as they are stored."""
         return self._read(self.table[start:stop])
 
-    def picked(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+    def select_rows(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
         """The rows of `numbers`, in that order."""
         return self._read(self.table[list(numbers)])
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from rl.digits import problems as digits
-from rl.digits.wording import LIST, Manner, answer_text
-from rl.storage.cache import cache_folder, made_once
+from rl.digits.wording import LIST, AnswerStyle, answer_text
+from rl.storage.cache import cache_folder, get_or_build
 
 MOST_CHATS = 4096
 """More would only take longer to check: all show the same scans."""
-_Kind = tuple[str, Manner]
+_Kind = tuple[str, AnswerStyle]
 """Whose problem is asked about, and how it is answered."""
 _KINDS: dict[str, tuple[_Kind, ...]] = {
     "digits-align": (("digits", "list"), ("digits", "plain")),
@@ -50,7 +50,7 @@ def chats_path(name: str, split: str) -> Path:
     digest = hashlib.sha256(Path(__file__).read_bytes())
     digest.update("".join(path.parent.name for path in sources.values()).encode())
     folder = cache_folder() / "data" / f"{name}-{split}-{digest.hexdigest()[:16]}"
-    return made_once(folder, lambda aside: _write(aside, name, sources)) / "chats.parquet"
+    return get_or_build(folder, lambda aside: _write(aside, name, sources)) / "chats.parquet"
 
 
 def _write(folder: Path, name: str, sources: dict[str, Path]) -> None:

@@ -23,7 +23,7 @@ from PIL import Image
 
 from rl.digits import wording as digit_talk
 from rl.digits.wording import MOST_DIGITS, NUM_WORDINGS, sum_question
-from rl.storage.cache import cache_folder, made_once
+from rl.storage.cache import cache_folder, get_or_build
 
 Split = Literal["train", "test"]
 Floats = NDArray[np.float32]
@@ -89,7 +89,7 @@ def dataset_path(name: str, split: str, drawing: Drawing | None = None) -> Path:
         raise ValueError(f"data set {name!r} has no split {split!r}; the splits are {SPLITS}")
     drawing = drawing or Drawing()
     folder = cache_folder() / "data" / f"{name}-{_fingerprint(drawing)}"
-    return made_once(folder, lambda aside: _write(aside, name, drawing)) / f"{split}.parquet"
+    return get_or_build(folder, lambda aside: _write(aside, name, drawing)) / f"{split}.parquet"
 
 
 def rows(name: str, split: Split, drawing: Drawing) -> dict[str, list[Any]]:

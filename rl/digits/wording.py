@@ -8,7 +8,7 @@ later show them.
 from collections.abc import Sequence
 from typing import Literal
 
-Manner = Literal["list", "plain", "chain"]
+AnswerStyle = Literal["list", "plain", "chain"]
 """How a question is answered: name the digits; give their sum at once; add them up in thoughts."""
 
 MOST_DIGITS = 4
@@ -53,7 +53,7 @@ def picture_in_words(digits: Sequence[int]) -> str:
     return f"<img>{''.join(map(str, digits))}{_EMPTY * (MOST_DIGITS - len(digits))}</img>"
 
 
-def answer_text(digits: Sequence[int], manner: Manner) -> str:
+def answer_text(digits: Sequence[int], manner: AnswerStyle) -> str:
     """What is to be said of these digits.
 
     A chain names the digits in reading order and adds them up one at a time, a line each

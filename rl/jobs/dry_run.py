@@ -16,16 +16,16 @@ from configs.schema.sft import AlignRecipe, SFTRecipe, SupervisedRecipe
 from rl.console.progress import CONSOLE
 
 
-def only_shown(
+def dry_run_only(
     command: Command[GRPORecipe] | Command[SFTRecipe] | Command[AlignRecipe],
 ) -> bool:
     """Show what the command would start, if it says --dry-run; True if it does."""
     if command.dry_run:
-        show_plan(command.recipe)
+        print_plan(command.recipe)
     return command.dry_run
 
 
-def show_plan(recipe: GRPORecipe | SupervisedRecipe) -> None:
+def print_plan(recipe: GRPORecipe | SupervisedRecipe) -> None:
     """Print the resolved recipe and what it would start. Nothing is started or downloaded.
 
     Raises:
@@ -63,10 +63,10 @@ def memory_lines(recipe: GRPORecipe | SupervisedRecipe) -> list[str]:
     Raises:
         DoesNotFit: the policy's attention heads do not divide over an engine's GPUs.
     """
-    from models.policy.memory import Skeleton
+    from models.policy.memory import MemoryEstimator
 
     try:
-        skeleton = Skeleton.read(recipe.policy)
+        skeleton = MemoryEstimator.read(recipe.policy)
     except OSError:
         return [f"GPU memory is not estimated: no config of {recipe.policy.path!r} on this machine"]
     learner = skeleton.learner(recipe.learner)

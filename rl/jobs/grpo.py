@@ -15,10 +15,10 @@ from configs.schema.grpo import GRPORecipe
 from configs.schema.run import Device
 from models.inputs.encoder import InputEncoder
 from models.policy.check import check_policy
-from rewards.trial import check_rewards
-from rl.algorithms.evaluation import HeldOut
+from rewards.trial import try_rewards
+from rl.algorithms.evaluation import HeldOutEvaluator
 from rl.algorithms.interfaces import Parts
-from rl.console.errors import refusing
+from rl.console.errors import as_user_error
 from rl.console.progress import CONSOLE, phase
 from rl.data.problems import ProblemSet
 from rl.data.records import Problem
@@ -28,7 +28,7 @@ from rl.jobs.resume import check_same_problems
 from rl.run_log.summary import summarise
 from rl.run_log.writer import RunLog
 from rl.storage.checkpoints import Checkpoint, Checkpoints
-from rl.storage.run_folder import save_recipe, set_aside
+from rl.storage.run_folder import archive_existing_run, save_recipe
 
 Train = Callable[[GRPORecipe, Parts, int], None]
 """The loop: recipe, parts, first step."""
@@ -63,7 +63,7 @@ def grpo_run(
     with ray_session():
         device = check_cluster(recipe)
         if newest is None:
-            set_aside(recipe.run_folder)
+            archive_existing_run(recipe.run_folder)
         save_recipe(recipe, recipe.run_folder)
         ready = _prepared(recipe, start)
         with _started(recipe, ready.folder, device) as actors:
@@ -87,7 +87,7 @@ def _prepared(recipe: GRPORecipe, start: StartPolicy | None) -> _Prepared:
     there = missing.untrained() if missing else folder
     check_policy(recipe.policy.model_copy(update={"path": str(there)}))
     with (
-        refusing()
+        as_user_error()
     ):  # where the processor, the data or a reward of the user's own is not to be used
         encoder = _encoder(recipe, there)
         held_out = None  # few, so what is wrong with them is told before all others are read
@@ -95,7 +95,7 @@ def _prepared(recipe: GRPORecipe, start: StartPolicy | None) -> _Prepared:
             found = _open(recipe, recipe.evaluation.data, encoder, "rejected_held_out.jsonl")
             held_out = found.first(recipe.evaluation.problems)
         problems = _open(recipe, recipe.data, encoder, "rejected.jsonl")
-        check_rewards(recipe.reward, problems.first(1)[0])
+        try_rewards(recipe.reward, problems.first(1)[0])
     if missing:
         missing.make()
     return _Prepared(problems, held_out, folder)
@@ -142,7 +142,7 @@ def _train(
 
     evaluate = None
     if ready.held_out is not None:
-        evaluate = HeldOut(recipe, ready.held_out, actors.rollouts)
+        evaluate = HeldOutEvaluator(recipe, ready.held_out, actors.rollouts)
 
     def save(step: int) -> None:
         def fill(checkpoint: Checkpoint) -> None:

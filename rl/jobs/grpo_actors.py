@@ -8,9 +8,9 @@ from typing import Any
 
 import ray
 
-from actors.cluster.cpu_threads import thread_variables
+from actors.cluster.cpu_threads import cpu_thread_variables
 from actors.cluster.object_refs import ProblemRefs
-from actors.cluster.placement import Seats
+from actors.cluster.placement import Placement
 from actors.cluster.plan import (
     check_fits,
     device_of,
@@ -22,7 +22,7 @@ from actors.rollout.rollouts import RolloutPools, Rollouts
 from actors.rollout.worker import RolloutWorker
 from actors.scoring.reference import ReferencePolicy
 from actors.scoring.reward_worker import RewardWorker
-from actors.training.learner import Learner, LearnerJob
+from actors.training.learner import Learner, LearnerSpec
 from actors.training.learner_group import LearnerGroup
 from actors.weight_transfer.sync import WeightSync
 from configs.schema.grpo import GRPORecipe
@@ -38,9 +38,9 @@ def check_cluster(recipe: GRPORecipe) -> Device:
     return device
 
 
-def learner_job(recipe: GRPORecipe, folder: Path, device: Device) -> LearnerJob:
+def learner_job(recipe: GRPORecipe, folder: Path, device: Device) -> LearnerSpec:
     """What the learner ranks of a run are told."""
-    return LearnerJob(
+    return LearnerSpec(
         folder=folder,
         policy=recipe.policy,
         prompt=recipe.prompt,
@@ -59,14 +59,17 @@ def start_learners(
     loop: DriverLoop,
     *,
     refs: ProblemRefs,
-    seats: Seats,
+    seats: Placement,
 ) -> LearnerGroup:
     """Learner ranks on the policy in `folder`; they meet in `setup`."""
     job = learner_job(recipe, folder, device)
     ranks = recipe.learner.ranks
     make = ray.remote(**_options(recipe, device, "learner"))(Learner)
     return LearnerGroup(
-        [make.options(**seats.seat("learner", rank)).remote(job, rank) for rank in range(ranks)],
+        [
+            make.options(**seats.options_for("learner", rank)).remote(job, rank)
+            for rank in range(ranks)
+        ],
         loop,
         refs=refs,
         max_tokens=recipe.learner.max_tokens_per_microbatch,
@@ -74,7 +77,7 @@ def start_learners(
     )
 
 
-def start_pools(recipe: GRPORecipe, folder: Path, device: Device, seats: Seats) -> RolloutPools:
+def start_pools(recipe: GRPORecipe, folder: Path, device: Device, seats: Placement) -> RolloutPools:
     """Rollout engines, reward workers and, where KL counts, the reference policy."""
     rollout = recipe.rollout
     transport = transport_of(recipe, device)
@@ -85,7 +88,7 @@ def start_pools(recipe: GRPORecipe, folder: Path, device: Device, seats: Seats) 
         frozen = ray.remote(**_options(recipe, device, "reference"))(ReferencePolicy)
         reference = ActorPool(
             "reference",
-            lambda _: frozen.options(**seats.seat("reference")).remote(
+            lambda _: frozen.options(**seats.options_for("reference")).remote(
                 folder,
                 recipe.policy,
                 recipe.prompt,
@@ -99,7 +102,7 @@ def start_pools(recipe: GRPORecipe, folder: Path, device: Device, seats: Seats) 
     return RolloutPools(
         engines=ActorPool(
             "rollout",
-            lambda slot: engine.options(**seats.seat("rollout", slot)).remote(
+            lambda slot: engine.options(**seats.options_for("rollout", slot)).remote(
                 folder, recipe.policy, recipe.prompt, rollout, transport
             ),
             rollout.workers,
@@ -107,7 +110,7 @@ def start_pools(recipe: GRPORecipe, folder: Path, device: Device, seats: Seats) 
         ),
         rewards=ActorPool(
             "reward",
-            lambda slot: reward.options(**seats.seat("reward", slot)).remote(recipe.reward),
+            lambda slot: reward.options(**seats.options_for("reward", slot)).remote(recipe.reward),
             recipe.reward.workers,
             rollout.restarts,
         ),
@@ -138,7 +141,7 @@ def threads_of(recipe: GRPORecipe, role: str) -> dict[str, str]:
     if recipe.max_staleness:
         share = learners + others
     owner = recipe.rollout if role == "rollout" else recipe.learner
-    return thread_variables(share, owner.cpu_threads)
+    return cpu_thread_variables(share, owner.cpu_threads)
 
 
 @dataclass
@@ -160,7 +163,7 @@ def running_actors(recipe: GRPORecipe, folder: Path, device: Device) -> Generato
     """Begin to start everything on the policy in `folder`, hand it out wired, and end it."""
     loop = DriverLoop()
     refs = ProblemRefs(recipe.problems_per_step * (recipe.max_staleness + 2))
-    seats = Seats(recipe, device)
+    seats = Placement(recipe, device)
     pools = start_pools(recipe, folder, device, seats)
     learners = start_learners(recipe, folder, device, loop, refs=refs, seats=seats)
     try:

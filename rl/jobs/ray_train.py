@@ -8,20 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from actors.cluster.cpu_threads import thread_variables
+from actors.cluster.cpu_threads import cpu_thread_variables
 from rl.algorithms.sft import SFTJob, finished
-from rl.console.errors import Refusal
+from rl.console.errors import UserError
 from rl.console.progress import phase
-from rl.run_log.console_lines import tell_evaluation, tell_step
+from rl.run_log.console_lines import print_evaluation, print_step
 from rl.run_log.views import SFT
-from rl.storage.jsonl_tail import Follower
+from rl.storage.jsonl_tail import JsonlTail
 
 _LOOK_EVERY_S = 0.2
 _LINE_EVERY_S = 30.0
 """Where no bar can be shown; each step has a line of its own."""
 
 
-class TrainingFailed(Refusal):
+class TrainingFailed(UserError):
     """The job ended before its time, for a reason that going on would meet again."""
 
 
@@ -50,7 +50,7 @@ def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
     first = jobs[0]
     learner, gpu = first.recipe.learner, first.device == "cuda"
     resources = {"CPU": learner.cpus_per_rank} | ({"GPU": 1.0} if gpu else {})
-    variables = {} if gpu else thread_variables(learner.ranks, learner.cpu_threads)
+    variables = {} if gpu else cpu_thread_variables(learner.ranks, learner.cpu_threads)
     trainer = TorchTrainer(
         # As part of the function: Ray Train's controller would import all that its config names.
         partial(_work, list(jobs)),
@@ -82,15 +82,15 @@ def _show(job: SFTJob, fitted: "Future[Any]") -> None:
     run = job.recipe
     if finished(run):
         return
-    metrics = Follower(run.run_folder / "metrics.jsonl")
-    evaluations = Follower(run.run_folder / "evaluations.jsonl")
+    metrics = JsonlTail(run.run_folder / "metrics.jsonl")
+    evaluations = JsonlTail(run.run_folder / "evaluations.jsonl")
     with phase(f"training {run.name}", job.steps, line_every_s=_LINE_EVERY_S) as work:
         over = False
         while not over:
             over = fitted.done() or finished(run)
             for line in metrics.new():
-                tell_step(line, job.steps, SFT)
+                print_step(line, job.steps, SFT)
                 work.advance(line["step"] + 1 - work.done)
             for line in evaluations.new():
-                tell_evaluation(line, SFT)
+                print_evaluation(line, SFT)
             time.sleep(0 if over else _LOOK_EVERY_S)

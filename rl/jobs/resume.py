@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from configs.loading import yaml12 as text
-from rl.console.errors import Refusal
+from rl.console.errors import UserError
 
 _FIXED = ("seed", "problems_per_step", "batch", "data", "prompt")
 """Sections and fields that decide the problems, or chats, of a step."""
@@ -15,7 +15,7 @@ _FREE = ("data.max_rejected_share", "data.reward_columns")
 """Fields of those sections that do not."""
 
 
-class ChangedProblems(Refusal):
+class ChangedProblems(UserError):
     """A run was to go on under a recipe that asks other problems than the one it began with."""
 
 
@@ -30,7 +30,7 @@ def check_same_problems(saved: Path, recipe: BaseModel) -> None:
     tree, _ = text.parse(saved.read_text("utf-8"), str(saved))
     then, now = dict(_fields(tree)), dict(_fields(recipe.model_dump(mode="json")))
     changed = [
-        f"{name} was {text.in_line(then[name])}, now {text.in_line(now[name])}"
+        f"{name} was {text.to_inline_yaml(then[name])}, now {text.to_inline_yaml(now[name])}"
         for name in now.keys() & then.keys()
         if now[name] != then[name] and _decides(name)
     ]

@@ -18,14 +18,14 @@ from models.inputs.encoder import InputEncoder
 from models.policy.check import check_policy
 from models.policy.features import check_kind
 from rl.algorithms.sft import SFTJob, finished
-from rl.console.errors import Refusal, refusing
+from rl.console.errors import UserError, as_user_error
 from rl.console.progress import CONSOLE
 from rl.data.chats import ChatIndex, ChatSet
 from rl.jobs.ray_train import fit
 from rl.jobs.resume import check_same_problems
 from rl.storage.cache import cache_folder
 from rl.storage.checkpoints import Checkpoints
-from rl.storage.run_folder import save_recipe, set_aside
+from rl.storage.run_folder import archive_existing_run, save_recipe
 
 
 def sft_command(recipe: SFTRecipe | AlignRecipe, resume: bool = False) -> None:
@@ -58,7 +58,7 @@ def sft_runs(
     """
     workers = {(r.device, *_workers(r.learner)) for r in recipes}
     if len(workers) > 1:
-        raise Refusal(f"recipes that share workers ask for different ones: {sorted(workers)}")
+        raise UserError(f"recipes that share workers ask for different ones: {sorted(workers)}")
     placed = [_placed(recipe) for recipe in recipes]
     jobs = [_jobs(recipe, resume) for recipe in placed]
     first = {recipe.name: own for recipe, own in zip(placed, jobs, strict=True)}
@@ -79,14 +79,14 @@ def _jobs(recipe: SFTRecipe | AlignRecipe, resume: bool) -> list[SFTJob]:
     check_room(planned_ranks(recipe, device), resources, "learner.ranks or learner.cpus_per_rank")
     config = check_policy(recipe.policy)
     if recipe.features.keep != "off":
-        with refusing():
+        with as_user_error():
             check_kind(config.model_type)
     runs = recipe.runs if isinstance(recipe, AlignRecipe) else (recipe,)
     check_outlives_job(recipe.run_folder)
     if resume:
         _check_resume(runs)
     else:
-        set_aside(recipe.run_folder)
+        archive_existing_run(recipe.run_folder)
     save_recipe(recipe, recipe.run_folder)
     # Passes change the projector, and never the processor.
     policy = recipe.policy
@@ -124,7 +124,7 @@ def prepared(run: SFTRecipe, encoder: InputEncoder, device: Device) -> SFTJob:
     save_recipe(run, run.run_folder)
 
     def index(data: ChatDataConfig, rejected: str) -> ChatIndex:
-        with refusing():  # where there is no such source or column, or no format that is known
+        with as_user_error():  # where there is no such source or column, or no format that is known
             found = ChatSet.open(
                 data,
                 measure=encoder.measure_chat,

@@ -18,7 +18,7 @@ def accuracy(scores: Iterable[Score], config: RewardConfig) -> float:
     """Mean score of the reward that the recipe calls accuracy, over verdicts that count; NaN
     without any."""
     verdicts = [score.verdicts[config.accuracy] for score in scores]
-    counted = [verdict.score for verdict in verdicts if verdict.speaks_of_policy]
+    counted = [verdict.score for verdict in verdicts if verdict.counts]
     return fmean(counted) if counted else float("nan")
 
 

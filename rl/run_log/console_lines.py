@@ -7,13 +7,13 @@ from rl.console.progress import CONSOLE
 from rl.run_log import views as run_view
 
 
-def tell_step(line: Mapping[str, Any], steps: int, view: run_view.View) -> None:
+def print_step(line: Mapping[str, Any], steps: int, view: run_view.View) -> None:
     """One line on the console of a line of metrics.jsonl, in a run of `steps` steps."""
     title = f"step {line['step'] + 1:>{len(str(steps))}}/{steps}"
     _tell(title, view.headlines, line)
 
 
-def tell_evaluation(line: Mapping[str, Any], view: run_view.View) -> None:
+def print_evaluation(line: Mapping[str, Any], view: run_view.View) -> None:
     """One line on the console of a line of evaluations.jsonl."""
     _tell(f"held out, after {line['step']} steps", view.evaluation, line)
 

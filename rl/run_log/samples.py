@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from rl.data.records import Answer, Chat, Score, ScoredGroup
 from rl.storage.jsonl import (
-    finite,
+    json_number,
 )
 
 KeepImages = Callable[[Sequence[bytes | str]], list[str]]
@@ -48,8 +48,8 @@ class LoggedGroup:
                 **asked,
                 "sample": place,
                 **_told(answer, score),
-                "advantage": finite(advantage),
-                "logprob_gap": finite(gap),
+                "advantage": json_number(advantage),
+                "logprob_gap": json_number(gap),
             }
 
 
@@ -74,9 +74,9 @@ class LoggedChat:
             "images": keep(self.chat.images),
             "tokens": self.tokens,
             "trained_tokens": self.trained_tokens,
-            "loss": finite(self.loss),
+            "loss": json_number(self.loss),
             "least_likely": [
-                {"token": token, "probability": finite(probability)}
+                {"token": token, "probability": json_number(probability)}
                 for token, probability in self.least_likely
             ],
         }
@@ -88,9 +88,13 @@ def _told(answer: Answer, score: Score) -> dict[str, Any]:
         "finish_reason": answer.finish_reason,
         "tokens": len(answer.token_ids),
         "version": answer.version,
-        "reward": finite(score.reward),
+        "reward": json_number(score.reward),
         "verdicts": {
-            name: {"score": finite(verdict.score), "cause": verdict.cause, "detail": verdict.detail}
+            name: {
+                "score": json_number(verdict.score),
+                "cause": verdict.cause,
+                "detail": verdict.detail,
+            }
             for name, verdict in score.verdicts.items()
         },
     }

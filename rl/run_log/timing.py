@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rl.data.records import ScoredGroup
 
 
-class SharedTime:
+class BusyTime:
     """Charges each of n pieces of work under way 1/n of the time, so that all charges add up to the
     time in which anything was."""
 
@@ -36,7 +36,7 @@ class SharedTime:
             self._under_way -= 1
 
 
-class Stopwatch:
+class StepTimer:
     """Starts when it is made."""
 
     def __init__(self) -> None:

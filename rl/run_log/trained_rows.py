@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rl.storage.jsonl import Appender, keep_lines
+from rl.storage.jsonl import JsonlWriter, filter_lines
 
 FILE = "seen.jsonl"
 
 
-class Seen:
+class TrainedRowsLog:
     """Writes seen.jsonl: for each step the rows of the data that ranks put through the model."""
 
     def __init__(self, folder: Path, first: int) -> None:
         """What an interrupted run wrote of step `first` and later is cut, since it comes again."""
-        keep_lines(folder / FILE, lambda line: line["step"] < first)
-        self._lines = Appender(folder / FILE)
+        filter_lines(folder / FILE, lambda line: line["step"] < first)
+        self._lines = JsonlWriter(folder / FILE)
 
     def write(self, step: int, rows: Sequence[int]) -> None:
         """Rows of `step`, in the order of the cursor."""

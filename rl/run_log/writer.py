@@ -17,14 +17,14 @@ from typing import Any, Protocol, Self
 from configs.schema.run import LogConfig
 from rl.data.images import image_format
 from rl.run_log import views as run_view
-from rl.run_log.console_lines import tell_evaluation, tell_step
+from rl.run_log.console_lines import print_evaluation, print_step
 from rl.run_log.plots import plot_run
 from rl.run_log.samples import Logged
 from rl.run_log.wandb_tracker import Tracker
 from rl.storage.jsonl import (
-    Appender,
-    finite,
-    keep_lines,
+    JsonlWriter,
+    filter_lines,
+    json_number,
     read_lines,
 )
 
@@ -78,10 +78,10 @@ class RunLog:
             )
         first = resume or 0
         for path in (self._metrics_path, samples_path):
-            keep_lines(path, lambda line: line["step"] < first)
-        keep_lines(self._evaluations_path, lambda line: line["step"] <= first)
-        self._metrics = Appender(self._metrics_path)
-        self._samples = Appender(samples_path)
+            filter_lines(path, lambda line: line["step"] < first)
+        filter_lines(self._evaluations_path, lambda line: line["step"] <= first)
+        self._metrics = JsonlWriter(self._metrics_path)
+        self._samples = JsonlWriter(samples_path)
         self._tracker = (
             Tracker(folder, recipe.name, recipe.model_dump(mode="json"))
             if recipe.log.wandb
@@ -115,7 +115,7 @@ class RunLog:
         self._samples.write(*({"step": step, **sample} for sample in wanted))
         self._metrics.write(line)
         self._publish(step, "", figures)
-        tell_step(line, self._recipe.steps, self._view)
+        print_step(line, self._recipe.steps, self._view)
 
     def write_evaluation(self, step: int, figures: Mapping[str, float]) -> None:
         """Write how the policy behind `step` updates did on held-out problems, and draw the plot.
@@ -123,20 +123,20 @@ class RunLog:
         An evaluation of the same step, from before an interruption, is replaced.
         """
         clean, odd = self._cleaned(figures)
-        keep_lines(self._evaluations_path, lambda line: line["step"] != step)
-        evaluations = Appender(self._evaluations_path)
+        filter_lines(self._evaluations_path, lambda line: line["step"] != step)
+        evaluations = JsonlWriter(self._evaluations_path)
         line: dict[str, Any] = {"step": step, "time": round(time.time(), 3), **clean}
         if odd:
             line["non_finite"] = odd
         evaluations.write(line)
         evaluations.close()
         self._publish(step, "evaluation/", clean)
-        tell_evaluation(line, self._view)
+        print_evaluation(line, self._view)
         self.draw()
 
     def write_summary(self, summary: Mapping[str, Any]) -> Path:
         """Write summary.json, with the count of figures that were not finite, and the plot."""
-        clean = {k: finite(v) if isinstance(v, float) else v for k, v in summary.items()}
+        clean = {k: json_number(v) if isinstance(v, float) else v for k, v in summary.items()}
         clean["non_finite_figures"] = self._non_finite
         path = self.folder / "summary.json"
         aside = self.folder / ".summary.json"
@@ -166,7 +166,7 @@ class RunLog:
 
     def _cleaned(self, metrics: Mapping[str, float]) -> tuple[dict[str, float | None], list[str]]:
         """Figures fit for JSON, and the names of those that were not finite, which are counted."""
-        clean = {name: finite(value) for name, value in metrics.items()}
+        clean = {name: json_number(value) for name, value in metrics.items()}
         odd = [name for name, value in clean.items() if value is None]
         self._non_finite += len(odd)
         return clean, odd

@@ -21,7 +21,7 @@ def link_or_copy(source: str, target: str) -> None:
 
 
 @contextmanager
-def written_aside(out: Path) -> Generator[Path]:
+def atomic_folder(out: Path) -> Generator[Path]:
     """A folder to fill that gets the name `out` when all went well, and is removed when not.
 
     Raises:

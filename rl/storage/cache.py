@@ -12,7 +12,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("R1V_CACHE", "~/.cache/r1v-ray")).expanduser()
 
 
-def made_once(folder: Path, fill: Callable[[Path], object]) -> Path:
+def get_or_build(folder: Path, fill: Callable[[Path], object]) -> Path:
     """`folder`; where it is not there, `fill` is given another one, which is then renamed.
 
     So a half-made folder never has the name, and of two processes the slower one's is dropped.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rl.console.errors import Refusal
+from rl.console.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Checkpoint:
         return self.folder / "policy"
 
 
-class NothingToResume(Refusal):
+class NothingToResume(UserError):
     """--resume was asked for, and there is no whole checkpoint."""
 
 

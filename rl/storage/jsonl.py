@@ -11,7 +11,7 @@ from typing import Any, TextIO, cast
 logger = logging.getLogger(__name__)
 
 
-class Appender:
+class JsonlWriter:
     """A file that grows by whole lines, which outlive this process once `write` returns.
 
     Half a character, as a tokenizer can leave it, is written as its escape.
@@ -23,14 +23,14 @@ class Appender:
 
     def write(self, *lines: Mapping[str, Any]) -> None:
         """Append `lines`. ValueError when one holds NaN or infinity, which are no JSON."""
-        self._file.write("".join(as_line(line) for line in lines))
+        self._file.write("".join(to_json_line(line) for line in lines))
         self._file.flush()
 
     def close(self) -> None:
         self._file.close()
 
 
-def as_line(line: Mapping[str, Any]) -> str:
+def to_json_line(line: Mapping[str, Any]) -> str:
     """`line` as JSON with a line end."""
     return json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -50,17 +50,17 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield cast("dict[str, Any]", line)
 
 
-def keep_lines(path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
+def filter_lines(path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
     """Rewrite `path` with the lines that `keep` wants, whole or not at all."""
     if not path.is_file():
         return
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     with aside.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.writelines(as_line(line) for line in read_lines(path) if keep(line))
+        file.writelines(to_json_line(line) for line in read_lines(path) if keep(line))
     aside.replace(path)
 
 
-def finite(value: float | None) -> float | None:
+def json_number(value: float | None) -> float | None:
     """`value` as a number of JSON: None where it is NaN or infinite."""
     if value is None or not math.isfinite(value):
         return None

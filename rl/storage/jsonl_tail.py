@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Follower:
+class JsonlTail:
     """New lines of a file that grows, and that is cut when its run goes back to a checkpoint."""
 
     def __init__(self, path: Path) -> None:

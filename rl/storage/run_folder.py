@@ -19,7 +19,7 @@ def save_recipe(recipe: BaseModel, folder: Path) -> Path:
     return target
 
 
-def set_aside(folder: Path) -> None:
+def archive_existing_run(folder: Path) -> None:
     """Move a run that already lies in `folder` to the first free `folder`-1, -2 ..., and say so.
 
     For a run that starts from the beginning: no run is ever written over.

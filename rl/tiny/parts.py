@@ -9,22 +9,22 @@ from typing import Any, cast
 
 import ray
 
-from actors.cluster.cpu_threads import thread_variables
+from actors.cluster.cpu_threads import cpu_thread_variables
 from configs.schema.tiny import PartsConfig
 from models.tiny import model as tiny
 from models.tiny import pretraining as tiny_parts
-from models.tiny.pretraining import Lessons, pretrained_language, pretrained_tower
+from models.tiny.pretraining import PretrainConfig, pretrained_language, pretrained_tower
 from rl.console.progress import Phase, phase
 from rl.digits import problems as digits
 from rl.digits import wording as digit_talk
-from rl.digits.wording import Manner
-from rl.storage.cache import cache_folder, made_once
+from rl.digits.wording import AnswerStyle
+from rl.storage.cache import cache_folder, get_or_build
 
 _AT_A_TIME = 2
 """Parts that are pretrained at the same time."""
-_BASE: dict[Manner, float] = {"list": 0.25, "plain": 0.25, "chain": 0.5}
-_SUBSTITUTE: dict[Manner, float] = {"list": 0.25, "plain": 0.75}
-_REASONER: dict[Manner, float] = {"chain": 1.0}
+_BASE: dict[AnswerStyle, float] = {"list": 0.25, "plain": 0.25, "chain": 0.5}
+_SUBSTITUTE: dict[AnswerStyle, float] = {"list": 0.25, "plain": 0.75}
+_REASONER: dict[AnswerStyle, float] = {"chain": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,11 @@ class TinyParts:
 def cached_parts(config: PartsConfig, seed: int) -> TinyParts:
     """Where these parts lie, or will: named by all that decides them."""
     decides = [config, seed, _BASE, _SUBSTITUTE, _REASONER]
-    name = digest_of((tiny_parts, tiny, digit_talk, digits), decides)
+    name = code_digest((tiny_parts, tiny, digit_talk, digits), decides)
     return TinyParts(cache_folder() / "parts" / name)
 
 
-def digest_of(modules: tuple[Any, ...], decides: Sequence[object]) -> str:
+def code_digest(modules: tuple[Any, ...], decides: Sequence[object]) -> str:
     """Changes with the code of `modules` and with what `decides` says."""
     code = b"".join(Path(module.__file__).read_bytes() for module in modules)
     words = json.dumps([str(each) for each in decides]).encode()
@@ -71,17 +71,17 @@ def digest_of(modules: tuple[Any, ...], decides: Sequence[object]) -> str:
 def tiny_parts_of(config: PartsConfig, seed: int) -> TinyParts:
     """The parts, from the cache or pretrained now in the Ray session that is open."""
     parts = cached_parts(config, seed)
-    made_once(parts.folder, lambda aside: _pretrain(TinyParts(aside), config, seed))
+    get_or_build(parts.folder, lambda aside: _pretrain(TinyParts(aside), config, seed))
     return parts
 
 
 def _pretrain(parts: TinyParts, config: PartsConfig, seed: int) -> None:
     """A tower that has seen no words, and language models that have seen no picture."""
 
-    def language(steps: int, lr: float) -> Lessons:
-        return Lessons(steps, config.batch, seed, lr)
+    def language(steps: int, lr: float) -> PretrainConfig:
+        return PretrainConfig(steps, config.batch, seed, lr)
 
-    tower = Lessons(config.tower_steps, config.tower_batch, seed, config.lr)
+    tower = PretrainConfig(config.tower_steps, config.tower_batch, seed, config.lr)
     base = language(config.base_steps, config.lr)
     plain = language(config.substitute_steps, config.descendant_lr)
     thinking = language(config.reasoner_steps, config.descendant_lr)
@@ -103,7 +103,7 @@ def _pretrain(parts: TinyParts, config: PartsConfig, seed: int) -> None:
 
 def _begin(teach: Callable[..., Iterator[float]], *args: Any) -> Any:
     """A task that yields the loss of each step as it goes."""
-    variables = thread_variables(_AT_A_TIME)
+    variables = cpu_thread_variables(_AT_A_TIME)
     options: dict[str, Any] = {
         "num_cpus": 0,
         "max_retries": 0,

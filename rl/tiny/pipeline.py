@@ -30,7 +30,7 @@ _TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class FineTuneStage:
     """One fine-tuning."""
 
     name: str
@@ -40,7 +40,7 @@ class Lesson:
 
 
 @dataclass(frozen=True, slots=True)
-class TinyPath:
+class TinyPipeline:
     """Stations on the way, as folders below `log.folder`."""
 
     config: TinyPathConfig
@@ -62,7 +62,7 @@ class TinyPath:
         """The reasoner behind the projector that was aligned with the substitute."""
         return self.log.folder / "swapped"
 
-    def go(self, parts: TinyParts, *lessons: Lesson) -> list[Path]:
+    def go(self, parts: TinyParts, *lessons: FineTuneStage) -> list[Path]:
         """Align, swap, and fine-tune in each way, all in one Ray Train job.
 
         Returns:
@@ -82,7 +82,7 @@ class TinyPath:
         _, *folders = sft_runs([self._alignment(), *taught], before={lessons[0].name: then})
         return folders
 
-    def fine_tune(self, policy: Path, lesson: Lesson) -> Path:
+    def fine_tune(self, policy: Path, lesson: FineTuneStage) -> Path:
         """The policy after one lesson."""
         return sft_runs([self._taught(policy, lesson)])[0]
 
@@ -97,7 +97,7 @@ class TinyPath:
         shared = self._shared(path.align_weight_decay)
         return AlignRecipe(name="align", policy=policy, passes=(one,), **shared)
 
-    def _taught(self, policy: Path, lesson: Lesson) -> SFTRecipe:
+    def _taught(self, policy: Path, lesson: FineTuneStage) -> SFTRecipe:
         return SFTRecipe(
             name=lesson.name,
             policy=PolicyConfig(path=str(policy), train=lesson.train, dtype="float32"),

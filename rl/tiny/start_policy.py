@@ -14,26 +14,26 @@ from configs.schema.tiny import TinyPathConfig
 from models.assembly import r1v
 from models.tiny import model as tiny
 from rl.digits import chats as digit_chats
-from rl.storage.cache import cache_folder, made_once
+from rl.storage.cache import cache_folder, get_or_build
 from rl.tiny import parts as own_parts
 from rl.tiny import pipeline as tiny_path
-from rl.tiny.parts import cached_parts, digest_of, tiny_parts_of
-from rl.tiny.pipeline import Lesson, TinyPath
+from rl.tiny.parts import cached_parts, code_digest, tiny_parts_of
+from rl.tiny.pipeline import FineTuneStage, TinyPipeline
 
 
-def cached_policy(recipe: GRPORecipe) -> Path:
+def start_policy_folder(recipe: GRPORecipe) -> Path:
     """Where this recipe's start policy lies, or will: named by all that decides it."""
     path = recipe.start or TinyPathConfig()
     modules = (own_parts, tiny_path, digit_chats, r1v)
     decides = [path, recipe.seed, _reads_text_only(recipe), cached_parts(path.parts, recipe.seed)]
-    return cache_folder() / "policies" / digest_of(modules, decides)
+    return cache_folder() / "policies" / code_digest(modules, decides)
 
 
-def blank_policy(recipe: GRPORecipe) -> Path:
+def untrained_policy(recipe: GRPORecipe) -> Path:
     """An untrained policy with the start policy's tokenizer and processor, made in no time."""
     build = tiny.build_tiny_text if _reads_text_only(recipe) else tiny.build_tiny_vlm
-    folder = cached_policy(recipe).with_suffix(".blank")
-    return made_once(folder, lambda aside: build(aside, recipe.seed))
+    folder = start_policy_folder(recipe).with_suffix(".blank")
+    return get_or_build(folder, lambda aside: build(aside, recipe.seed))
 
 
 def make_start_policy(recipe: GRPORecipe) -> Path:
@@ -43,17 +43,19 @@ def make_start_policy(recipe: GRPORecipe) -> Path:
     """
     assert recipe.start is not None, "the schema wants a start where policy.path is empty"
     log = SFTLogConfig(folder=recipe.run_folder / "start", wandb=False)
-    path = TinyPath(recipe.start, recipe.seed, log)
+    path = TinyPipeline(recipe.start, recipe.seed, log)
     parts = tiny_parts_of(recipe.start.parts, recipe.seed)
     if _reads_text_only(recipe):
-        taught = path.fine_tune(parts.reasoner, Lesson("sft", "digits-text-styles", ("language",)))
+        taught = path.fine_tune(
+            parts.reasoner, FineTuneStage("sft", "digits-text-styles", ("language",))
+        )
     else:
-        (taught,) = path.go(parts, Lesson("sft", "digits-styles", ("projector", "language")))
+        (taught,) = path.go(parts, FineTuneStage("sft", "digits-styles", ("projector", "language")))
 
     def fill(aside: Path) -> None:
         shutil.copytree(taught, aside, dirs_exist_ok=True)
 
-    return made_once(cached_policy(recipe), fill)
+    return get_or_build(start_policy_folder(recipe), fill)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,11 @@ class TinyStartPolicy:
     @property
     def folder(self) -> Path:
         """Where it is cached, or will be."""
-        return cached_policy(self.recipe)
+        return start_policy_folder(self.recipe)
 
     def untrained(self) -> Path:
-        """See `blank_policy`."""
-        return blank_policy(self.recipe)
+        """See `untrained_policy`."""
+        return untrained_policy(self.recipe)
 
     def make(self) -> Path:
         """See `make_start_policy`."""

@@ -15,10 +15,10 @@ from models.policy.loading import load_model
 from rewards.text.answer import last_box
 from rl.console.progress import CONSOLE, phase
 from rl.data.problems import ProblemSet
-from rl.storage.run_folder import save_recipe, set_aside
+from rl.storage.run_folder import archive_existing_run, save_recipe
 from rl.tiny.greedy import greedy_answers
 from rl.tiny.parts import tiny_parts_of
-from rl.tiny.pipeline import Lesson, TinyPath
+from rl.tiny.pipeline import FineTuneStage, TinyPipeline
 
 _BATCH = 100
 _MOST_TOKENS = 64
@@ -28,7 +28,7 @@ Figures = dict[str, dict[str, float]]
 
 def transfer_command(recipe: TransferRecipe) -> None:
     """Go the path that the recipe names, and show how it went."""
-    set_aside(recipe.run_folder)
+    archive_existing_run(recipe.run_folder)
     save_recipe(recipe, recipe.run_folder)
     with ray_session():
         figures = transfer_run(recipe)
@@ -44,11 +44,13 @@ def transfer_run(recipe: TransferRecipe) -> Figures:
     language model, by the same chains with chains in words among them.
     """
     log = recipe.log.model_copy(update={"folder": recipe.run_folder})
-    path = TinyPath(recipe.path, recipe.seed, log)
+    path = TinyPipeline(recipe.path, recipe.seed, log)
     parts = tiny_parts_of(recipe.path.parts, recipe.seed)
     lessons = (
-        Lesson("reasoner_sft_projector", "digits-chains", ("projector",)),
-        Lesson("reasoner_sft_projector_language", "digits-chains-text", ("projector", "language")),
+        FineTuneStage("reasoner_sft_projector", "digits-chains", ("projector",)),
+        FineTuneStage(
+            "reasoner_sft_projector_language", "digits-chains-text", ("projector", "language")
+        ),
     )
     taught = path.go(parts, *lessons)
     stations = {"substitute_aligned": path.aligned, "reasoner_swapped": path.swapped}

@@ -73,10 +73,10 @@ class OpenWorker(RolloutWorker):
             raise RuntimeError("this engine takes no weights")
         await super().start_weight_update()
 
-    async def name_version(self, version: int) -> None:
+    async def set_weight_version(self, version: int) -> None:
         """Call the weights `version`, or fail to."""
         if not self.forgets_versions:
-            await super().name_version(version)
+            await super().set_weight_version(version)
 
     async def in_engine(self, work: str) -> None:
         """Call a method of `Probe` in every rank of the engine."""

@@ -8,7 +8,7 @@ from actors.cluster.plan import planned_actors, planned_ranks
 from configs.loading.recipe import RECIPES, find_recipe, read_recipe
 from configs.schema.grpo import GRPORecipe
 from configs.schema.sft import AlignRecipe, SFTRecipe, SupervisedRecipe
-from models.policy.memory import Skeleton
+from models.policy.memory import MemoryEstimator
 from rl.console.errors import DoesNotFit
 from tests.recipes.architectures import ARCHITECTURES
 from tests.recipes.test_recipes import SHIPPED
@@ -42,8 +42,8 @@ def recipe_of(name: str) -> GRPORecipe | SupervisedRecipe:
 
 
 @cache
-def skeleton(name: str) -> Skeleton:
-    return Skeleton(ARCHITECTURES[name].config, recipe_of(name).policy)
+def skeleton(name: str) -> MemoryEstimator:
+    return MemoryEstimator(ARCHITECTURES[name].config, recipe_of(name).policy)
 
 
 @pytest.mark.parametrize("name", ["r1v_38b/grpo", *REINFORCED[1:]])

@@ -7,9 +7,9 @@ import pytest
 
 from configs.schema.reward import RewardConfig
 from rewards.completion import Completion
-from rewards.math.comparison import claim
+from rewards.math.comparison import extract_comparison
 from rewards.math.equality import compare
-from rewards.registry import LIGHT
+from rewards.registry import INLINE
 from rl.data.records import Problem, Verdict
 
 HERE = Path(__file__).parent
@@ -39,7 +39,7 @@ def completion(text: str) -> Completion:
 
 
 def math_verdict(gold: str, text: str) -> Verdict:
-    said = claim(problem(gold), completion(text), CONFIG.math, CONFIG.thinking)
+    said = extract_comparison(problem(gold), completion(text), CONFIG.math, CONFIG.thinking)
     return said if isinstance(said, Verdict) else compare(said, CONFIG.math, lambda _: None)
 
 
@@ -58,7 +58,7 @@ def test_math_gives_each_pair_its_verdict(cause: str, gold: str, text: str) -> N
 def test_other_rewards_give_each_pair_its_verdict(
     reward: str, cause: str, gold: str, fields: str, text: str
 ) -> None:
-    verdict = LIGHT[reward](CONFIG)(problem(gold, fields), completion(text))
+    verdict = INLINE[reward](CONFIG)(problem(gold, fields), completion(text))
     assert verdict.cause == cause, verdict
 
 

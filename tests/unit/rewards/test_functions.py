@@ -10,8 +10,8 @@ from rewards.functions.length import length_reward
 from rewards.functions.numeric import number
 from rewards.functions.repetition import repetition_reward
 from rewards.text.answer import final_answer, last_box
-from rewards.text.normalise import normal_form
-from rewards.weighting import weigh
+from rewards.text.normalise import normalise
+from rewards.weighting import weighted_score
 from rl.data.records import Problem, Verdict
 
 PROBLEM = Problem("row", "what?", ("8",))
@@ -153,17 +153,20 @@ def test_numeric_tolerance_is_the_wider_of_absolute_and_relative() -> None:
 
 
 def test_normal_form_keeps_what_it_does_not_know() -> None:
-    assert normal_form("\\frac{x^2}{y}") == "\\frac{x^2}{y}"
-    assert normal_form(" $5$. ") == "5"
-    assert normal_form("5 million") == "5 \\times 10^{6}"
+    assert normalise("\\frac{x^2}{y}") == "\\frac{x^2}{y}"
+    assert normalise(" $5$. ") == "5"
+    assert normalise("5 million") == "5 \\times 10^{6}"
 
 
 def test_a_score_is_the_weighted_sum() -> None:
     config = RewardConfig(weights={"math": 0.8, "format": 0.2})
     right, wrong = Verdict(1.0, "correct"), Verdict(0.0, "wrong")
-    assert weigh({"format": right, "math": right}, config).reward == pytest.approx(1.0)
-    assert weigh({"math": right, "format": wrong}, config).reward == pytest.approx(0.8)
-    assert list(weigh({"format": right, "math": right}, config).verdicts) == ["math", "format"]
+    assert weighted_score({"format": right, "math": right}, config).reward == pytest.approx(1.0)
+    assert weighted_score({"math": right, "format": wrong}, config).reward == pytest.approx(0.8)
+    assert list(weighted_score({"format": right, "math": right}, config).verdicts) == [
+        "math",
+        "format",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -180,14 +183,14 @@ def test_a_verdict_that_says_nothing_of_the_policy_gives_no_reward(
     verdict: Verdict, speaks: bool
 ) -> None:
     config = RewardConfig(weights={"math": 1.0, "format": 1.0})
-    reward = weigh({"math": verdict, "format": Verdict(1.0, "correct")}, config).reward
+    reward = weighted_score({"math": verdict, "format": Verdict(1.0, "correct")}, config).reward
     assert reward == (1.0 if speaks else None)
 
 
 def test_a_reward_of_weight_zero_cannot_take_the_answer_out() -> None:
     config = RewardConfig(weights={"math": 0.0, "format": 1.0})
     verdicts = {"math": Verdict(0.0, "bad_gold"), "format": Verdict(1.0, "correct")}
-    assert weigh(verdicts, config).reward == 1.0
+    assert weighted_score(verdicts, config).reward == 1.0
 
 
 def test_presets_weigh_as_the_papers_did() -> None:

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from configs.schema.reward import RewardConfig
 from rewards.completion import Completion
-from rewards.math.comparison import Claim, claim
+from rewards.math.comparison import MathComparison, extract_comparison
 from rewards.math.equality import compare
-from rewards.registry import LIGHT
+from rewards.registry import INLINE
 from rewards.text.answer import final_answer
-from rewards.verifier.pool import Verifiers
+from rewards.verifier.pool import VerifierPool
 from rl.data.records import CAUSES, Problem, Verdict
 
 CONFIG = RewardConfig(deadline_s=1.0)
@@ -28,8 +28,8 @@ texts = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_si
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[Verifiers]:
-    verifiers = Verifiers(CONFIG)
+def pool() -> Iterator[VerifierPool]:
+    verifiers = VerifierPool(CONFIG)
     yield verifiers
     verifiers.close()
 
@@ -42,7 +42,7 @@ def sane(verdict: Verdict) -> bool:
 @given(text=texts, gold=st.sampled_from(["8", "B", "[0, 0, 10, 10]", "\\frac{1}{2}", "(1, 2)"]))
 def test_no_text_raises_in_the_rewards_that_run_in_place(text: str, gold: str) -> None:
     problem = Problem("row", "", (gold,), fields=FIELDS)
-    for name, bind in LIGHT.items():
+    for name, bind in INLINE.items():
         assert sane(bind(CONFIG)(problem, Completion(text, 10, 100, "stop"))), name
 
 
@@ -50,17 +50,17 @@ def test_no_text_raises_in_the_rewards_that_run_in_place(text: str, gold: str) -
 @given(text=texts, gold=texts)
 def test_no_row_raises_either(text: str, gold: str) -> None:
     problem = Problem("row", "", (gold,), fields={"options": gold, "boxes": gold})
-    for name, bind in LIGHT.items():
+    for name, bind in INLINE.items():
         assert sane(bind(CONFIG)(problem, Completion(text, 10, 100, "stop"))), name
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=texts.map(lambda inner: f"\\boxed{{{inner}}}"), gold=st.sampled_from(["8", "(1, 2)"]))
-def test_no_text_crashes_a_verifier(pool: Verifiers, text: str, gold: str) -> None:
-    said = claim(
+def test_no_text_crashes_a_verifier(pool: VerifierPool, text: str, gold: str) -> None:
+    said = extract_comparison(
         Problem("row", "", (gold,)), Completion(text, 9, 99, "stop"), CONFIG.math, CONFIG.thinking
     )
-    verdict = pool.submit(said).result(timeout=30) if isinstance(said, Claim) else said
+    verdict = pool.submit(said).result(timeout=30) if isinstance(said, MathComparison) else said
     assert sane(verdict) and verdict.cause not in ("crash", "bad_gold"), verdict
 
 
@@ -94,7 +94,7 @@ def test_a_right_answer_rewritten_stays_right(form: str, names: list[str]) -> No
     text = form
     for name in names:
         text = REWRITES[name](text)
-    said = claim(
+    said = extract_comparison(
         Problem("row", "", (form,)),
         Completion(f"<think>hm</think>so \\boxed{{{text}}}", 9, 99, "stop"),
         CONFIG.math,

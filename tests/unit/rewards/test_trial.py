@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from configs.schema.reward import JudgeConfig, RewardConfig
 from rewards.functions.custom import as_verdict, load_custom
-from rewards.trial import check_rewards
+from rewards.trial import try_rewards
 from rl.algorithms.guards import (
     TooManyUnscored,
     Unscored,
@@ -41,7 +41,7 @@ def test_a_good_recipe_passes_and_shows_its_verdicts() -> None:
     recipe = RewardConfig(
         weights={"math": 0.8, "format": 0.1, "mine": 0.1}, custom={"mine": f"{SAMPLES}:patient"}
     )
-    said = check_rewards(recipe, PROBLEM)
+    said = try_rewards(recipe, PROBLEM)
     assert {name: verdict.cause for name, verdict in said.items()} == {
         "math": "correct",
         "format": "correct",
@@ -60,7 +60,7 @@ def test_a_good_recipe_passes_and_shows_its_verdicts() -> None:
 )
 def test_a_bad_reward_of_the_users_own_is_refused_on_one_row(function: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        check_rewards(config(function), PROBLEM)
+        try_rewards(config(function), PROBLEM)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_custom_reward_that_is_not_there_is_named(where: str, words: str) -> N
 
 def test_a_row_without_what_a_reward_needs_is_named() -> None:
     with pytest.raises(ValueError, match=r"'choice' cannot score problem 'row 3': bad_gold"):
-        check_rewards(RewardConfig(weights={"choice": 1.0}, accuracy="choice"), PROBLEM)
+        try_rewards(RewardConfig(weights={"choice": 1.0}, accuracy="choice"), PROBLEM)
 
 
 def test_the_reward_in_the_documentation_runs(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_the_reward_in_the_documentation_runs(tmp_path: Path) -> None:
         weights={"math": 0.9, "units": 0.1}, custom={"units": f"{tmp_path}/my_rewards.py:units"}
     )
     row = Problem("row", "how long?", ("8 cm",), fields={"unit": "cm"})
-    assert check_rewards(recipe, row)["units"] == Verdict(1.0, "correct")
+    assert try_rewards(recipe, row)["units"] == Verdict(1.0, "correct")
 
 
 def test_numbers_and_verdicts_are_taken_and_nothing_else() -> None:
@@ -106,12 +106,12 @@ def test_a_judge_without_its_section_is_refused() -> None:
         RewardConfig(weights={"judge": 1.0}, accuracy="judge")
     asked = JudgeConfig(model="m", second_opinion_on=("mth",))
     with pytest.raises(ValueError, match="no reward 'mth'; did you mean 'math'"):
-        check_rewards(RewardConfig(judge=asked), PROBLEM)
+        try_rewards(RewardConfig(judge=asked), PROBLEM)
 
 
 def test_a_custom_reward_cannot_take_a_built_in_name() -> None:
     with pytest.raises(ValueError, match="'math' has a built-in"):
-        check_rewards(RewardConfig(custom={"math": f"{SAMPLES}:brevity"}), PROBLEM)
+        try_rewards(RewardConfig(custom={"math": f"{SAMPLES}:brevity"}), PROBLEM)
 
 
 def group(name: str, bad: int, good: int) -> ScoredGroup:

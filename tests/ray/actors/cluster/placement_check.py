@@ -11,7 +11,7 @@ from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group_table
 
 from actors.cluster import placement as seats
-from actors.cluster.placement import Seats
+from actors.cluster.placement import Placement
 from configs.schema.grpo import GRPORecipe
 from rl.console.errors import DoesNotFit
 
@@ -50,23 +50,23 @@ def main() -> None:
     ray.init(address=cluster.address, log_to_driver=False)
     seats.PATIENCE_S = 2.0
     wide = {"rollout": {"workers": 1, "tensor_parallel": 2}, "learner": {"ranks": 2}}
-    first = Seats(recipe("first", **wide), "cuda")
+    first = Placement(recipe("first", **wide), "cuda")
     told: dict[str, Any] = {"first": nodes_of("first")}
     second = recipe("second", rollout={"workers": 1}, learner={"ranks": 1})
-    told["second"] = refusal(lambda: Seats(second, "cuda"))
+    told["second"] = refusal(lambda: Placement(second, "cuda"))
     first.release()
-    Seats(second, "cuda").release()
+    Placement(second, "cuda").release()
     over = recipe("over", rollout={"workers": 1, "tensor_parallel": 3})
-    told["over"] = refusal(lambda: Seats(over, "cuda"))
+    told["over"] = refusal(lambda: Placement(over, "cuda"))
     pairs = recipe(
         "pairs",
         rollout={"workers": 4, "memory_share": 0.4},
         learner={"ranks": 4},
         sync={"shared_gpu": True},
     )
-    shared = Seats(pairs, "cuda")
+    shared = Placement(pairs, "cuda")
     told["pairs"] = [
-        shared.seat(role, 3)["scheduling_strategy"].placement_group_bundle_index
+        shared.options_for(role, 3)["scheduling_strategy"].placement_group_bundle_index
         for role in ("rollout", "learner")
     ]
     json.dump(told, sys.stdout)

@@ -65,7 +65,7 @@ def test_a_pool_that_cannot_be_healed_fails_every_call(cluster: None, loop: Driv
         await asyncio.sleep(1)  # others come meanwhile, and wait for the new actor
         raise RuntimeError("no weights to be had")
 
-    actors.set_heal(heal)
+    actors.on_restart(heal)
     calls = [loop.start(actors.run(lambda w: w.sleep.remote(1000))) for _ in range(4)]
     time.sleep(1)
     ray.get([handle.most.remote() for handle in actors.handles])

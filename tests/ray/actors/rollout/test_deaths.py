@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from actors.cluster.pool import ActorPool, DriverLoop, PoolExhausted
-from actors.rollout.rollouts import Asked
+from actors.rollout.rollouts import PendingRollouts
 from actors.scoring.reward_worker import RewardWorker
 from configs.schema.reward import RewardConfig
 from rl.data.records import (
@@ -29,7 +29,7 @@ ASKED = [problem(number) for number in range(24)]
 LONG = SamplingRequest(4, 1.0, 200, seed=5)
 
 
-def under_way(system: System) -> Asked[ScoredGroup]:
+def under_way(system: System) -> PendingRollouts[ScoredGroup]:
     """Problems that the engine has begun to answer, under weights of a later version."""
     system.in_learner(shift_part, "language", 0.05)
     system.publish()

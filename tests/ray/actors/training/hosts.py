@@ -6,10 +6,10 @@ from typing import Any
 import ray
 import torch.distributed as dist
 
-from actors.cluster.cpu_threads import thread_variables
+from actors.cluster.cpu_threads import cpu_thread_variables
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.pool import DriverLoop
-from actors.training.learner import Learner, LearnerJob
+from actors.training.learner import Learner, LearnerSpec
 from actors.training.learner_group import LearnerGroup
 from configs.schema.grpo import GRPORecipe
 from rl.jobs.grpo_actors import learner_job
@@ -18,11 +18,11 @@ from rl.jobs.grpo_actors import learner_job
 class Reborn(Learner):
     """A learner whose process can learn another job: starting one is what takes long."""
 
-    def _meet(self, address: str, port: int) -> None:
+    def _init_process_group(self, address: str, port: int) -> None:
         if not dist.is_initialized():
-            super()._meet(address, port)
+            super()._init_process_group(address, port)
 
-    def learn_another(self, job: LearnerJob) -> None:
+    def learn_another(self, job: LearnerSpec) -> None:
         """Let go of all that was learned, and take up `job`."""
         self._engine.close()
         Learner.__init__(self, job, self._rank)
@@ -42,7 +42,9 @@ class Hosts:
         if ranks in self._handles:
             ray.get([handle.learn_another.remote(job) for handle in self._handles[ranks]])
         else:
-            make = ray.remote(num_cpus=0, runtime_env={"env_vars": thread_variables(ranks)})(Reborn)
+            make = ray.remote(num_cpus=0, runtime_env={"env_vars": cpu_thread_variables(ranks)})(
+                Reborn
+            )
             self._handles[ranks] = [make.remote(job, rank) for rank in range(ranks)]
         group = LearnerGroup(
             self._handles[ranks],

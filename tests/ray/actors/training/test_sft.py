@@ -16,7 +16,7 @@ from models.policy import attention
 from models.policy.loading import load_learning_model
 from models.policy.parts import part_of
 from models.policy.policy import Policy
-from rl.console.errors import Refusal
+from rl.console.errors import UserError
 from rl.data.chats import ChatSet
 from rl.data.records import Chat
 from rl.jobs.sft import sft_runs
@@ -186,13 +186,13 @@ def test_passes_hand_their_weights_on_and_compute_no_feature_twice(lessons: Less
 def test_what_cannot_run_is_refused_before_workers_start(
     cluster: None, vlm_folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(Refusal, match=r"policy\.path=.*cannot be read"):
+    with pytest.raises(UserError, match=r"policy\.path=.*cannot be read"):
         sft_runs([sft_recipe(tmp_path / "none", tmp_path)])
-    with pytest.raises(Refusal, match=r"999 learner x 1"):
+    with pytest.raises(UserError, match=r"999 learner x 1"):
         sft_runs([sft_recipe(vlm_folder, tmp_path, learner={"ranks": 999})])
-    with pytest.raises(Refusal, match=r"holds no whole checkpoint"):
+    with pytest.raises(UserError, match=r"holds no whole checkpoint"):
         sft_runs([sft_recipe(vlm_folder, tmp_path)], resume=True)
     odd = tmp_path / "odd.jsonl"
     odd.write_text('{"asked": "3+5", "said": "8"}\n')
-    with pytest.raises(Refusal, match=r"fit no format that is known[^$]*asked: '3\+5'"):
+    with pytest.raises(UserError, match=r"fit no format that is known[^$]*asked: '3\+5'"):
         sft_runs([sft_recipe(vlm_folder, tmp_path, data={"source": str(odd)})])

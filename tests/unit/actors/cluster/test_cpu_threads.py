@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from actors.cluster.cpu_threads import thread_variables
+from actors.cluster.cpu_threads import cpu_thread_variables
 from configs.schema.grpo import GRPORecipe
 from rl.jobs.grpo_actors import threads_of
 
@@ -17,7 +17,7 @@ def test_cores_are_divided_unless_the_recipe_says_how_many_threads(
     monkeypatch: pytest.MonkeyPatch, cores: int, share: int, threads: int | None, expected: int
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: cores)
-    assert thread_variables(share, threads)["OMP_NUM_THREADS"] == str(expected)
+    assert cpu_thread_variables(share, threads)["OMP_NUM_THREADS"] == str(expected)
 
 
 @pytest.mark.parametrize(("share", "threads"), [(2, 4), (2, 1), (1, None), (3, None)])
@@ -25,7 +25,7 @@ def test_threads_that_have_a_core_each_wait_for_work_awake(
     monkeypatch: pytest.MonkeyPatch, share: int, threads: int | None
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 8)
-    variables = thread_variables(share, threads)
+    variables = cpu_thread_variables(share, threads)
     assert 0 < int(variables["GOMP_SPINCOUNT"]) < 100_000 and "OMP_WAIT_POLICY" not in variables
 
 
@@ -34,7 +34,7 @@ def test_threads_that_share_cores_wait_asleep(
     monkeypatch: pytest.MonkeyPatch, share: int, threads: int | None
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 8)
-    variables = thread_variables(share, threads)
+    variables = cpu_thread_variables(share, threads)
     assert variables["OMP_WAIT_POLICY"] == "PASSIVE" and "GOMP_SPINCOUNT" not in variables
 
 

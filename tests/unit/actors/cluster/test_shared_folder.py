@@ -10,7 +10,7 @@ from actors.cluster.shared_folder import (
     UnusableFolder,
     check_outlives_job,
     check_reached,
-    sees,
+    file_visible,
 )
 
 
@@ -30,7 +30,7 @@ def test_a_folder_that_all_ranks_reach_is_left_as_it_was(tmp_path: Path) -> None
 
     def look(marker: Path) -> Sequence[str | None]:
         looked.append(marker)
-        return [sees(None, marker), sees(None, marker)]
+        return [file_visible(None, marker), file_visible(None, marker)]
 
     check_reached(tmp_path / "runs", look)
     assert looked and not list((tmp_path / "runs").iterdir())
@@ -43,7 +43,10 @@ def test_nodes_that_do_not_reach_the_folder_are_named(
     monkeypatch.setattr(folders.ray.util, "get_node_ip_address", lambda: "10.0.0.7")
 
     def look(marker: Path) -> Sequence[str | None]:
-        return [sees(None, marker), sees(None, tmp_path / "not mounted" / marker.name)]
+        return [
+            file_visible(None, marker),
+            file_visible(None, tmp_path / "not mounted" / marker.name),
+        ]
 
     with pytest.raises(UnusableFolder, match=r"ranks on 10\.0\.0\.7 do not see .*runs"):
         check_reached(tmp_path / "runs", look)

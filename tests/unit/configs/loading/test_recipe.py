@@ -14,7 +14,7 @@ from configs.loading.recipe import (
     read_recipe,
     recipe_text,
 )
-from configs.loading.suggest import nearest
+from configs.loading.suggest import closest_match
 from configs.loading.yaml12 import parse
 from configs.schema.grpo import GRPORecipe
 from rl.storage.run_folder import save_recipe as save
@@ -228,4 +228,4 @@ def test_help_lists_every_field_with_its_type_default_and_meaning(
 
 
 def test_a_name_like_no_other_has_no_nearest() -> None:
-    assert nearest("zzzz", ["steps", "rollout.workers"]) is None
+    assert closest_match("zzzz", ["steps", "rollout.workers"]) is None

@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from models.assembly import shards
-from models.assembly.conversion import planned_conversion
+from models.assembly.conversion import plan_conversion
 from models.assembly.shards import GIB, Shards
 from tests.unit.models.assembly.chat_model import build_chat_model, save_checkpoint
 from tests.unit.models.assembly.parts import QWEN2, config_of
 
 
 def convert(source: Path, out: Path, layout: str, shard_gib: float = 1.0) -> Path:
-    planned_conversion(source, layout).write(out, shard_gib)
+    plan_conversion(source, layout).write(out, shard_gib)
     return out
 
 
@@ -112,7 +112,7 @@ def test_image_tokens_are_looked_up_by_string(tmp_path: Path) -> None:
     for file in (tmp_path / "blind").glob("tokenizer*.json"):
         file.write_text(file.read_text().replace("<IMG_CONTEXT>", "<OTHER>"))
     with pytest.raises(ValueError, match="lacks <IMG_CONTEXT>"):
-        planned_conversion(tmp_path / "blind", "transformers")
+        plan_conversion(tmp_path / "blind", "transformers")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_config_that_names_no_pixel_shuffle_means_the_first_one(tmp_path: Path
     del config["ps_version"]
     (tmp_path / "chat" / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="v1 where none is written"):
-        planned_conversion(tmp_path / "chat", "transformers")
+        plan_conversion(tmp_path / "chat", "transformers")
 
 
 def test_tensors_without_a_place_are_all_named(tmp_path: Path) -> None:
@@ -150,20 +150,20 @@ def test_tensors_without_a_place_are_all_named(tmp_path: Path) -> None:
     odd = {"mlp1.4.weight": torch.ones(1), "vision_model.encoder.layers.0.gate": torch.ones(1)}
     save_checkpoint(tmp_path / "chat", theirs.tensors | odd, 1)
     with pytest.raises(ValueError, match=r"encoder\.layers\.0\.gate"):
-        planned_conversion(tmp_path / "chat", "transformers")
+        plan_conversion(tmp_path / "chat", "transformers")
     save_checkpoint(tmp_path / "chat", theirs.tensors | {"mlp1.4.weight": torch.ones(1)}, 1)
     with pytest.raises(ValueError, match=r"mlp1\.4\.weight"):
-        planned_conversion(tmp_path / "chat", "transformers")
+        plan_conversion(tmp_path / "chat", "transformers")
     less = {name: t for name, t in theirs.tensors.items() if name != "mlp1.0.bias"}
     save_checkpoint(tmp_path / "chat", less, 1)
     with pytest.raises(ValueError, match=r"missing \(multi_modal_projector\.layer_norm\.bias"):
-        planned_conversion(tmp_path / "chat", "transformers")
+        plan_conversion(tmp_path / "chat", "transformers")
 
 
 def test_a_layout_that_is_there_already_is_not_asked_for(tmp_path: Path) -> None:
     build_chat_model(tmp_path / "chat")
     with pytest.raises(ValueError, match="asks for nothing new; ask for transformers"):
-        planned_conversion(tmp_path / "chat", "internvl")
+        plan_conversion(tmp_path / "chat", "internvl")
 
 
 def test_a_folder_that_is_there_is_not_written_over(tmp_path: Path) -> None:

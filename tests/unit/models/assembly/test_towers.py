@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from configs.schema.assembly import AssembleOptions
-from models.assembly.conversion import planned_conversion
+from models.assembly.conversion import plan_conversion
 from models.assembly.r1v import assemble, swap
 from tests.unit.models.assembly.chat_model import build_chat_model, save_checkpoint
 from tests.unit.models.assembly.parts import (
@@ -135,4 +135,4 @@ def test_a_foreign_encoder_cannot_be_written_in_the_chat_layout(tmp_path: Path) 
     folder = put_together(tmp_path)
     assert config_of(folder)["model_type"] == "r1v"
     with pytest.raises(ValueError, match=r"'r1v' model; only .* InternVL's own vision encoder"):
-        planned_conversion(folder, "skywork")
+        plan_conversion(folder, "skywork")

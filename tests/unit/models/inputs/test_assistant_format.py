@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from jinja2 import Environment
 
-from models.inputs.assistant_format import Render, learned_pieces, turn_style
+from models.inputs.assistant_format import Render, assistant_format, masked_pieces
 from rl.data.records import Turn
 
 SPECIAL = {"<|im_start|>", "<|im_end|>", "<eot>", "<box>"}
@@ -51,7 +51,7 @@ def renderer(template: str) -> Render:
 
 def learned(template: str, *turns: Turn) -> list[tuple[str, bool]]:
     render = renderer(template)
-    pieces = learned_pieces(render, turns, turn_style(render, SPECIAL))
+    pieces = masked_pieces(render, turns, assistant_format(render, SPECIAL))
     return [piece for piece in pieces if piece[0]]
 
 

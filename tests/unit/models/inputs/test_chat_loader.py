@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from configs.schema.data import ChatDataConfig, PromptConfig
-from models.inputs.chat_loader import Feed, PackPlan, ReadyPack
+from models.inputs.chat_loader import PackedChatLoader, PackPlan, ReadyPack
 from models.inputs.encoder import InputEncoder
 from rl.data.chats import ChatSet
 from rl.data.records import Chat
@@ -44,8 +44,8 @@ def chats(encoder: InputEncoder, tmp_path_factory: pytest.TempPathFactory) -> Ch
 @contextmanager
 def feed(
     chats: ChatSet, encoder: InputEncoder, rank: int, ranks: int, packing: bool = True
-) -> Iterator[Feed]:
-    made = Feed(chats, encoder, PackPlan(BUDGET, packing, rank, ranks))
+) -> Iterator[PackedChatLoader]:
+    made = PackedChatLoader(chats, encoder, PackPlan(BUDGET, packing, rank, ranks))
     yield made
     made.close()
 
@@ -122,7 +122,7 @@ def test_its_threads_leave_those_of_torch_to_the_model(
         return encoder.pixels(shown)
 
     try:
-        made = Feed(chats, encoder, PackPlan(BUDGET, True, 0, 1), pixels)
+        made = PackedChatLoader(chats, encoder, PackPlan(BUDGET, True, 0, 1), pixels)
         assert list(made.packs([(0, range(11))]))
         made.close()
         assert set(met) == {1} and torch.get_num_threads() == 2

@@ -54,7 +54,7 @@ def test_a_family_that_hands_no_spans_down_stays_with_the_dense_mask() -> None:
     assert not attention.attend_by_spans(model)
     ids = torch.arange(20)[None] % 32
     with pytest.raises((RuntimeError, ValueError)):  # it would be wrong in silence
-        model(input_ids=ids, attention_mask=attention.no_mask(ids.device), spans=(Span(20),))
+        model(input_ids=ids, attention_mask=attention.empty_mask(ids.device), spans=(Span(20),))
 
 
 def masked(segments_BT: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from models.tiny.model import (
     tiny_tokenizer,
 )
 from models.tiny.pretraining import (
-    Lessons,
+    PretrainConfig,
     _answer_loss,
     _folded,
     language_lines,
@@ -23,7 +23,7 @@ from models.tiny.pretraining import (
 )
 from rl.digits.problems import EMPTY, Drawing, drawn_digits
 
-SHORT = Lessons(steps=6, batch=16, seed=0)
+SHORT = PretrainConfig(steps=6, batch=16, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_part(base: Path, tmp_path: Path) -> None:
 
 
 def test_a_descendant_begins_at_its_parent(base: Path, tmp_path: Path) -> None:
-    still = Lessons(steps=1, batch=2, seed=1, lr=1e-12)
+    still = PretrainConfig(steps=1, batch=2, seed=1, lr=1e-12)
     list(pretrained_language(tmp_path / "child", still, {"chain": 1.0}, base))
     parent, child = (
         AutoModelForCausalLM.from_pretrained(folder).state_dict()

@@ -6,20 +6,20 @@ import pytest
 from math_verify import LatexExtractionConfig, parse, verify
 
 from configs.schema.reward import MathConfig
-from rewards.math.comparison import Claim, clean_gold
-from rewards.math.digit_bound import digits
+from rewards.math.comparison import MathComparison, clean_gold
+from rewards.math.digit_bound import digit_bound
 from rewards.math.equality import compare
 from rewards.math.latex import read
-from rewards.math.numeric_check import differ
+from rewards.math.numeric_check import certainly_differ
 from rewards.text.answer import last_box
-from rewards.text.normalise import normal_form
+from rewards.text.normalise import normalise
 from tests.repository import ROOT
 
 TABLE = (ROOT / "tests/unit/rewards/answer_pairs_math.txt").read_text(encoding="utf-8")
 ROWS = [line.split("¦") for line in TABLE.splitlines() if "¦" in line and line[0] != "#"]
 FORMS = sorted(
     {clean_gold(form) for row in ROWS for form in row[1].split("‖")}
-    | {normal_form(last_box(row[2]) or "") for row in ROWS}
+    | {normalise(last_box(row[2]) or "") for row in ROWS}
 )
 TAME = [form for form in FORMS if form and "9^{9" not in form and "10^{10}" not in form]
 
@@ -37,7 +37,7 @@ def test_what_values_tell_apart_math_verify_tells_apart() -> None:
     told = 0
     for gold, answer in itertools.product(forms[::9], forms[4::9]):
         golds, answers = read(gold), read(answer)
-        if golds and answers and differ(golds[0], answers[0]):
+        if golds and answers and certainly_differ(golds[0], answers[0]):
             told += 1
             assert not verify(golds[0], answers[0], timeout_seconds=0), (gold, answer)
     assert told > 100
@@ -48,7 +48,7 @@ def test_what_values_tell_apart_math_verify_tells_apart() -> None:
     [("50\\%", "50"), ("1/3", "0.333333"), ("x+1", "1+x"), ("y=2x", "2x"), ("\\sqrt{x^2}", "|x|")],
 )
 def test_values_never_tell_equals_apart(gold: str, answer: str) -> None:
-    assert not differ(read(gold)[0], read(answer)[0])
+    assert not certainly_differ(read(gold)[0], read(answer)[0])
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,12 @@ def test_values_never_tell_equals_apart(gold: str, answer: str) -> None:
     ],
 )
 def test_digits_are_bounded_without_working_them_out(form: str, low: float, high: float) -> None:
-    assert low <= digits(read(form)[0]) <= high
+    assert low <= digit_bound(read(form)[0]) <= high
 
 
 def test_large_numbers_are_compared_as_they_stand() -> None:
     def cause(answer: str, gold: str) -> str:
-        return compare(Claim(answer, (gold,)), MathConfig(), lambda _: None).cause
+        return compare(MathComparison(answer, (gold,)), MathConfig(), lambda _: None).cause
 
     tower = "9^{9^{9^{9}}}"
     assert cause(f"{tower} ", tower) == "correct"
@@ -85,5 +85,5 @@ def test_large_numbers_are_compared_as_they_stand() -> None:
 
 def test_whoever_kills_the_comparison_is_told_what_was_being_read() -> None:
     phases: list[str] = []
-    compare(Claim("1+1", ("2",)), MathConfig(), phases.append)
+    compare(MathComparison("1+1", ("2",)), MathConfig(), phases.append)
     assert phases == ["gold", "answer"]

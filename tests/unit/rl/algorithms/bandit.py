@@ -9,7 +9,7 @@ from pathlib import Path
 from configs.schema.grpo import GRPORecipe
 from rl.algorithms.interfaces import Evaluator, Parts
 from rl.algorithms.rows import Row
-from rl.data.order import Cursor
+from rl.data.order import ShuffledOrder
 from rl.data.records import (
     Answer,
     Group,
@@ -36,7 +36,7 @@ class Questions:
 
     def __init__(self, seed: int) -> None:
         self.all = [Problem(str(i), f"Which arm, {i}?", (str(i % ARMS),)) for i in range(6)]
-        self._cursor = Cursor(len(self.all), seed)
+        self._cursor = ShuffledOrder(len(self.all), seed)
 
     def take(self, count: int, *, step: int) -> list[Problem]:
         return [self.all[i] for i in self._cursor.window(step * count, count)]

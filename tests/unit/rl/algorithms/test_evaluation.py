@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from rl.algorithms.evaluation import HeldOut
+from rl.algorithms.evaluation import HeldOutEvaluator
 from rl.data.records import Problem, SamplingRequest, ScoredGroup
 from tests.unit.step_samples import Ready, recipe, scored
 
@@ -37,7 +37,7 @@ RECIPE = recipe(
 
 def test_each_problem_is_asked_k_times_as_in_rollouts_and_once_greedily() -> None:
     rollouts = Told([scored([1.0, 0.0, 0.0, 0.0]), scored([0.0] * 4)], [scored([1.0])] * 2)
-    figures = HeldOut(RECIPE, PROBLEMS, rollouts)()
+    figures = HeldOutEvaluator(RECIPE, PROBLEMS, rollouts)()
     (problems, sampled), (again, greedy) = rollouts.asked
     assert problems is again is PROBLEMS
     assert (sampled.count, sampled.temperature, sampled.max_new_tokens) == (4, 0.7, 99)
@@ -50,7 +50,7 @@ def test_each_problem_is_asked_k_times_as_in_rollouts_and_once_greedily() -> Non
 
 def test_every_evaluation_draws_with_the_same_seed() -> None:
     rollouts = Told([scored([1.0] * 4)], [scored([1.0])])
-    evaluate = HeldOut(RECIPE, PROBLEMS[:1], rollouts)
+    evaluate = HeldOutEvaluator(RECIPE, PROBLEMS[:1], rollouts)
     assert evaluate() == evaluate()
     assert len({request.seed for _, request in rollouts.asked}) == 1
     assert rollouts.asked[0][1].seed >= RECIPE.steps
@@ -59,7 +59,7 @@ def test_every_evaluation_draws_with_the_same_seed() -> None:
 def test_verdicts_that_say_nothing_of_the_policy_count_nowhere() -> None:
     sampled = [scored([None, 1.0, 0.0, None]), scored([None] * 4), scored([0.0] * 4)]
     rollouts = Told(sampled, [scored([1.0]), scored([None]), scored([0.0])])
-    figures = HeldOut(RECIPE, PROBLEMS, rollouts)()
+    figures = HeldOutEvaluator(RECIPE, PROBLEMS, rollouts)()
     assert figures["accuracy"] == pytest.approx(1 / 6)
     assert figures["pass_at_k"] == 1 / 2
     assert figures["greedy_accuracy"] == 1 / 2
@@ -67,6 +67,6 @@ def test_verdicts_that_say_nothing_of_the_policy_count_nowhere() -> None:
 
 
 def test_where_nothing_could_be_scored_the_shares_are_nan() -> None:
-    figures = HeldOut(RECIPE, PROBLEMS, Told([scored([None] * 4)], [scored([None])]))()
+    figures = HeldOutEvaluator(RECIPE, PROBLEMS, Told([scored([None] * 4)], [scored([None])]))()
     for name in ("accuracy", "pass_at_k", "greedy_accuracy"):
         assert math.isnan(figures[name])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rl.algorithms.lookahead import Lookahead, StaleRollout, check_fresh
+from rl.algorithms.lookahead import Lookahead, StaleRollout, check_staleness
 from tests.unit.step_samples import Ready, answer, scored
 
 
@@ -59,11 +59,11 @@ def test_a_step_asked_ahead_took_its_share_of_the_engines_not_what_was_waited_fo
 
 def test_answers_of_the_oldest_version_allowed_pass() -> None:
     group = scored([1.0, 0.0], answers=[answer(2, version=5), answer(2, version=4)])
-    check_fresh([group], oldest=4)
+    check_staleness([group], oldest=4)
 
 
 def test_one_late_answer_is_named_with_both_versions() -> None:
     fresh = scored([1.0, 0.0], answers=[answer(2, version=5)] * 2)
     late = scored([1.0, 0.0], name="late", answers=[answer(2, version=5), answer(2, version=3)])
     with pytest.raises(StaleRollout, match=r"'late' comes from policy version 3, older than .* 4"):
-        check_fresh([fresh, late], oldest=4)
+        check_staleness([fresh, late], oldest=4)

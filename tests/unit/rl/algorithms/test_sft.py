@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from configs.schema.sft import AlignRecipe, SFTRecipe
-from rl.algorithms.early_stopping import LowestLoss
+from rl.algorithms.early_stopping import EarlyStopping
 from rl.algorithms.guards import DivergedError
 from rl.algorithms.sft import (
-    Learned,
     SFTJob,
     SFTParts,
+    StepResult,
     train,
 )
 from rl.data.chats import ChatIndex
-from rl.data.order import Cursor
+from rl.data.order import ShuffledOrder
 from rl.data.records import UpdateReport
 
 
@@ -50,9 +50,9 @@ class Rank:
         self.done: list[str] = []
         self.figures: list[Mapping[str, float]] = []
 
-    def update(self, step: int) -> Learned:
+    def update(self, step: int) -> StepResult:
         self.done.append(f"learn {step}")
-        return Learned(UpdateReport({}, {}, step in self._skipped), (), ())
+        return StepResult(UpdateReport({}, {}, step in self._skipped), (), ())
 
     def held_out_loss(self) -> float:
         return next(self._losses)
@@ -60,10 +60,10 @@ class Rank:
     def save(self, step: int) -> None:
         self.done.append(f"save {step}")
 
-    def keep_best(self) -> None:
+    def export_best(self) -> None:
         self.done.append("keep best")
 
-    def write_step(self, step: int, learned: Learned) -> None:
+    def write_step(self, step: int, learned: StepResult) -> None:
         self.done.append(f"log {step}")
 
     def write_evaluation(self, step: int, figures: Mapping[str, float]) -> None:
@@ -109,10 +109,10 @@ def test_the_best_policy_is_kept_only_where_it_is_wanted_and_known_across_a_resu
 
 
 def test_a_loss_that_is_no_number_is_never_the_best() -> None:
-    lowest = LowestLoss([(0, 2.0)])
+    lowest = EarlyStopping([(0, 2.0)])
     assert not lowest.add(1, math.nan)
     assert (lowest.step, lowest.loss) == (0, 2.0)
-    assert lowest.older_than(1) and not lowest.older_than(2) and not lowest.older_than(None)
+    assert lowest.should_stop(1) and not lowest.should_stop(2) and not lowest.should_stop(None)
 
 
 def test_refused_updates_in_a_row_end_the_run_with_the_field_to_change() -> None:
@@ -123,7 +123,7 @@ def test_refused_updates_in_a_row_end_the_run_with_the_field_to_change() -> None
 
 
 def test_an_epoch_ends_with_what_is_left_and_shows_each_chat_once() -> None:
-    plan, cursor = job(10), Cursor(10, seed=0)
+    plan, cursor = job(10), ShuffledOrder(10, seed=0)
     assert plan.steps == 3
     windows = [plan.window(cursor, step) for step in range(3)]
     assert [len(window) for window in windows] == [4, 4, 2]
@@ -131,14 +131,14 @@ def test_an_epoch_ends_with_what_is_left_and_shows_each_chat_once() -> None:
 
 
 def test_two_epochs_show_each_chat_twice_also_where_one_ends_within_a_step() -> None:
-    plan, cursor = job(10, epochs=2.0), Cursor(10, seed=0)
+    plan, cursor = job(10, epochs=2.0), ShuffledOrder(10, seed=0)
     shown = [place for step in range(plan.steps) for place in plan.window(cursor, step)]
     assert plan.steps == 5
     assert sorted(shown) == sorted([*range(10), *range(10)])
 
 
 def test_a_number_of_steps_overrides_epochs() -> None:
-    plan, cursor = job(10, steps=7), Cursor(10, seed=0)
+    plan, cursor = job(10, steps=7), ShuffledOrder(10, seed=0)
     assert plan.steps == 7
     assert [len(plan.window(cursor, step)) for step in range(7)] == [4] * 7
 

@@ -7,40 +7,40 @@ import pytest
 from configs.schema.policy import PolicyConfig
 from models.policy.check import check_policy
 from models.tiny.model import build_tiny_text
-from rl.console.errors import Refusal, refusing, told_plainly
+from rl.console.errors import UserError, as_user_error, exit_on_user_error
 
 
 def test_a_refusal_ends_a_command_with_its_text_alone() -> None:
-    with pytest.raises(SystemExit) as ended, told_plainly():
-        raise Refusal("data.source 'x' does not exist")
+    with pytest.raises(SystemExit) as ended, exit_on_user_error():
+        raise UserError("data.source 'x' does not exist")
     assert ended.value.code == "data.source 'x' does not exist"
     assert ended.value.__suppress_context__
 
 
 def test_only_faults_of_what_the_user_gave_become_refusals() -> None:
     for error in (ValueError("no column 'a'"), FileNotFoundError("no file 'b'")):
-        with pytest.raises(Refusal, match=str(error)), refusing():
+        with pytest.raises(UserError, match=str(error)), as_user_error():
             raise error
-    with pytest.raises(KeyError), told_plainly(), refusing():
+    with pytest.raises(KeyError), exit_on_user_error(), as_user_error():
         raise KeyError("ours")
-    with pytest.raises(ValueError, match="ours") as kept, told_plainly():
+    with pytest.raises(ValueError, match="ours") as kept, exit_on_user_error():
         raise ValueError("ours")
-    assert not isinstance(kept.value, Refusal)
+    assert not isinstance(kept.value, UserError)
 
 
 @pytest.mark.parametrize("path", ["./mistyped", "runs/digits/mistyped", "/no/where"])
 def test_a_mistyped_folder_is_not_taken_for_a_hub_name(path: str) -> None:
-    with pytest.raises(Refusal, match=r"there is no folder /.*; correct the path"):
+    with pytest.raises(UserError, match=r"there is no folder /.*; correct the path"):
         check_policy(PolicyConfig(path=path))
 
 
 def test_a_folder_without_a_policy_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=r"policy\.path=.* cannot be read"):
+    with pytest.raises(UserError, match=r"policy\.path=.* cannot be read"):
         check_policy(PolicyConfig(path=str(tmp_path)))
 
 
 def test_a_policy_without_the_part_that_shall_learn_is_refused(tmp_path: Path) -> None:
     build_tiny_text(tmp_path, seed=0)
     assert check_policy(PolicyConfig(path=str(tmp_path), train=("language",)))
-    with pytest.raises(Refusal, match=r"policy\.train=\['vision'\] leaves nothing to learn"):
+    with pytest.raises(UserError, match=r"policy\.train=\['vision'\] leaves nothing to learn"):
         check_policy(PolicyConfig(path=str(tmp_path), train=("vision",)))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from configs.schema.data import ChatDataConfig, ChatFormat
-from rl.data.chat_formats import Layout
+from rl.data.chat_formats import ChatColumns
 from rl.data.chat_rows import chat_from
 from rl.data.records import Chat, Turn
 from rl.data.row_values import BadRow
@@ -26,7 +26,7 @@ SAID: dict[ChatFormat, tuple[str, ...]] = {
 def chat(format: ChatFormat, row: Mapping[str, Any], folder: Path = Path("."), **data: Any) -> Chat:
     images = next((column for column in ("images", "image") if column in row), None)
     config = ChatDataConfig(source="rows.jsonl", **data)
-    layout = Layout(format, SAID[format], images)
+    layout = ChatColumns(format, SAID[format], images)
     return chat_from(row, 7, config, layout, [folder.resolve()])
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl.data.order import Cursor
+from rl.data.order import ShuffledOrder
 
 
 @given(
@@ -14,21 +14,40 @@ def test_steps_of_any_size_ask_everything_once_an_epoch(
     size: int, seed: int, count: int, epochs: int
 ) -> None:
     steps = -(-size * epochs // count)
-    asked = [n for step in range(steps) for n in Cursor(size, seed).window(step * count, count)]
+    asked = [
+        n for step in range(steps) for n in ShuffledOrder(size, seed).window(step * count, count)
+    ]
     for epoch in range(epochs):
         assert sorted(asked[epoch * size : (epoch + 1) * size]) == list(range(size))
 
 
 def test_the_order_is_the_same_on_every_machine() -> None:
-    assert Cursor(8, seed=0).window(0, 16) == [3, 2, 1, 6, 0, 7, 4, 5, 7, 4, 5, 1, 6, 2, 0, 3]
+    assert ShuffledOrder(8, seed=0).window(0, 16) == [
+        3,
+        2,
+        1,
+        6,
+        0,
+        7,
+        4,
+        5,
+        7,
+        4,
+        5,
+        1,
+        6,
+        2,
+        0,
+        3,
+    ]
 
 
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:
-    cursor = Cursor(100, seed=1)
+    cursor = ShuffledOrder(100, seed=1)
     assert cursor.window(0, 100) != cursor.window(100, 100)
-    assert cursor.window(0, 100) != Cursor(100, seed=2).window(0, 100)
+    assert cursor.window(0, 100) != ShuffledOrder(100, seed=2).window(0, 100)
 
 
 def test_there_is_no_order_of_nothing() -> None:
     with pytest.raises(ValueError, match="0 things"):
-        Cursor(0, seed=1)
+        ShuffledOrder(0, seed=1)

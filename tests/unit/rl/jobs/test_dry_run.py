@@ -9,7 +9,7 @@ from actors.cluster.plan import planned_actors
 from models.tiny.model import build_tiny_vlm
 from rl.console.errors import DoesNotFit
 from rl.console.progress import CONSOLE
-from rl.jobs.dry_run import memory_lines, show_plan
+from rl.jobs.dry_run import memory_lines, print_plan
 from tests.unit.step_samples import recipe
 
 
@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shown(**changes: Any) -> str:
     with CONSOLE.capture() as captured:
-        show_plan(recipe(**changes))
+        print_plan(recipe(**changes))
     return " ".join(captured.get().split())
 
 

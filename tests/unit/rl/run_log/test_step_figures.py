@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from configs.schema.reward import RewardConfig, ThinkingConfig
-from rl.algorithms.guards import NOTHING_LEARNED, DivergedError, SkipGuard
+from rl.algorithms.guards import NOTHING_LEARNED, DivergedError, NonFiniteGuard
 from rl.data.records import (
     Answer,
     Group,
@@ -21,7 +21,7 @@ from rl.data.records import (
 from rl.data.thinking import thinks
 from rl.run_log.answer_metrics import accuracy, answer_metrics, staleness_metrics
 from rl.run_log.summary import summarise
-from rl.run_log.timing import SharedTime, Stopwatch
+from rl.run_log.timing import BusyTime, StepTimer
 from tests.unit.step_samples import answer, score, scored, shares
 
 CONFIG = RewardConfig(weights={"exact": 0.9, "format": 0.1}, accuracy="exact")
@@ -109,7 +109,7 @@ def test_without_a_single_score_rewards_are_nan_and_the_rest_is_told() -> None:
 
 
 def test_refused_updates_end_the_run_only_in_a_row() -> None:
-    guard = SkipGuard(2)
+    guard = NonFiniteGuard(2)
     for step, report in enumerate((REFUSED, DONE, REFUSED, DONE)):
         guard.check(report, step)
     guard.check(REFUSED, 4)
@@ -118,7 +118,7 @@ def test_refused_updates_end_the_run_only_in_a_row() -> None:
 
 
 def test_a_step_with_nothing_to_learn_is_no_update_and_breaks_no_row() -> None:
-    guard = SkipGuard(2)
+    guard = NonFiniteGuard(2)
     for step, report in enumerate((NOTHING_LEARNED, NOTHING_LEARNED, REFUSED, NOTHING_LEARNED)):
         guard.check(report, step)
     with pytest.raises(DivergedError):
@@ -127,11 +127,11 @@ def test_a_step_with_nothing_to_learn_is_no_update_and_breaks_no_row() -> None:
 
 def test_a_single_refused_update_can_be_too_many() -> None:
     with pytest.raises(DivergedError):
-        SkipGuard(1).check(REFUSED, 0)
+        NonFiniteGuard(1).check(REFUSED, 0)
 
 
 def test_phases_add_up_and_tokens_are_counted_by_the_engines_second() -> None:
-    watch = Stopwatch()
+    watch = StepTimer()
     for _ in range(2):
         with watch.time("rollout"):
             time.sleep(0.01)
@@ -146,7 +146,7 @@ def test_phases_add_up_and_tokens_are_counted_by_the_engines_second() -> None:
 
 def test_work_under_way_at_the_same_time_shares_it_and_all_shares_add_up() -> None:
     clock = [5.0]
-    shared = SharedTime(lambda: clock[0])
+    shared = BusyTime(lambda: clock[0])
     clock[0] = 9.0  # nothing under way: nobody's
     with shared.share() as first:
         clock[0] = 10.0

@@ -22,7 +22,7 @@ from rl.data.records import (
 )
 from rl.run_log.samples import LoggedGroup
 from rl.run_log.writer import RunLog
-from rl.storage.run_folder import set_aside
+from rl.storage.run_folder import archive_existing_run
 
 
 def recipe(**log: Any) -> GRPORecipe:
@@ -154,7 +154,7 @@ def test_a_resumed_run_tells_no_step_twice_even_after_a_half_written_line(tmp_pa
 def test_a_new_run_never_writes_over_another(tmp_path: Path) -> None:
     folder = tmp_path / "trial"
     for _ in range(3):
-        set_aside(folder)
+        archive_existing_run(folder)
         with RunLog(folder, recipe()) as log:
             log.write_step(0, {"reward": 0.5}, [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trial", "trial-1", "trial-2"]
@@ -166,7 +166,7 @@ def test_where_an_older_run_went_is_told_letter_by_letter(tmp_path: Path) -> Non
     folder = tmp_path / "trial[b]"
     (folder / "checkpoints").mkdir(parents=True)
     with CONSOLE.capture() as said:
-        set_aside(folder)
+        archive_existing_run(folder)
     assert said.get() == f"an older run of this name now lies in {folder}-1\n"
 
 

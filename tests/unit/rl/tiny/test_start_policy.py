@@ -8,9 +8,9 @@ from transformers import AutoConfig
 from configs.loading.recipe import RECIPES, read_recipe
 from configs.schema.grpo import GRPORecipe
 from configs.schema.tiny import PartsConfig, TinyPathConfig
-from rl.storage.cache import made_once
+from rl.storage.cache import get_or_build
 from rl.tiny.parts import cached_parts
-from rl.tiny.start_policy import blank_policy, cached_policy
+from rl.tiny.start_policy import start_policy_folder, untrained_policy
 
 
 @pytest.fixture(autouse=True)
@@ -42,15 +42,15 @@ def test_a_start_policy_is_named_by_path_seed_and_what_it_reads() -> None:
     )
     other_seed = start.model_copy(update={"seed": 7})
     same = start.model_copy(update={"steps": 7, "name": "another"})
-    names = [cached_policy(each) for each in (other_path, other_parts, other_seed)]
-    names += [cached_policy(recipe("digits_text"))]
-    assert len({cached_policy(start), *names}) == 5
-    assert cached_policy(same) == cached_policy(start)
+    names = [start_policy_folder(each) for each in (other_path, other_parts, other_seed)]
+    names += [start_policy_folder(recipe("digits_text"))]
+    assert len({start_policy_folder(start), *names}) == 5
+    assert start_policy_folder(same) == start_policy_folder(start)
 
 
 def test_the_blank_policy_reads_pictures_only_where_the_recipe_does() -> None:
-    assert AutoConfig.from_pretrained(blank_policy(recipe())).model_type == "internvl"
-    assert AutoConfig.from_pretrained(blank_policy(recipe("digits_text"))).model_type == "qwen2"
+    assert AutoConfig.from_pretrained(untrained_policy(recipe())).model_type == "internvl"
+    assert AutoConfig.from_pretrained(untrained_policy(recipe("digits_text"))).model_type == "qwen2"
 
 
 def test_what_is_made_once_is_never_half_made(cache: Path) -> None:
@@ -59,11 +59,11 @@ def test_what_is_made_once_is_never_half_made(cache: Path) -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        made_once(cache / "things" / "one", fail)
+        get_or_build(cache / "things" / "one", fail)
     assert not list((cache / "things").iterdir())
 
-    made_once(cache / "things" / "one", lambda aside: (aside / "whole").touch())
-    made_once(cache / "things" / "one", fail)
+    get_or_build(cache / "things" / "one", lambda aside: (aside / "whole").touch())
+    get_or_build(cache / "things" / "one", fail)
     assert [path.name for path in (cache / "things" / "one").iterdir()] == ["whole"]
 
 
@@ -71,9 +71,9 @@ def test_of_two_makers_the_slower_one_s_work_is_dropped(cache: Path) -> None:
     folder = cache / "one"
 
     def overtaken(aside: Path) -> None:
-        made_once(folder, lambda other: (other / "first").touch())
+        get_or_build(folder, lambda other: (other / "first").touch())
         (aside / "second").touch()
 
-    made_once(folder, overtaken)
+    get_or_build(folder, overtaken)
     assert [path.name for path in folder.iterdir()] == ["first"]
     assert [path.name for path in cache.iterdir()] == ["one"]
