@@ -34,7 +34,7 @@ from models.policy.attention import (
 )
 from models.policy.loading import load_model
 from models.tiny.model import TinySize, build_tiny_text
-from rl.algorithms.rows import Row, TrainingAnswer
+from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.data.records import Problem, TokenisedChat
 
 SIZE = TinySize(hidden=256, layers=4, mlp=768, context=8192)
@@ -60,7 +60,7 @@ def group(prompt: int, answers: int, length: int) -> PackedBatch:
         return tuple(torch.randint(10, 300, (count,), generator=draw).tolist())
 
     siblings = tuple(TrainingAnswer(i, ids(length), 1.0) for i in range(answers))
-    return pack((Row(Problem("p", "?", ("1",)), ids(prompt), siblings),), pad_id=0)
+    return pack((TrainingRow(Problem("p", "?", ("1",)), ids(prompt), siblings),), pad_id=0)
 
 
 def passes(model: Any, batch: PackedBatch) -> dict[str, Callable[[], Tensor]]:

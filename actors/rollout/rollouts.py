@@ -18,7 +18,7 @@ from actors.cluster.crash_report import crash_report
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.pool import ActorPool, DriverLoop
 from actors.weight_transfer.sync import WeightSync
-from rl.algorithms.rows import Row, TrainingAnswer
+from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.console.progress import wait_for
 from rl.data.records import (
     Group,
@@ -90,7 +90,7 @@ class Rollouts:
         """Syncs that brought every engine the right weights."""
         return self._sync.verified
 
-    def ask(
+    def submit(
         self, problems: Sequence[Problem], request: SamplingRequest
     ) -> PendingRollouts[ScoredGroup]:
         """Groups of scored answers, in the problems' order; returns at once."""
@@ -108,7 +108,7 @@ class Rollouts:
         """
         wait_for(self._loop.start(self._ready()), lambda: "engines to start")
 
-    def publish(self, version: int) -> None:
+    def sync_weights(self, version: int) -> None:
         """Bring the learner's weights to every engine and make sure that they arrived.
 
         Raises:
@@ -164,13 +164,13 @@ class Rollouts:
         if self._pools.reference is None:
             return None
         answers = tuple(TrainingAnswer(i, a.token_ids) for i, a in enumerate(group.answers))
-        row = Row(group.problem, group.prompt_ids, answers)
+        row = TrainingRow(group.problem, group.prompt_ids, answers)
         return await self._pools.reference.run(lambda w: w.logprobs.remote(row))
 
 
 async def _started(engine: Any) -> None:
     try:
-        await engine.ready.remote()
+        await engine.wait_ready.remote()
     except RayActorError as error:
         raise EngineDidNotStart(f"a rollout engine did not start. {crash_report(error)}") from error
 

@@ -60,14 +60,14 @@ class RolloutWorker:
         self._names = count()
         self._engine: Any = start_engine(folder, policy, prompt, rollout, transport, self._encoder)
 
-    async def ready(self) -> int:
+    async def wait_ready(self) -> int:
         """The number of engine ranks, once all of them answer.
 
         An engine that is stuck, as in a broadcast whose sender is gone, ends its worker.
         """
         try:
             ranks = await asyncio.wait_for(
-                self._guarded(self._engine.collective_rpc("answer")), _SIGN_OF_LIFE_S
+                self._guarded(self._engine.collective_rpc("ping")), _SIGN_OF_LIFE_S
             )
         except TimeoutError:
             self._die(f"gave no sign of life for {_SIGN_OF_LIFE_S:g} s")

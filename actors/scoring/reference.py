@@ -9,7 +9,7 @@ from configs.schema.grpo import PolicyConfig
 from configs.schema.learner import LearnerConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import pack
-from rl.algorithms.rows import Row, split_row
+from rl.algorithms.rows import TrainingRow, split_row
 
 
 class ReferencePolicy:
@@ -39,7 +39,7 @@ class ReferencePolicy:
         self._policy.to(self._device).eval()
 
     @torch.no_grad()
-    def logprobs(self, row: Row) -> tuple[tuple[float, ...], ...]:
+    def logprobs(self, row: TrainingRow) -> tuple[tuple[float, ...], ...]:
         """Logprobs in nats of each answer's tokens, in the order of the row's answers."""
         found: dict[int, list[float]] = {answer.index: [] for answer in row.answers}
         for piece in split_row(row, self._max_tokens):

@@ -66,7 +66,7 @@ class RewardWorker:
         if self._metrics is not None:
             pool = self._verifiers.stats
             self._metrics.scored(scores, (wait_s for _ in scores))
-            self._metrics.pool(self._verifiers.depth(), pool.kills, pool.restarts)
+            self._metrics.pool(self._verifiers.queue_depth(), pool.kills, pool.restarts)
         return tuple(scores)
 
     async def _score(self, problem: Problem, completion: Completion) -> Score:
@@ -132,7 +132,7 @@ class RewardWorker:
         waits_s = sorted(self._waits_s) or [0.0]
         return {
             **{f"verdicts/{cause}": float(self._causes[cause]) for cause in CAUSES},
-            "queue_depth": float(self._verifiers.depth()),
+            "queue_depth": float(self._verifiers.queue_depth()),
             "verified": float(pool.verified),
             "p50_ms": 1e3 * waits_s[len(waits_s) // 2],
             "p99_ms": 1e3 * waits_s[int(0.99 * len(waits_s))],

@@ -50,7 +50,7 @@ class LearnerSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class RankShare:
     """One rank's micro-batches. Their problems come as object refs, each image once a node."""
 
     batches: Sequence[MicroBatch]
@@ -67,7 +67,7 @@ class Share:
         ]
 
 
-class Learner:
+class LearnerRank:
     """One rank. A plain class; the cluster makes it a Ray actor with a device of its own."""
 
     def __init__(self, job: LearnerSpec, rank: int) -> None:
@@ -79,7 +79,7 @@ class Learner:
         self._store: dist.TCPStore | None = None
         self._sender: Any = None
 
-    def host(self) -> tuple[str, int]:
+    def open_rendezvous_store(self) -> tuple[str, int]:
         """Open the store where all ranks will meet, on this rank's node; its address and port.
 
         Opened at once and on whatever port is free: a port that is only looked up may be somebody
@@ -92,7 +92,7 @@ class Learner:
         return address, self._store.port
 
     def setup(self, address: str, port: int) -> None:
-        """Meet the other ranks at `address:port`, as told by `host`, and shard the policy."""
+        """Join the other ranks at `address:port`, rank 0's store, and shard the policy."""
         # The driver imports this file, too, and does without the models, which take it seconds.
         from actors.training.deepspeed_engine import DeepSpeedEngine
         from models.policy.loading import load_learning_model, recompute_activations
@@ -122,7 +122,7 @@ class Learner:
             world_size=ranks,
         )
 
-    def update(self, share: Share, tokens: int) -> UpdateReport:
+    def update(self, share: RankShare, tokens: int) -> UpdateReport:
         """One step of the optimiser over all of this rank's micro-batches.
 
         The loss is the sum over the answers' tokens of all ranks, divided by `tokens`, the step's
@@ -165,7 +165,7 @@ class Learner:
         return loss_N
 
     @torch.no_grad()
-    def logprobs(self, share: Share) -> dict[int, tuple[float, ...]]:
+    def logprobs(self, share: RankShare) -> dict[int, tuple[float, ...]]:
         """Logprobs in nats of each answer's tokens, by the answer's index."""
         found: dict[int, list[float]] = {}
         for batch in share.open():
@@ -184,7 +184,7 @@ class Learner:
         moved = {name: value.to(self._device) for name, value in pixels.items()}
         return pack(batch, self._encoder.pad_id).to(self._device), moved
 
-    def connect(self, meeting: Rendezvous) -> None:
+    def init_weight_transfer(self, meeting: Rendezvous) -> None:
         """Meet the rollout engines; the next `publish` sends every weight, later ones what learns.
 
         Called on every rank at the same time, again after an engine was replaced.
@@ -197,7 +197,7 @@ class Learner:
         engine = self._engine
         self._sender = WeightSender(meeting, engine.weights(), self._rank, engine.gathered)
 
-    def publish(self) -> WeightSums:
+    def send_weights(self) -> WeightSums:
         """Send the weights; (sum, sum of squares) of each as sent, now or in an earlier round."""
         if self._sender is None:
             raise RuntimeError("publish() before connect(): no engine is listening")

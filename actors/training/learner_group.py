@@ -13,13 +13,13 @@ from actors.cluster.crash_report import crash_report
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.pool import DriverLoop
 from actors.cluster.shared_folder import check_reached, file_visible
-from actors.training.learner import Share
+from actors.training.learner import RankShare
 from actors.weight_transfer.rendezvous import Rendezvous
 from configs.schema.rollout import Transport
 from models.policy.weight_sums import WeightSums
 from rl.algorithms.rows import (
     MicroBatch,
-    Row,
+    TrainingRow,
     build_microbatches,
     count_tokens,
 )
@@ -51,7 +51,7 @@ class LearnerGroup:
 
     def setup(self) -> None:
         """Let the ranks meet and shard the policy."""
-        ((address, port),) = self._wait("start", [self._ranks[0].host.remote()])
+        ((address, port),) = self._wait("start", [self._ranks[0].open_rendezvous_store.remote()])
         self._wait("load the policy", [rank.setup.remote(address, port) for rank in self._ranks])
 
     def check_folder(self, folder: Path) -> None:
@@ -67,7 +67,7 @@ class LearnerGroup:
             ),
         )
 
-    def update(self, rows: Sequence[Row]) -> UpdateReport:
+    def update(self, rows: Sequence[TrainingRow]) -> UpdateReport:
         """One step over `rows`, cut into micro-batches and dealt to the ranks."""
         shares = self._shares(rows)
         tokens = count_tokens(rows)
@@ -79,7 +79,7 @@ class LearnerGroup:
         gaps = {index: gap for report in reports for index, gap in report.gaps.items()}
         return dataclasses.replace(reports[0], gaps=gaps)
 
-    def logprobs(self, rows: Sequence[Row]) -> dict[int, tuple[float, ...]]:
+    def logprobs(self, rows: Sequence[TrainingRow]) -> dict[int, tuple[float, ...]]:
         """The policy's logprobs of each answer's tokens, nats, by the answer's index."""
         shares = self._shares(rows)
         calls = [
@@ -88,11 +88,11 @@ class LearnerGroup:
         found = self._wait("read answers", calls)
         return {index: values for own in found for index, values in own.items()}
 
-    def _shares(self, rows: Sequence[Row]) -> list[Share]:
+    def _shares(self, rows: Sequence[TrainingRow]) -> list[RankShare]:
         dealt = build_microbatches(rows, self._max_tokens, len(self._ranks))
         return [self._share(batches) for batches in dealt]
 
-    def _share(self, batches: Sequence[MicroBatch]) -> Share:
+    def _share(self, batches: Sequence[MicroBatch]) -> RankShare:
         problems = {row.problem.id: row.problem for batch in batches for row in batch}
         light = [
             tuple(
@@ -101,16 +101,18 @@ class LearnerGroup:
             )
             for batch in batches
         ]
-        return Share(light, [self._refs.put(problem) for problem in problems.values()])
+        return RankShare(light, [self._refs.put(problem) for problem in problems.values()])
 
-    async def connect(self, engines: list[Any], ranks_per_engine: int) -> None:
+    async def init_weight_transfer(self, engines: list[Any], ranks_per_engine: int) -> None:
         """Let every rank meet the engines; rank 0 will send."""
         meeting = Rendezvous(self._transport, engines, ranks_per_engine)
-        await self._each([rank.connect.remote(meeting) for rank in self._ranks])
+        await self._each([rank.init_weight_transfer.remote(meeting) for rank in self._ranks])
 
-    async def publish(self) -> WeightSums:
+    async def send_weights(self) -> WeightSums:
         """Send the weights; the sums of every weight as sent."""
-        sums: list[WeightSums] = await self._each([rank.publish.remote() for rank in self._ranks])
+        sums: list[WeightSums] = await self._each(
+            [rank.send_weights.remote() for rank in self._ranks]
+        )
         return sums[0]
 
     def save(self, folder: Path) -> None:

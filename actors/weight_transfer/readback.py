@@ -23,7 +23,7 @@ class WeightReadback:
     _weight_update_active: bool
     finish_weight_update: Callable[[], None]
 
-    def answer(self) -> None:
+    def ping(self) -> None:
         """Return at once: this rank lives."""
 
     def end_update(self) -> None:

@@ -30,11 +30,11 @@ class WeightSyncError(RuntimeError):
 class WeightPublisher(Protocol):
     """The learner ranks, as the sync needs them."""
 
-    async def connect(self, engines: list[Any], ranks_per_engine: int) -> None:
+    async def init_weight_transfer(self, engines: list[Any], ranks_per_engine: int) -> None:
         """Form the transfer group with the engines."""
         ...
 
-    async def publish(self) -> dict[str, tuple[float, float]]:
+    async def send_weights(self) -> dict[str, tuple[float, float]]:
         """Send the weights; sums and sums of squares of each, by its name in the checkpoint."""
         ...
 
@@ -80,7 +80,7 @@ class WeightSync:
 
     async def _restart_dead(self) -> None:
         self.stage = "engines to answer"
-        await self._engines.restart_dead(lambda worker: worker.ready.remote())
+        await self._engines.restart_dead(lambda worker: worker.wait_ready.remote())
 
     async def _in_time(self, work: Awaitable[T], watch: Awaitable[NoReturn]) -> T:
         """`work`'s result. `watch` ends when an engine has died: `work` should then fail too."""
@@ -119,10 +119,10 @@ class WeightSync:
     async def _send(self, engines: list[Any]) -> None:
         if engines != self._connected:
             self.stage = "learner and engines to meet"
-            await self._learners.connect(engines, await engines[0].ready.remote())
+            await self._learners.init_weight_transfer(engines, await engines[0].wait_ready.remote())
             self._connected = engines
         self.stage = "weights to travel"
-        sent = await self._learners.publish()
+        sent = await self._learners.send_weights()
         self.stage = "engines to read their weights back"
         await asyncio.gather(*[e.set_weight_version.remote(self.version) for e in engines])
         held = await asyncio.gather(*[e.readback.remote(list(sent)) for e in engines])

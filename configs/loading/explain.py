@@ -6,7 +6,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from configs.loading import yaml12 as text
+from configs.loading import yaml12
 from configs.loading.fields import FieldDoc
 from configs.loading.suggest import closest_match
 
@@ -45,7 +45,7 @@ def _instead(wrong: str, known: Iterable[str]) -> str:
 
 
 def _wrong(fault: ErrorDetails, name: str, known: Sequence[FieldDoc]) -> str:
-    value = text.to_inline_yaml(fault["input"])
+    value = yaml12.to_inline_yaml(fault["input"])
     value = value if len(value) <= 80 else f"{value[:77]}..."
     if fault["type"] == "missing":
         if isinstance(fault["loc"][-1], int):

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
-from configs.loading import yaml12 as text
+from configs.loading import yaml12
 
 REQUIRED = "required"
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
@@ -64,7 +64,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return REQUIRED
     value = field.get_default(call_default_factory=True, validated_data={})
-    return text.to_inline_yaml(to_jsonable_python(value))
+    return yaml12.to_inline_yaml(to_jsonable_python(value))
 
 
 def _kind(annotation: Any) -> str:
@@ -72,7 +72,7 @@ def _kind(annotation: Any) -> str:
     if origin is Annotated:
         return _kind(args[0]) + _bounds(args[1:])
     if origin is Literal:
-        return " | ".join(text.to_inline_yaml(value) for value in args)
+        return " | ".join(yaml12.to_inline_yaml(value) for value in args)
     if origin in (Union, UnionType):
         kinds = [_kind(part) for part in args if part is not NoneType]
         return " | ".join(kinds + ["null"] * (NoneType in args))

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.markup import escape
 
-from configs.loading import yaml12 as text
+from configs.loading import yaml12
 from configs.loading.explain import explain
 from configs.loading.fields import FieldDoc, known_fields
 from configs.loading.suggest import closest_match
@@ -90,12 +90,12 @@ def read_recipe(path: Path | None, schema: type[R], overrides: Sequence[str] = (
         RecipeError: with all faults at once, each with its place and what to do.
     """
     try:
-        tree, lines = text.parse(path.read_text("utf-8") if path else "", str(path))
+        tree, lines = yaml12.parse_yaml(path.read_text("utf-8") if path else "", str(path))
     except (OSError, ValueError) as error:
         raise RecipeError(f"recipe {path} cannot be read: {error}") from error
     if not isinstance(tree, dict | None):
         raise RecipeError(
-            f"recipe {path} holds {text.to_inline_yaml(tree)}, not sections of keys and values"
+            f"recipe {path} holds {yaml12.to_inline_yaml(tree)}, not sections of keys and values"
         )
     tree = cast("dict[str, Any]", tree or {})
     known = known_fields(schema)
@@ -125,7 +125,7 @@ def read_recipe(path: Path | None, schema: type[R], overrides: Sequence[str] = (
 
 def recipe_text(recipe: BaseModel) -> str:
     """`recipe` in full as YAML, every default written out."""
-    return text.dump(recipe.model_dump(mode="json"))
+    return yaml12.dump_yaml(recipe.model_dump(mode="json"))
 
 
 def _split(argv: Sequence[str], known: Mapping[str, str]) -> tuple[str | None, list[str], set[str]]:
@@ -156,7 +156,7 @@ def _put(tree: dict[str, Any], override: str, known: Sequence[FieldDoc]) -> str:
     parts = name.split(".")
     if not all(parts):
         raise ValueError(f"{override!r} names no field; write section.key=value")
-    value, _ = text.parse(written, f"the value of {name}")
+    value, _ = yaml12.parse_yaml(written, f"the value of {name}")
     for depth, part in enumerate(parts[:-1]):
         section = ".".join(parts[: depth + 1])
         inner = tree.get(part)
@@ -164,8 +164,8 @@ def _put(tree: dict[str, Any], override: str, known: Sequence[FieldDoc]) -> str:
             inner = _mapping_default(section, known)
         if not isinstance(inner, dict):
             raise ValueError(
-                f"{name} (command line): {section} is {text.to_inline_yaml(inner)}, not a section; "
-                f"set {section} itself"
+                f"{name} (command line): {section} is {yaml12.to_inline_yaml(inner)}, not a "
+                f"section; set {section} itself"
             )
         tree[part] = inner
         tree = cast("dict[str, Any]", inner)
@@ -177,7 +177,7 @@ def _mapping_default(section: str, known: Sequence[FieldDoc]) -> Any:
     """Where a section is not written, its own default is what a single key is added to."""
     for field in known:
         if field.name == section and field.kind.startswith("mapping"):
-            return text.parse(field.default, section)[0]
+            return yaml12.parse_yaml(field.default, section)[0]
     return {}
 
 

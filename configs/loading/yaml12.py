@@ -55,7 +55,7 @@ def _quoted_when_odd(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
 _Dumper.add_representer(str, _quoted_when_odd)
 
 
-def parse(text: str, origin: str) -> tuple[Any, dict[str, int]]:
+def parse_yaml(text: str, origin: str) -> tuple[Any, dict[str, int]]:
     """The value that `text` writes down, and the line of each dotted key in it.
 
     Raises:
@@ -75,7 +75,7 @@ def parse(text: str, origin: str) -> tuple[Any, dict[str, int]]:
         loader.dispose()
 
 
-def dump(tree: Mapping[str, Any]) -> str:
+def dump_yaml(tree: Mapping[str, Any]) -> str:
     """`tree` as YAML text that `parse` reads back unchanged."""
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 

@@ -74,7 +74,7 @@ def masked_pieces(
         stop = len(text)
     spans = [(len(prompt), stop)]
     for i in reversed(range(last)):
-        if turns[i].role == "assistant" and turns[i].learned:
+        if turns[i].role == "assistant" and turns[i].trained:
             prompt = render(turns[:i], True)
             stop = _end_of_answer(text, prompt, turns[i].text, style.end)
             if stop is None:

@@ -15,7 +15,7 @@ from models.inputs.encoder import InputEncoder
 from models.inputs.packing import PackedBatch
 from rl.data.chats import ChatSet
 from rl.data.microbatches import Pack, plan_packs
-from rl.data.prefetch import ahead
+from rl.data.prefetch import prefetch
 from rl.data.records import Chat, TokenisedChat
 
 Window = Sequence[int]
@@ -26,7 +26,7 @@ Pixels = Callable[[Sequence[Chat]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class StepShare:
     """What one rank has to do in one step."""
 
     number: int
@@ -55,7 +55,7 @@ class Share:
 class ReadyPack:
     """One forward pass."""
 
-    share: Share
+    share: StepShare
     places: tuple[int, ...]
     """Positions in the share's window, row by row; empty: filler, of weight 0."""
     packed: PackedBatch
@@ -92,9 +92,9 @@ class PackedChatLoader:
 
     def packs(self, steps: Iterable[tuple[int, Window]]) -> Iterator[ReadyPack]:
         """This rank's packs of each step, step by step; every rank has equally many."""
-        shares = ahead(self._pool, self._share, steps)
+        shares = prefetch(self._pool, self._share, steps)
         places = ((share, pack) for share in shares for pack in share.packs)
-        return ahead(self._pool, self._ready, places)
+        return prefetch(self._pool, self._ready, places)
 
     def rows(self, window: Window) -> list[int]:
         """The data's row numbers of the chats of `window`."""
@@ -104,7 +104,7 @@ class PackedChatLoader:
         """End the threads; what they have begun is dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _share(self, step: tuple[int, Window]) -> Share:
+    def _share(self, step: tuple[int, Window]) -> StepShare:
         number, window = step
         # Planned by position: around the end of an epoch a chat may stand in a window twice.
         lengths = self._chats.lengths[list(window)]
@@ -114,7 +114,7 @@ class PackedChatLoader:
         mine = [position for pack in packs for row in pack for position in row]
         chats = self._chats.chats([window[position] for position in mine])
         tokenised = map(self._encoder.encode_chat, chats)
-        return Share(
+        return StepShare(
             number,
             window,
             packs,
@@ -122,7 +122,7 @@ class PackedChatLoader:
             dict(zip(mine, tokenised, strict=True)),
         )
 
-    def _ready(self, place: tuple[Share, Pack]) -> ReadyPack:
+    def _ready(self, place: tuple[StepShare, Pack]) -> ReadyPack:
         share, pack = place
         rows = [[share.tokenised[position] for position in row] for row in pack]
         packed = pack_chats(rows, self._encoder.pad_id)

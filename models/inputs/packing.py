@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from rl.algorithms.rows import MicroBatch, Row, TrainingAnswer
+from rl.algorithms.rows import MicroBatch, TrainingAnswer, TrainingRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class PackedBatch:
         return PackedBatch(**{k: None if v is None else v.to(device) for k, v in values.items()})
 
 
-def _row_layout(row: Row) -> tuple[list[int], list[int], list[int], list[int]]:
+def _row_layout(row: TrainingRow) -> tuple[list[int], list[int], list[int], list[int]]:
     """ids, positions and segments of a row's tokens, and where each answer token is predicted.
 
     Segment 0 is the prompt, k the k-th answer. The last token of an answer predicts nothing that

@@ -16,7 +16,7 @@ from sympy import Basic, Derivative, Integral, Limit, Product, Sum
 from configs.schema.reward import MathConfig
 from rewards.math.comparison import MathComparison
 from rewards.math.digit_bound import digit_bound
-from rewards.math.latex import read
+from rewards.math.latex import parse_latex
 from rewards.math.numeric_check import certainly_differ
 from rl.data.records import Cause, Verdict
 
@@ -83,7 +83,7 @@ def _too_large(forms: list[Any], config: MathConfig) -> bool:
 @lru_cache(maxsize=4096)
 def _read(form: str, side: Phase) -> list[Any]:
     """The expressions that `form` may stand for, and its text; a gold's calculus worked out."""
-    forms = read(form)
+    forms = parse_latex(form)
     if side == "gold":
         for expression in forms:
             if isinstance(expression, Basic) and expression.has(*_CALCULUS):

@@ -27,7 +27,7 @@ class _Quick(_Latex2Sympy):
         return parser
 
 
-def read(form: str) -> list[Any]:
+def parse_latex(form: str) -> list[Any]:
     """What math-verify's `parse` makes of a box that holds `form`: an expression and its text.
 
     The text alone where there is no expression; nothing at all where even that is empty.

@@ -18,7 +18,7 @@ from pebble import CONSTS, ProcessExpired, ProcessPool
 
 from configs.schema.reward import RewardConfig
 from rewards.functions.custom import CustomTask
-from rewards.verifier import process as child
+from rewards.verifier import process
 from rewards.verifier.fork_server import start_server
 from rewards.verifier.process import Task
 from rl.data.records import Verdict
@@ -77,7 +77,7 @@ class VerifierPool:
         CONSTS.sleep_unit = 0.02  # how soon pebble sees a dead process, seconds
         CONSTS.term_timeout = 0.1  # how long it lets SIGTERM work before SIGKILL, seconds
         self._context = start_server()
-        self._board: Any = self._context.RawArray("d", self._num_slots * child.SLOT)
+        self._board: Any = self._context.RawArray("d", self._num_slots * process.SLOT)
         self._pool = self._new_pool()
         assert self._pool.active  # starts the processes now, so that the first task finds them
 
@@ -92,7 +92,7 @@ class VerifierPool:
             self._feed()
         return job.future
 
-    def depth(self) -> int:
+    def queue_depth(self) -> int:
         """Tasks without a verdict yet."""
         with self._lock:
             return len(self._waiting) + sum(map(len, self._flying.values()))
@@ -112,7 +112,7 @@ class VerifierPool:
     def _new_pool(self) -> ProcessPool:
         return ProcessPool(
             max_workers=self._config.processes,
-            initializer=child.start,
+            initializer=process.initialise,
             initargs=(self._config, self._board),
             context=self._context,
         )
@@ -123,15 +123,19 @@ class VerifierPool:
             jobs = self._next_chunk()
             slot = self._free.pop()
             self._flying[slot] = jobs
-            self._board[slot * child.SLOT] = -1.0
+            self._board[slot * process.SLOT] = -1.0
             tasks = [job.task for job in jobs]
-            limits_s = (child.clock_limit_s(task, self._config.deadline_s) for task in tasks)
+            limits_s = (process.clock_limit_s(task, self._config.deadline_s) for task in tasks)
             backstop = 1.05 * sum(limits_s) + 0.05
             try:
-                landed = self._pool.schedule(child.run, args=(tasks, slot), timeout=backstop)
+                landed = self._pool.schedule(
+                    process.run_tasks, args=(tasks, slot), timeout=backstop
+                )
             except RuntimeError:  # the pool broke
                 self._replace_pool()
-                landed = self._pool.schedule(child.run, args=(tasks, slot), timeout=backstop)
+                landed = self._pool.schedule(
+                    process.run_tasks, args=(tasks, slot), timeout=backstop
+                )
             landed.add_done_callback(partial(self._landed, slot, jobs))
 
     def _next_chunk(self) -> list[_Job]:
@@ -175,7 +179,7 @@ class VerifierPool:
         self, slot: int, jobs: list[_Job], error: BaseException
     ) -> list[tuple[_Job, Verdict]]:
         """Whose fault it was that a process died; the other jobs of its chunk wait again."""
-        index, phase, began = self._board[slot * child.SLOT : (slot + 1) * child.SLOT]
+        index, phase, began = self._board[slot * process.SLOT : (slot + 1) * process.SLOT]
         alarmed = isinstance(error, ProcessExpired) and error.exitcode in _DEADLINES
         told: list[tuple[_Job, Verdict]] = []
         self.stats.restarts += 1
@@ -185,10 +189,10 @@ class VerifierPool:
                 self.stats.kills += 1
                 deadline = self._config.deadline_s
                 starved = isinstance(error, ProcessExpired) and error.exitcode == -signal.SIGALRM
-                allowed = child.clock_limit_s(culprit.task, deadline) if starved else deadline
+                allowed = process.clock_limit_s(culprit.task, deadline) if starved else deadline
                 overrun = (time.monotonic() - began) / allowed - 1.0
                 self.stats.worst_overrun = max(self.stats.worst_overrun, overrun)
-                told.append((culprit, _timeout(deadline, gold_side=phase == child.GOLD)))
+                told.append((culprit, _timeout(deadline, gold_side=phase == process.GOLD)))
             else:
                 told.append((culprit, Verdict(0.0, "crash", f"the verifier died: {error!r}")))
         for job in jobs:

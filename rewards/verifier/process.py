@@ -44,7 +44,7 @@ class _State:
 _state: list[_State] = []
 
 
-def start(config: RewardConfig, board: Any) -> None:
+def initialise(config: RewardConfig, board: Any) -> None:
     """Make this process ready: import what verifying needs, and bound its life and memory."""
     importlib.import_module(
         "rewards.verifier.preload"
@@ -59,7 +59,7 @@ def start(config: RewardConfig, board: Any) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def run(tasks: Sequence[Task], slot: int) -> list[tuple[Verdict, float]]:
+def run_tasks(tasks: Sequence[Task], slot: int) -> list[tuple[Verdict, float]]:
     """Verdicts on `tasks`, each with the seconds it took; progress is noted on the board."""
     (state,) = _state
     board, base = state.board, slot * SLOT

@@ -28,10 +28,10 @@ class HeldOutEvaluator:
         recipe = self._recipe
         k = recipe.evaluation.samples
         limit = recipe.rollout.max_new_tokens
-        sampled = self._rollouts.ask(
+        sampled = self._rollouts.submit(
             self._problems, SamplingRequest(k, recipe.rollout.temperature, limit, _SEED)
         )
-        greedy = self._rollouts.ask(self._problems, SamplingRequest(1, 0.0, limit, _SEED))
+        greedy = self._rollouts.submit(self._problems, SamplingRequest(1, 0.0, limit, _SEED))
         groups = sampled.result()
         name = recipe.reward.accuracy
         verdicts = [[score.verdicts[name] for score in g.scores] for g in groups]

@@ -9,7 +9,7 @@ from rl.algorithms.guards import (
     count_unscored,
     refuse_unscored,
 )
-from rl.algorithms.interfaces import Parts, Pending
+from rl.algorithms.interfaces import GRPOParts, Pending
 from rl.algorithms.lookahead import Lookahead, check_staleness
 from rl.algorithms.training_rows import logged_groups, training_rows
 from rl.data.records import SamplingRequest, ScoredGroup
@@ -20,7 +20,7 @@ _SEED_STRIDE = 1_000_000
 """Keeps the draws of one seed's steps apart from another seed's."""
 
 
-def train(recipe: GRPORecipe, parts: Parts, first: int = 0) -> None:
+def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
     """Run the steps from `first` to the recipe's last; the engines hold version `first` already.
 
     Raises:
@@ -29,7 +29,7 @@ def train(recipe: GRPORecipe, parts: Parts, first: int = 0) -> None:
         TooManyUnscored: too many verdicts say nothing of the policy.
     """
 
-    def ask(step: int) -> Pending[list[ScoredGroup]]:  # begins, and waits for nothing
+    def submit(step: int) -> Pending[list[ScoredGroup]]:  # begins, and waits for nothing
         rollout = recipe.rollout
         request = SamplingRequest(
             rollout.group_size,
@@ -37,16 +37,18 @@ def train(recipe: GRPORecipe, parts: Parts, first: int = 0) -> None:
             rollout.max_new_tokens,
             recipe.seed * _SEED_STRIDE + step,
         )
-        return parts.rollouts.ask(parts.problems.take(recipe.problems_per_step, step=step), request)
+        return parts.rollouts.submit(
+            parts.problems.take(recipe.problems_per_step, step=step), request
+        )
 
-    ahead = Lookahead(ask, first=first, stop=recipe.steps, depth=recipe.max_staleness)
+    ahead = Lookahead(submit, first=first, stop=recipe.steps, depth=recipe.max_staleness)
     guard = NonFiniteGuard(recipe.learner.max_skipped_in_a_row)
     unscored = Unscored()
 
     for step in range(first, recipe.steps):
         watch = StepTimer()
         with watch.time("rollout"):
-            groups = ahead.take()
+            groups = ahead.next_result()
         check_staleness(groups, oldest=step - recipe.max_staleness)
         unscored = count_unscored(unscored, groups)
         refuse_unscored(unscored, recipe.reward.max_unscored_share)
@@ -57,7 +59,7 @@ def train(recipe: GRPORecipe, parts: Parts, first: int = 0) -> None:
             report = parts.learner.update(rows) if rows else NOTHING_LEARNED
         guard.check(report, step)
         with watch.time("sync"):
-            parts.rollouts.publish(step + 1)
+            parts.rollouts.sync_weights(step + 1)
 
         metrics = answer_metrics(groups, recipe.reward) | staleness_metrics(groups, step)
         metrics |= {"useful_groups": len(rows) / len(groups), **report.metrics}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from rl.algorithms.rows import Row
+from rl.algorithms.rows import TrainingRow
 from rl.data.records import (
     Problem,
     SamplingRequest,
@@ -40,13 +40,13 @@ class Problems(Protocol):
 class Rollouts(Protocol):
     """Engines that answer, and the rewards that score."""
 
-    def ask(
+    def submit(
         self, problems: Sequence[Problem], request: SamplingRequest
     ) -> Pending[list[ScoredGroup]]:
         """Groups of scored answers, in the problems' order; returns at once."""
         ...
 
-    def publish(self, version: int) -> None:
+    def sync_weights(self, version: int) -> None:
         """Bring the learner's weights to every engine, and make sure that they arrived."""
         ...
 
@@ -54,7 +54,7 @@ class Rollouts(Protocol):
 class Learner(Protocol):
     """Whoever holds the policy's weights and improves them."""
 
-    def update(self, rows: Sequence[Row]) -> UpdateReport:
+    def update(self, rows: Sequence[TrainingRow]) -> UpdateReport:
         """One step of the optimiser over `rows`."""
         ...
 
@@ -82,7 +82,7 @@ class Evaluator(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class GRPOParts:
     """Everything that the loop works with."""
 
     problems: Problems

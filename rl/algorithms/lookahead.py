@@ -23,10 +23,10 @@ class Lookahead(Generic[T]):
     """
 
     def __init__(
-        self, ask: Callable[[int], Pending[T]], *, first: int, stop: int, depth: int
+        self, submit: Callable[[int], Pending[T]], *, first: int, stop: int, depth: int
     ) -> None:
-        """`ask(step)` begins the work of a step and returns at once."""
-        self._ask = ask
+        """`submit(step)` begins the work of a step and returns at once."""
+        self._submit = submit
         self._next = first
         self._stop = stop
         self._depth = depth
@@ -35,10 +35,10 @@ class Lookahead(Generic[T]):
         self.seconds = 0.0
         """What the step taken last took of the engines' time, waited for or not."""
 
-    def take(self) -> T:
+    def next_result(self) -> T:
         """The result of the next step."""
         while self._next < min(self._stop, self._taken + self._depth + 1):
-            self._pending.append(self._ask(self._next))
+            self._pending.append(self._submit(self._next))
             self._next += 1
         self._taken += 1
         pending = self._pending.popleft()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
-from rl.algorithms.rows import Row, TrainingAnswer
+from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.data.records import Group, Problem
 
 
@@ -41,22 +41,22 @@ def _around(tokens: Sequence[int], place: int, name_token: Callable[[int], str])
     return " ".join(f"{name_token(token)!r}({token})" for token in part) or "(ends)"
 
 
-def parity_rows(groups: Sequence[Group]) -> list[Row]:
+def parity_rows(groups: Sequence[Group]) -> list[TrainingRow]:
     """The groups as rows whose answers are numbered through."""
-    rows: list[Row] = []
+    rows: list[TrainingRow] = []
     place = 0
     for group in groups:
         answers = tuple(
             TrainingAnswer(place + i, answer.token_ids, 0.0, answer.logprobs)
             for i, answer in enumerate(group.answers)
         )
-        rows.append(Row(group.problem, group.prompt_ids, answers))
+        rows.append(TrainingRow(group.problem, group.prompt_ids, answers))
         place += len(answers)
     return rows
 
 
 def check_logprobs(
-    rows: Sequence[Row], learner: Mapping[int, Sequence[float]], bound: float
+    rows: Sequence[TrainingRow], learner: Mapping[int, Sequence[float]], bound: float
 ) -> float:
     """The mean absolute gap of sampler and learner logprobs over all answer tokens, nats.
 

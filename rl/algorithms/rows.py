@@ -27,7 +27,7 @@ class TrainingAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TrainingRow:
     """One prompt and some of its answers."""
 
     problem: Problem
@@ -40,18 +40,18 @@ class Row:
         return len(self.prompt_ids) + sum(len(a.token_ids) - 1 for a in self.answers)
 
 
-MicroBatch = tuple[Row, ...]
+MicroBatch = tuple[TrainingRow, ...]
 
 
-def split_row(row: Row, max_tokens: int) -> list[Row]:
+def split_row(row: TrainingRow, max_tokens: int) -> list[TrainingRow]:
     """The row cut so that each piece fits `max_tokens`, the prompt repeated.
 
     Raises:
         ValueError: one answer with its prompt is longer than `max_tokens`.
     """
-    pieces: list[Row] = []
+    pieces: list[TrainingRow] = []
     for answer in row.answers:
-        alone = Row(row.problem, row.prompt_ids, (answer,))
+        alone = TrainingRow(row.problem, row.prompt_ids, (answer,))
         if alone.length > max_tokens:
             raise ValueError(
                 f"problem {row.problem.id!r}: prompt of {len(row.prompt_ids)} and answer of "
@@ -68,13 +68,13 @@ def split_row(row: Row, max_tokens: int) -> list[Row]:
     return pieces
 
 
-def count_tokens(rows: Sequence[Row]) -> int:
+def count_tokens(rows: Sequence[TrainingRow]) -> int:
     """Answer tokens that carry weight: the step's global token count, which the loss divides by."""
     return sum(len(a.token_ids) for row in rows for a in row.answers if a.weight > 0)
 
 
 def build_microbatches(
-    rows: Sequence[Row], max_tokens: int, ranks: int
+    rows: Sequence[TrainingRow], max_tokens: int, ranks: int
 ) -> list[tuple[MicroBatch, ...]]:
     """For each rank its micro-batches, equally many, each at most `max_tokens` when padded.
 
@@ -90,7 +90,7 @@ def build_microbatches(
         reverse=True,
     )
     share = -(-len(pieces) // ranks)
-    batches: list[list[Row]] = []
+    batches: list[list[TrainingRow]] = []
     for row in pieces:
         last = batches[-1] if batches else None
         # Rows come longest first, so the first row of a batch sets its width. A batch never takes
@@ -104,5 +104,5 @@ def build_microbatches(
     return [tuple(tuple(batch) for batch in batches[rank::ranks]) for rank in range(ranks)]
 
 
-def _filler(row: Row) -> Row:
+def _filler(row: TrainingRow) -> TrainingRow:
     return replace(row, answers=(replace(row.answers[0], weight=0.0),))

@@ -94,7 +94,7 @@ class SFTJob:
     def window(self, cursor: ShuffledOrder, step: int) -> list[int]:
         """Places of the chats of `step`; the last step of the epochs takes what is left."""
         start = step * self.recipe.batch
-        return cursor.window(start, min(self.recipe.batch, self._total - start))
+        return cursor.items(start, min(self.recipe.batch, self._total - start))
 
     @property
     def _total(self) -> int:

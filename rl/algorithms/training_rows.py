@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 
 from rl.algorithms.advantages import Advantages
-from rl.algorithms.rows import Row, TrainingAnswer
+from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.data.records import ScoredGroup, UpdateReport
 from rl.run_log.samples import LoggedGroup
 
 
-def training_rows(groups: Sequence[ScoredGroup], advantages: Advantages) -> list[Row]:
+def training_rows(groups: Sequence[ScoredGroup], advantages: Advantages) -> list[TrainingRow]:
     """One row a group, with the answers that have something to teach; groups without any are left.
 
     An answer's index is its place in the step: group by group, answer by answer.
     """
-    rows: list[Row] = []
+    rows: list[TrainingRow] = []
     values_PG, useful_PG = advantages.values_PG.tolist(), advantages.useful_PG.tolist()
     place = 0
     for p, scored in enumerate(groups):
@@ -32,7 +32,7 @@ def training_rows(groups: Sequence[ScoredGroup], advantages: Advantages) -> list
                 )
             place += 1
         if answers:
-            rows.append(Row(scored.group.problem, scored.group.prompt_ids, tuple(answers)))
+            rows.append(TrainingRow(scored.group.problem, scored.group.prompt_ids, tuple(answers)))
     return rows
 
 

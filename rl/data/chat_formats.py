@@ -30,7 +30,7 @@ class Message:
 
     role: Any
     content: Any
-    learned: bool
+    trained: bool
     """Whether an assistant's is learned."""
 
 

@@ -52,7 +52,7 @@ def chat_from(
         if role is None:
             raise BadRow("unknown_role", f"{shown(message.role)} is none of {', '.join(_ROLES)}")
         text, own = _content(message.content, folders)
-        turns.append(Turn(role, text, message.learned or role != "assistant"))
+        turns.append(Turn(role, text, message.trained or role != "assistant"))
         slots += own
     waiting = [] if layout.images is None else list(images_in(row[layout.images], folders))
     if waiting and not slots:
@@ -80,12 +80,12 @@ def _learned(turns: Sequence[Turn], which: Literal["all", "last"]) -> list[Turn]
             raise BadRow("no_answer", f"turn {i}, the assistant's, is empty")
         if IMAGE_MARK in turns[i].text:
             raise BadRow("marks", f"turn {i}, the assistant's, holds {IMAGE_MARK}")
-    learned = [i for i in answers if turns[i].learned]
+    learned = [i for i in answers if turns[i].trained]
     if not learned:
         raise BadRow("no_answer", "no turn is the assistant's, or none of those is learned")
     kept = list(turns[: learned[-1] + 1])
     if which == "last":
-        kept[:-1] = [replace(turn, learned=turn.role != "assistant") for turn in kept[:-1]]
+        kept[:-1] = [replace(turn, trained=turn.role != "assistant") for turn in kept[:-1]]
     return kept
 
 

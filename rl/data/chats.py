@@ -132,7 +132,7 @@ class ChatSet:
 def _source_of(data: ChatDataConfig) -> tuple[Source, ChatColumns]:
     source = open_source(data.source, data.split)
     layout = layout_of(source, data)
-    source = source.only(layout.columns(data))
+    source = source.select_columns(layout.columns(data))
     if data.image_folder is not None:
         source = replace(source, folders=(data.image_folder.expanduser().resolve(),))
     return source, layout

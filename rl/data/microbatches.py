@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Row = tuple[int, ...]
+PackRow = tuple[int, ...]
 """Places of the chats that lie behind one another."""
-Pack = tuple[Row, ...]
+Pack = tuple[PackRow, ...]
 """Rows of one forward pass; none: filler."""
 
 
@@ -60,7 +60,7 @@ def plan_packs(
     return [tuple(packs[rank::ranks]) for rank in range(ranks)]
 
 
-def _best_fit(longest_first: Sequence[int], sizes: dict[int, int], width: int) -> list[Row]:
+def _best_fit(longest_first: Sequence[int], sizes: dict[int, int], width: int) -> list[PackRow]:
     rows: list[list[int]] = []
     rooms: list[tuple[int, int]] = []  # (tokens that still fit, row), in that order
     for place in longest_first:

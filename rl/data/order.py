@@ -15,14 +15,14 @@ class ShuffledOrder:
         self.size = size
         self.seed = seed
 
-    def at(self, position: int) -> int:
+    def item(self, position: int) -> int:
         """The thing at `position` >= 0, counted from the start of the first epoch."""
         epoch, place = divmod(position, self.size)
         return int(_permutation(self.size, self.seed, epoch)[place])
 
-    def window(self, start: int, count: int) -> list[int]:
+    def items(self, start: int, count: int) -> list[int]:
         """The things at `count` positions from `start` on; windows that touch share nothing."""
-        return [self.at(position) for position in range(start, start + count)]
+        return [self.item(position) for position in range(start, start + count)]
 
 
 @lru_cache(maxsize=8)

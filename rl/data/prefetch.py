@@ -9,7 +9,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-def ahead(
+def prefetch(
     pool: Executor, work: Callable[[S], T], things: Iterable[S], depth: int = 1
 ) -> Iterator[T]:
     """`work` of each thing, in order, begun up to `depth` things before it is taken."""

@@ -35,7 +35,7 @@ class ProblemSet:
         self._source = source
         self._data = data
         self._usable = usable
-        self._cursor = ShuffledOrder(len(usable), seed)
+        self._order = ShuffledOrder(len(usable), seed)
 
     @classmethod
     def open(
@@ -57,7 +57,7 @@ class ProblemSet:
             TooManyRejected: their share is above `data.max_rejected_share`.
         """
         source = open_source(data.source, data.split)
-        source = source.only(_check_columns(source, data))
+        source = source.select_columns(_check_columns(source, data))
 
         def make(row: Mapping[str, Any], number: int) -> Problem:
             return problem_from(row, number, data, source.folders)
@@ -74,7 +74,7 @@ class ProblemSet:
         Steps walk through one permutation of all problems an epoch, so that none is lost or asked
         twice within an epoch, wherever an epoch ends within a step.
         """
-        return self._problems(self._cursor.window(step * count, count))
+        return self._problems(self._order.items(step * count, count))
 
     def first(self, count: int | None) -> list[Problem]:
         """The first `count` problems in the data's own order; None: all."""

@@ -44,7 +44,7 @@ class Turn:
     role: Literal["system", "user", "assistant"]
     text: str
     """`<image>` marks an image's place."""
-    learned: bool = True
+    trained: bool = True
     """Of an assistant's turn: whether it is learned, or context only."""
 
 

@@ -43,7 +43,7 @@ class Source:
     def __len__(self) -> int:
         return len(self.table)
 
-    def only(self, columns: Sequence[str]) -> "Source":
+    def select_columns(self, columns: Sequence[str]) -> "Source":
         """The same rows with no more than `columns`, so that others are never read."""
         return replace(self, table=self.table.select_columns(list(columns)))
 

@@ -3,7 +3,7 @@
 from configs.schema.reward import ThinkingConfig
 
 
-def thinks(text: str, config: ThinkingConfig) -> bool:
+def has_thoughts(text: str, config: ThinkingConfig) -> bool:
     """True when there is something between the think tags."""
     thoughts, closed, _ = text.partition(config.close_tag)
     opened = config.prompt_opens

@@ -17,7 +17,7 @@ from models.inputs.encoder import InputEncoder
 from models.policy.check import check_policy
 from rewards.trial import try_rewards
 from rl.algorithms.evaluation import HeldOutEvaluator
-from rl.algorithms.interfaces import Parts
+from rl.algorithms.interfaces import GRPOParts
 from rl.console.errors import as_user_error
 from rl.console.progress import CONSOLE, phase
 from rl.data.problems import ProblemSet
@@ -30,7 +30,7 @@ from rl.run_log.writer import RunLog
 from rl.storage.checkpoints import Checkpoint, Checkpoints
 from rl.storage.run_folder import archive_existing_run, save_recipe
 
-Train = Callable[[GRPORecipe, Parts, int], None]
+Train = Callable[[GRPORecipe, GRPOParts, int], None]
 """The loop: recipe, parts, first step."""
 
 
@@ -136,7 +136,7 @@ def _train(
     if newest:
         actors.learners.restore(newest.learner)
         CONSOLE.print(f"going on from step {first}, {newest.folder}")
-    actors.rollouts.publish(first)
+    actors.rollouts.sync_weights(first)
     gap = preflight(recipe, ready.problems, _encoder(recipe, ready.folder), actors)
     CONSOLE.print(f"engine and learner agree: prompts equal, logprobs {gap:.1e} nats apart")
 
@@ -156,7 +156,7 @@ def _train(
     with RunLog(recipe.run_folder, recipe, gauge=Gauges(recipe.name), resume=resume) as log:
         if evaluate and not newest:
             log.write_evaluation(0, evaluate())
-        parts = Parts(ready.problems, actors.rollouts, actors.learners, evaluate, log, save)
+        parts = GRPOParts(ready.problems, actors.rollouts, actors.learners, evaluate, log, save)
         train(recipe, parts, first)
         summary = summarise(recipe.run_folder)
         summary |= {

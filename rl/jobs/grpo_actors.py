@@ -22,7 +22,7 @@ from actors.rollout.rollouts import RolloutPools, Rollouts
 from actors.rollout.worker import RolloutWorker
 from actors.scoring.reference import ReferencePolicy
 from actors.scoring.reward_worker import RewardWorker
-from actors.training.learner import Learner, LearnerSpec
+from actors.training.learner import LearnerRank, LearnerSpec
 from actors.training.learner_group import LearnerGroup
 from actors.weight_transfer.sync import WeightSync
 from configs.schema.grpo import GRPORecipe
@@ -64,7 +64,7 @@ def start_learners(
     """Learner ranks on the policy in `folder`; they meet in `setup`."""
     job = learner_job(recipe, folder, device)
     ranks = recipe.learner.ranks
-    make = ray.remote(**_options(recipe, device, "learner"))(Learner)
+    make = ray.remote(**_options(recipe, device, "learner"))(LearnerRank)
     return LearnerGroup(
         [
             make.options(**seats.options_for("learner", rank)).remote(job, rank)

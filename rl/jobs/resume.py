@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from configs.loading import yaml12 as text
+from configs.loading import yaml12
 from rl.console.errors import UserError
 
 _FIXED = ("seed", "problems_per_step", "batch", "data", "prompt")
@@ -27,10 +27,10 @@ def check_same_problems(saved: Path, recipe: BaseModel) -> None:
     Raises:
         ChangedProblems: names each field, what it was, what it is, and what to do.
     """
-    tree, _ = text.parse(saved.read_text("utf-8"), str(saved))
+    tree, _ = yaml12.parse_yaml(saved.read_text("utf-8"), str(saved))
     then, now = dict(_fields(tree)), dict(_fields(recipe.model_dump(mode="json")))
     changed = [
-        f"{name} was {text.to_inline_yaml(then[name])}, now {text.to_inline_yaml(now[name])}"
+        f"{name} was {yaml12.to_inline_yaml(then[name])}, now {yaml12.to_inline_yaml(now[name])}"
         for name in now.keys() & then.keys()
         if now[name] != then[name] and _decides(name)
     ]

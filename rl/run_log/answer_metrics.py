@@ -11,7 +11,7 @@ from rl.data.records import (
     Score,
     ScoredGroup,
 )
-from rl.data.thinking import thinks
+from rl.data.thinking import has_thoughts
 
 
 def accuracy(scores: Iterable[Score], config: RewardConfig) -> float:
@@ -34,7 +34,7 @@ def answer_metrics(groups: Sequence[ScoredGroup], config: RewardConfig) -> dict[
         "reward": fmean(rewards) if rewards else float("nan"),
         "reward_std": pstdev(rewards) if rewards else float("nan"),
         "accuracy": accuracy(scores, config),
-        "think_share": fmean(thinks(answer.text, config.thinking) for answer in answers),
+        "think_share": fmean(has_thoughts(answer.text, config.thinking) for answer in answers),
         "mean_length": fmean(lengths),
         "max_length": float(max(lengths)),
         "truncated_share": fmean(answer.finish_reason == "length" for answer in answers),

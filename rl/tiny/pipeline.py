@@ -62,7 +62,7 @@ class TinyPipeline:
         """The reasoner behind the projector that was aligned with the substitute."""
         return self.log.folder / "swapped"
 
-    def go(self, parts: TinyParts, *lessons: FineTuneStage) -> list[Path]:
+    def run(self, parts: TinyParts, *lessons: FineTuneStage) -> list[Path]:
         """Align, swap, and fine-tune in each way, all in one Ray Train job.
 
         Returns:

@@ -50,7 +50,9 @@ def make_start_policy(recipe: GRPORecipe) -> Path:
             parts.reasoner, FineTuneStage("sft", "digits-text-styles", ("language",))
         )
     else:
-        (taught,) = path.go(parts, FineTuneStage("sft", "digits-styles", ("projector", "language")))
+        (taught,) = path.run(
+            parts, FineTuneStage("sft", "digits-styles", ("projector", "language"))
+        )
 
     def fill(aside: Path) -> None:
         shutil.copytree(taught, aside, dirs_exist_ok=True)

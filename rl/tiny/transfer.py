@@ -52,7 +52,7 @@ def transfer_run(recipe: TransferRecipe) -> Figures:
             "reasoner_sft_projector_language", "digits-chains-text", ("projector", "language")
         ),
     )
-    taught = path.go(parts, *lessons)
+    taught = path.run(parts, *lessons)
     stations = {"substitute_aligned": path.aligned, "reasoner_swapped": path.swapped}
     stations |= {lesson.name: policy for lesson, policy in zip(lessons, taught, strict=True)}
     figures: Figures = {}

@@ -20,7 +20,7 @@ from configs.schema.grpo import GRPORecipe
 from models.inputs.encoder import InputEncoder
 from models.policy.parts import part_of
 from rl.algorithms.parity import parity_rows
-from rl.algorithms.rows import Row, TrainingAnswer
+from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.data.records import Group, Problem, SamplingRequest
 from rl.jobs import grpo_actors as cluster
 from rl.jobs.grpo_actors import RunningActors, running_actors
@@ -97,12 +97,12 @@ class System:
         self._start = spare / "start"
         self._exports = spare / "exports"
         self.learners.save(self._start)
-        self.rollouts.publish(0)
+        self.rollouts.sync_weights(0)
 
-    def publish(self) -> int:
+    def send_weights(self) -> int:
         """Send the learner's weights as the next version."""
         self.version += 1
-        self.rollouts.publish(self.version)
+        self.rollouts.sync_weights(self.version)
         return self.version
 
     def reset(self) -> None:
@@ -170,19 +170,19 @@ def running_system(plan: GRPORecipe, folder: Path, spare: Path) -> Iterator[Syst
             yield System(actors, folder, spare)
 
 
-def learned_from(groups: list[Group]) -> list[Row]:
+def learned_from(groups: list[Group]) -> list[TrainingRow]:
     """The groups as rows whose first answer was good and whose others were not."""
-    rows: list[Row] = []
+    rows: list[TrainingRow] = []
     for row in parity_rows(groups):
         answers = [
             TrainingAnswer(a.index, a.token_ids, -1.0 if i else 3.0, a.sampler_logprobs)
             for i, a in enumerate(row.answers)
         ]
-        rows.append(Row(row.problem, row.prompt_ids, tuple(answers)))
+        rows.append(TrainingRow(row.problem, row.prompt_ids, tuple(answers)))
     return rows
 
 
-def token_gaps(rows: Sequence[Row], learner: dict[int, tuple[float, ...]]) -> list[float]:
+def token_gaps(rows: Sequence[TrainingRow], learner: dict[int, tuple[float, ...]]) -> list[float]:
     """|sampler - learner| of each answer token of `rows`, nats."""
     gaps: list[float] = []
     for answer in (answer for row in rows for answer in row.answers):

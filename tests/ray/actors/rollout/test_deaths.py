@@ -33,7 +33,7 @@ def under_way(system: System) -> PendingRollouts[ScoredGroup]:
     """Problems that the engine has begun to answer, under weights of a later version."""
     system.in_learner(shift_part, "language", 0.05)
     system.publish()
-    pending = system.rollouts.ask(ASKED, LONG)
+    pending = system.rollouts.submit(ASKED, LONG)
     system.sample([problem(99)], tokens=1)
     assert pending.open
     return pending

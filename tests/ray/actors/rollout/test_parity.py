@@ -7,7 +7,7 @@ import torch
 
 from models.policy.loading import load_model
 from rl.algorithms.parity import parity_rows
-from rl.algorithms.rows import Row, TrainingAnswer
+from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.data.records import SamplingRequest
 from tests.ray.system import (
     System,
@@ -96,7 +96,7 @@ def _favour(learner: object, token: int, state: torch.Tensor) -> None:
 def test_answers_under_way_during_a_sync_keep_the_version_they_began_with(system: System) -> None:
     asked = [problem(number) for number in range(16)]
     began = system.version
-    pending = system.rollouts.ask(asked, SamplingRequest(4, 1.0, 128, seed=2))
+    pending = system.rollouts.submit(asked, SamplingRequest(4, 1.0, 128, seed=2))
     _let_begin(system)
     system.in_learner(shift_part, "language", 0.01)
     system.publish()
@@ -115,7 +115,7 @@ def _let_begin(system: System) -> None:
 
 def test_the_reference_policy_is_the_start_policy_and_pulls_back_to_it(system: System) -> None:
     request = SamplingRequest(4, 1.0, 24, seed=3)
-    groups = system.rollouts.ask(PROBLEMS, request).result()
+    groups = system.rollouts.submit(PROBLEMS, request).result()
     rows = parity_rows([scored.group for scored in groups])
     reference = [logprobs for scored in groups for logprobs in scored.reference_logprobs or ()]
     start = system.learners.logprobs(rows)
@@ -124,10 +124,10 @@ def test_the_reference_policy_is_the_start_policy_and_pulls_back_to_it(system: S
         assert logprobs == pytest.approx(start[index], abs=1e-4)
 
     system.learners.update(learned_from([scored.group for scored in groups]))
-    still = system.rollouts.ask(PROBLEMS, request).result()
+    still = system.rollouts.submit(PROBLEMS, request).result()
     assert still[0].reference_logprobs == groups[0].reference_logprobs
     pulled = [
-        Row(
+        TrainingRow(
             row.problem,
             row.prompt_ids,
             tuple(

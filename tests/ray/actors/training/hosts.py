@@ -9,13 +9,13 @@ import torch.distributed as dist
 from actors.cluster.cpu_threads import cpu_thread_variables
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.pool import DriverLoop
-from actors.training.learner import Learner, LearnerSpec
+from actors.training.learner import LearnerRank, LearnerSpec
 from actors.training.learner_group import LearnerGroup
 from configs.schema.grpo import GRPORecipe
 from rl.jobs.grpo_actors import learner_job
 
 
-class Reborn(Learner):
+class Reborn(LearnerRank):
     """A learner whose process can learn another job: starting one is what takes long."""
 
     def _init_process_group(self, address: str, port: int) -> None:
@@ -25,7 +25,7 @@ class Reborn(Learner):
     def learn_another(self, job: LearnerSpec) -> None:
         """Let go of all that was learned, and take up `job`."""
         self._engine.close()
-        Learner.__init__(self, job, self._rank)
+        LearnerRank.__init__(self, job, self._rank)
 
 
 class Hosts:

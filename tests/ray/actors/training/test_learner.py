@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from actors.training.learner import Learner
+from actors.training.learner import LearnerRank
 from actors.training.learner_group import LearnerGroup
 from configs.schema.grpo import GRPORecipe, PolicyConfig
 from models.inputs.encoder import InputEncoder
@@ -20,8 +20,8 @@ from models.policy.loading import load_model
 from models.policy.policy import Policy
 from rl.algorithms.losses import clipped_policy_loss
 from rl.algorithms.rows import (
-    Row,
     TrainingAnswer,
+    TrainingRow,
     build_microbatches,
     count_tokens,
 )
@@ -71,7 +71,7 @@ def plan_for(folder: Path, sharding: dict[str, Any]) -> GRPORecipe:
 class PlainTorch:
     """The same two steps by PyTorch alone: one answer at a time, no packing, no sharding."""
 
-    rows: list[Row]
+    rows: list[TrainingRow]
     weights: dict[str, Tensor]
     loss: float
     """Of the first step."""
@@ -107,9 +107,11 @@ def plain(vlm_folder: Path) -> PlainTorch:
     return PlainTorch(rows, weights, loss, norm)
 
 
-def _backward(policy: Policy, encoder: InputEncoder, rows: list[Row]) -> tuple[list[Row], float]:
+def _backward(
+    policy: Policy, encoder: InputEncoder, rows: list[TrainingRow]
+) -> tuple[list[TrainingRow], float]:
     """Add the step's gradient up; the rows with logprobs of their sampler, and the loss."""
-    sampled: list[Row] = []
+    sampled: list[TrainingRow] = []
     loss = 0.0
     for row in rows:
         answers: list[TrainingAnswer] = []
@@ -128,7 +130,7 @@ def _backward(policy: Policy, encoder: InputEncoder, rows: list[Row]) -> tuple[l
     return sampled, loss
 
 
-def milder(rows: list[Row]) -> list[Row]:
+def milder(rows: list[TrainingRow]) -> list[TrainingRow]:
     """The same rows with a tenth of their advantages."""
     return [
         replace(row, answers=tuple(replace(a, advantage=0.1 * a.advantage) for a in row.answers))
@@ -142,8 +144,8 @@ def _answer_lengths() -> list[int]:
     return [18, 17, 14, 13]
 
 
-def _rows_without_logprobs(encoder: InputEncoder) -> list[Row]:
-    rows: list[Row] = []
+def _rows_without_logprobs(encoder: InputEncoder) -> list[TrainingRow]:
+    rows: list[TrainingRow] = []
     for place, length in enumerate(_answer_lengths()):
         one = problem(place, images=(place + 1) % 2)
         prompt = encoder.encode(one)
@@ -153,7 +155,7 @@ def _rows_without_logprobs(encoder: InputEncoder) -> list[Row]:
             TrainingAnswer(2 * place + i, tuple(half.tolist()), advantage=(-1.5, 2.0)[i])
             for i, half in enumerate(halves)
         )
-        rows.append(Row(one, prompt, answers))
+        rows.append(TrainingRow(one, prompt, answers))
     return rows
 
 
@@ -215,8 +217,8 @@ def distance(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
 
 @pytest.mark.usefixtures("cluster")
 def test_nobody_can_take_the_port_where_ranks_will_meet(vlm_folder: Path) -> None:
-    first = Learner(learner_job(plan_for(vlm_folder, {}), vlm_folder, "cpu"), 0)
-    _, port = first.host()
+    first = LearnerRank(learner_job(plan_for(vlm_folder, {}), vlm_folder, "cpu"), 0)
+    _, port = first.open_rendezvous_store()
     with socket.socket() as other, pytest.raises(OSError, match="in use"):
         other.bind(("", port))
 
@@ -252,7 +254,7 @@ def test_an_update_that_is_not_finite_is_skipped_whole(
     assert 0.0 < largest_gap(running.weights(), before) < 2 * LR
 
 
-def _spoiled(row: Row, bad: dict[str, float]) -> Row:
+def _spoiled(row: TrainingRow, bad: dict[str, float]) -> TrainingRow:
     first, *others = row.answers
     if "sampler_logprobs" in bad:
         assert first.advantage < 0, "an infinite ratio is clipped away where the answer was good"

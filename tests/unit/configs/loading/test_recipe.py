@@ -15,7 +15,7 @@ from configs.loading.recipe import (
     recipe_text,
 )
 from configs.loading.suggest import closest_match
-from configs.loading.yaml12 import parse
+from configs.loading.yaml12 import parse_yaml
 from configs.schema.grpo import GRPORecipe
 from rl.storage.run_folder import save_recipe as save
 
@@ -159,7 +159,7 @@ def test_a_resolved_recipe_read_again_is_the_same(name: str, suffix: str, lr: fl
             "learner": {"optimizer": {"lr": lr}},
         }
     )
-    again, _ = parse(recipe_text(recipe), "recipe.yaml")
+    again, _ = parse_yaml(recipe_text(recipe), "recipe.yaml")
     assert GRPORecipe.model_validate(again) == recipe
 
 

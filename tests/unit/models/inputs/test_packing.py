@@ -3,11 +3,11 @@
 import torch
 
 from models.inputs.packing import pack
-from rl.algorithms.rows import Row, TrainingAnswer
+from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.data.records import Problem
 
 PROBLEM = Problem("p", "?", ("1",))
-FIRST = Row(
+FIRST = TrainingRow(
     PROBLEM,
     (7, 8),
     (
@@ -16,7 +16,7 @@ FIRST = Row(
         TrainingAnswer(6, (5, 6), 0.25, (-0.5, -0.6), weight=0.0),
     ),
 )
-SECOND = Row(PROBLEM, (9,), (TrainingAnswer(0, (1, 1), 1.0, (-0.7, -0.8)),))
+SECOND = TrainingRow(PROBLEM, (9,), (TrainingAnswer(0, (1, 1), 1.0, (-0.7, -0.8)),))
 
 
 def test_a_row_is_its_prompt_and_its_answers_without_their_last_tokens() -> None:
@@ -63,9 +63,9 @@ def test_a_short_row_is_padded_and_padding_sees_only_itself() -> None:
 def test_reference_logprobs_come_along_and_targets_need_no_sampler() -> None:
     sampled = TrainingAnswer(0, (3, 4), 1.0, (-1.0, -2.0), (-1.5, -2.5))
     taught = TrainingAnswer(0, (3, 4))
-    with_reference = pack((Row(PROBLEM, (1,), (sampled,)),), pad_id=0)
+    with_reference = pack((TrainingRow(PROBLEM, (1,), (sampled,)),), pad_id=0)
     assert with_reference.reference_logprobs.tolist() == [-1.5, -2.5]
-    supervised = pack((Row(PROBLEM, (1,), (taught,)),), pad_id=0)
+    supervised = pack((TrainingRow(PROBLEM, (1,), (taught,)),), pad_id=0)
     assert supervised.sampler_logprobs is None
     assert supervised.weights.tolist() == [1, 1]
 

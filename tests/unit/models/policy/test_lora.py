@@ -17,7 +17,7 @@ from models.policy.lora import is_adapter
 from models.policy.parts import part_of
 from models.policy.policy import Policy
 from models.tiny.model import build_tiny_text, build_tiny_vlm
-from rl.algorithms.rows import Row, TrainingAnswer
+from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.data.records import Problem
 from tests.unit.step_samples import png
 
@@ -50,7 +50,7 @@ def logprobs(model: Any, folder: Path) -> torch.Tensor:
     encoder = InputEncoder(folder, PromptConfig(), trust_remote_code=False)
     policy = Policy(model, encoder, temperature=1.0, chunk=64)
     answer = TrainingAnswer(0, (40, 51, 62, 73))
-    batch = pack((Row(PROBLEM, encoder.encode(PROBLEM), (answer,)),), encoder.pad_id)
+    batch = pack((TrainingRow(PROBLEM, encoder.encode(PROBLEM), (answer,)),), encoder.pad_id)
     with torch.no_grad():
         return policy(batch, encoder.pixels([PROBLEM]))[0]
 

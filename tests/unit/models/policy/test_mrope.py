@@ -8,7 +8,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from models.inputs.packing import pack
 from models.policy.policy import Policy
-from rl.algorithms.rows import Row, TrainingAnswer
+from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.data.records import Problem
 
 IMAGE, START, END = 60, 61, 62
@@ -57,7 +57,7 @@ def test_answers_packed_behind_an_image_prompt_mean_what_each_means_alone_under_
     problem = Problem("p", "?", ("1",))
     answers = tuple(TrainingAnswer(i, ids) for i, ids in enumerate(ANSWERS))
     with torch.no_grad():
-        packed, _ = policy(pack((Row(problem, PROMPT, answers),), pad_id=0), pixels)
+        packed, _ = policy(pack((TrainingRow(problem, PROMPT, answers),), pad_id=0), pixels)
         alone: list[torch.Tensor] = []
         for answer in ANSWERS:
             ids = torch.tensor([PROMPT + answer])

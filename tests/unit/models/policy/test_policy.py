@@ -17,8 +17,8 @@ from models.policy.policy import Policy
 from models.tiny.model import build_tiny_text, build_tiny_vlm
 from rl.algorithms.losses import clipped_policy_loss
 from rl.algorithms.rows import (
-    Row,
     TrainingAnswer,
+    TrainingRow,
     build_microbatches,
     count_tokens,
 )
@@ -67,10 +67,10 @@ def attended(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(attention, "_CALL", 10**9 if request.param == "dense" else -(10**9))
 
 
-def rows_of(encoder: InputEncoder, problems: Sequence[Problem]) -> list[Row]:
+def rows_of(encoder: InputEncoder, problems: Sequence[Problem]) -> list[TrainingRow]:
     """Rows of random answers, drawn from tokens that may be drawn."""
     chance = torch.Generator().manual_seed(1)
-    rows: list[Row] = []
+    rows: list[TrainingRow] = []
     for problem, lengths in zip(problems, LENGTHS, strict=True):
         first = sum(len(row.answers) for row in rows)
         answers = [
@@ -82,18 +82,18 @@ def rows_of(encoder: InputEncoder, problems: Sequence[Problem]) -> list[Row]:
             )
             for i, length in enumerate(lengths)
         ]
-        rows.append(Row(problem, encoder.encode(problem), tuple(answers)))
+        rows.append(TrainingRow(problem, encoder.encode(problem), tuple(answers)))
     return rows
 
 
 def packed_logprobs(
-    policy: Policy, encoder: InputEncoder, rows: Sequence[Row]
+    policy: Policy, encoder: InputEncoder, rows: Sequence[TrainingRow]
 ) -> tuple[Tensor, Tensor]:
     batch = pack(tuple(rows), encoder.pad_id)
     return policy(batch, encoder.pixels([row.problem for row in rows]))
 
 
-def plain_logprobs(policy: Policy, encoder: InputEncoder, rows: Sequence[Row]) -> Tensor:
+def plain_logprobs(policy: Policy, encoder: InputEncoder, rows: Sequence[TrainingRow]) -> Tensor:
     """Each answer alone behind its prompt, through transformers' own forward."""
     found: list[Tensor] = []
     for row in rows:
@@ -115,7 +115,7 @@ def gradient(policy: Policy, loss: Tensor) -> dict[str, Tensor]:
 
 
 def step_gradient(
-    policy: Policy, encoder: InputEncoder, rows: Sequence[Row], cut: tuple[int, int]
+    policy: Policy, encoder: InputEncoder, rows: Sequence[TrainingRow], cut: tuple[int, int]
 ) -> dict[str, Tensor]:
     """The gradient of a step cut into micro-batches: `cut` is (tokens of one, ranks)."""
     losses: list[Tensor] = []
@@ -227,7 +227,7 @@ def test_image_tokens_can_never_be_answered(vlm: tuple[Policy, InputEncoder]) ->
     )
     with torch.no_grad():
         found, entropy = packed_logprobs(
-            policy, encoder, [Row(problem, encoder.encode(problem), answers)]
+            policy, encoder, [TrainingRow(problem, encoder.encode(problem), answers)]
         )
     assert found.exp().tolist()[:-1] == [0.0] * len(encoder.image_token_ids)
     assert found[-1].isfinite() and entropy.isfinite().all()

@@ -9,7 +9,7 @@ from configs.schema.reward import MathConfig
 from rewards.math.comparison import MathComparison, clean_gold
 from rewards.math.digit_bound import digit_bound
 from rewards.math.equality import compare
-from rewards.math.latex import read
+from rewards.math.latex import parse_latex
 from rewards.math.numeric_check import certainly_differ
 from rewards.text.answer import last_box
 from rewards.text.normalise import normalise
@@ -29,14 +29,14 @@ def test_a_form_is_read_as_math_verify_reads_it(form: str) -> None:
     theirs = parse(
         rf"\boxed{{{form}}}", extraction_config=[LatexExtractionConfig()], parsing_timeout=0
     )
-    assert repr(read(form)) == repr(theirs)
+    assert repr(parse_latex(form)) == repr(theirs)
 
 
 def test_what_values_tell_apart_math_verify_tells_apart() -> None:
     forms = [form for form in TAME if "202" not in form]
     told = 0
     for gold, answer in itertools.product(forms[::9], forms[4::9]):
-        golds, answers = read(gold), read(answer)
+        golds, answers = parse_latex(gold), parse_latex(answer)
         if golds and answers and certainly_differ(golds[0], answers[0]):
             told += 1
             assert not verify(golds[0], answers[0], timeout_seconds=0), (gold, answer)
@@ -48,7 +48,7 @@ def test_what_values_tell_apart_math_verify_tells_apart() -> None:
     [("50\\%", "50"), ("1/3", "0.333333"), ("x+1", "1+x"), ("y=2x", "2x"), ("\\sqrt{x^2}", "|x|")],
 )
 def test_values_never_tell_equals_apart(gold: str, answer: str) -> None:
-    assert not certainly_differ(read(gold)[0], read(answer)[0])
+    assert not certainly_differ(parse_latex(gold)[0], parse_latex(answer)[0])
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_values_never_tell_equals_apart(gold: str, answer: str) -> None:
     ],
 )
 def test_digits_are_bounded_without_working_them_out(form: str, low: float, high: float) -> None:
-    assert low <= digit_bound(read(form)[0]) <= high
+    assert low <= digit_bound(parse_latex(form)[0]) <= high
 
 
 def test_large_numbers_are_compared_as_they_stand() -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from configs.schema.grpo import GRPORecipe
-from rl.algorithms.interfaces import Evaluator, Parts
-from rl.algorithms.rows import Row
+from rl.algorithms.interfaces import Evaluator, GRPOParts
+from rl.algorithms.rows import TrainingRow
 from rl.data.order import ShuffledOrder
 from rl.data.records import (
     Answer,
@@ -36,10 +36,10 @@ class Questions:
 
     def __init__(self, seed: int) -> None:
         self.all = [Problem(str(i), f"Which arm, {i}?", (str(i % ARMS),)) for i in range(6)]
-        self._cursor = ShuffledOrder(len(self.all), seed)
+        self._order = ShuffledOrder(len(self.all), seed)
 
     def take(self, count: int, *, step: int) -> list[Problem]:
-        return [self.all[i] for i in self._cursor.window(step * count, count)]
+        return [self.all[i] for i in self._order.items(step * count, count)]
 
 
 class Learner:
@@ -47,10 +47,10 @@ class Learner:
 
     def __init__(self, table: Table, lr: float) -> None:
         self.table = table
-        self.taught: list[list[Row]] = []
+        self.taught: list[list[TrainingRow]] = []
         self._lr = lr
 
-    def update(self, rows: Sequence[Row]) -> UpdateReport:
+    def update(self, rows: Sequence[TrainingRow]) -> UpdateReport:
         self.taught.append(list(rows))
         answers = [(row.problem.id, a) for row in rows for a in row.answers]
         for problem, answer in answers:
@@ -78,13 +78,13 @@ class Engines:
     held: Table = field(init=False)
 
     def __post_init__(self) -> None:
-        self.publish(self.version)
+        self.sync_weights(self.version)
 
-    def publish(self, version: int) -> None:
+    def sync_weights(self, version: int) -> None:
         self.version = version
         self.held = {name: list(logits) for name, logits in self.table.items()}
 
-    def ask(
+    def submit(
         self, problems: Sequence[Problem], request: SamplingRequest
     ) -> Ready[list[ScoredGroup]]:
         self.asked.append(([problem.id for problem in problems], request.seed))
@@ -119,10 +119,10 @@ class Bandit:
         self.engines = Engines(table, version=self.first)
         self.saved: list[int] = []
 
-    def train(self, loop: Callable[[GRPORecipe, Parts, int], None]) -> None:
+    def train(self, loop: Callable[[GRPORecipe, GRPOParts, int], None]) -> None:
         resume = self.first or None
         with RunLog(self.folder, self.recipe, resume=resume) as log:
-            parts = Parts(
+            parts = GRPOParts(
                 self.questions, self.engines, self.learner, self.evaluate, log, self.saved.append
             )
             loop(self.recipe, parts, self.first)

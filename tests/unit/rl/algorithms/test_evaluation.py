@@ -19,13 +19,13 @@ class Told:
         self._groups = {True: sampled, False: greedy}
         self.asked: list[tuple[Sequence[Problem], SamplingRequest]] = []
 
-    def ask(
+    def submit(
         self, problems: Sequence[Problem], request: SamplingRequest
     ) -> Ready[list[ScoredGroup]]:
         self.asked.append((problems, request))
         return Ready(self._groups[request.count > 1])
 
-    def publish(self, version: int) -> None:
+    def sync_weights(self, version: int) -> None:
         raise AssertionError("an evaluation asks the engines as they are")
 
 

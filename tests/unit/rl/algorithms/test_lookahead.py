@@ -9,18 +9,18 @@ from tests.unit.step_samples import Ready, answer, scored
 def lookahead(first: int, stop: int, depth: int) -> tuple[Lookahead[int], list[int]]:
     asked: list[int] = []
 
-    def ask(step: int) -> Ready[int]:
+    def submit(step: int) -> Ready[int]:
         asked.append(step)
         return Ready(step)
 
-    return Lookahead(ask, first=first, stop=stop, depth=depth), asked
+    return Lookahead(submit, first=first, stop=stop, depth=depth), asked
 
 
 def test_on_policy_a_step_is_asked_only_when_it_is_taken() -> None:
     ahead, asked = lookahead(first=0, stop=3, depth=0)
     assert asked == []
     for step in range(3):
-        assert ahead.take() == step
+        assert ahead.next_result() == step
         assert asked == list(range(step + 1))
 
 
@@ -32,7 +32,7 @@ def test_a_deeper_one_asks_so_many_steps_beyond_the_taken_and_none_beyond_the_la
     stop = first + 6
     ahead, asked = lookahead(first, stop, depth)
     for step in range(first, stop):
-        assert ahead.take() == step
+        assert ahead.next_result() == step
         assert asked == list(range(first, min(stop, step + depth + 1)))
 
 
@@ -44,16 +44,16 @@ def test_results_come_in_the_order_of_steps_and_failures_with_their_own() -> Non
             raise ConnectionError("the engine left")
 
     ahead = Lookahead(lambda step: Failed() if step == 1 else Ready(step), first=0, stop=3, depth=2)
-    assert ahead.take() == 0
+    assert ahead.next_result() == 0
     with pytest.raises(ConnectionError):
-        ahead.take()
-    assert ahead.take() == 2
+        ahead.next_result()
+    assert ahead.next_result() == 2
 
 
 def test_a_step_asked_ahead_took_its_share_of_the_engines_not_what_was_waited_for_it() -> None:
     ahead = Lookahead(lambda step: Ready(step, seconds=step + 2.0), first=0, stop=3, depth=1)
     for step in range(3):
-        ahead.take()
+        ahead.next_result()
         assert ahead.seconds == step + 2.0
 
 

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl.algorithms.rows import (
-    Row,
     TrainingAnswer,
+    TrainingRow,
     build_microbatches,
     count_tokens,
     split_row,
@@ -16,17 +16,17 @@ from rl.data.records import Problem
 LONGEST_PROMPT, LONGEST_ANSWER = 30, 20
 
 
-def row(prompt: int, *lengths: int, name: str = "p", first: int = 0) -> Row:
+def row(prompt: int, *lengths: int, name: str = "p", first: int = 0) -> TrainingRow:
     answers = tuple(
         TrainingAnswer(first + i, tuple(range(length)), 0.5, (-1.0,) * length)
         for i, length in enumerate(lengths)
     )
-    return Row(Problem(name, "?", ("1",)), tuple(range(prompt)), answers)
+    return TrainingRow(Problem(name, "?", ("1",)), tuple(range(prompt)), answers)
 
 
 @st.composite
-def steps(draw: st.DrawFn) -> list[Row]:
-    rows: list[Row] = []
+def steps(draw: st.DrawFn) -> list[TrainingRow]:
+    rows: list[TrainingRow] = []
     index = 0
     for place in range(draw(st.integers(0, 12))):
         lengths = draw(st.lists(st.integers(1, LONGEST_ANSWER), min_size=1, max_size=6))
@@ -91,7 +91,7 @@ def test_a_step_without_rows_has_no_microbatches() -> None:
     budget=st.integers(LONGEST_PROMPT + LONGEST_ANSWER - 1, 400),
 )
 def test_every_answer_is_learned_once_within_the_budget_on_ranks_in_step(
-    rows: list[Row], ranks: int, budget: int
+    rows: list[TrainingRow], ranks: int, budget: int
 ) -> None:
     dealt = build_microbatches(rows, budget, ranks)
     assert len(dealt) == ranks

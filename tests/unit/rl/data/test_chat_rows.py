@@ -121,7 +121,7 @@ def test_answers_in_a_prompt_are_context_and_those_of_the_completion_are_learned
     prompt = [user("a"), assistant("A"), user("b")]
     completion = [assistant("B"), user("c"), assistant("C")]
     found = chat("prompt_completion", {"prompt": prompt, "completion": completion})
-    answers = [(turn.text, turn.learned) for turn in found.turns if turn.role == "assistant"]
+    answers = [(turn.text, turn.trained) for turn in found.turns if turn.role == "assistant"]
     assert answers == [("A", False), ("B", True), ("C", True)]
 
 
@@ -148,10 +148,10 @@ def test_verl_rows_teach_the_fullest_answer_that_they_have(
 def test_a_weight_of_nothing_and_the_choice_of_the_last_make_answers_context() -> None:
     said = [user("a"), assistant("A", weight=0), user("b"), assistant("B", weight=1)]
     weighed = chat("messages", {"messages": said})
-    assert [turn.learned for turn in weighed.turns if turn.role == "assistant"] == [False, True]
+    assert [turn.trained for turn in weighed.turns if turn.role == "assistant"] == [False, True]
     said = [user("a"), assistant("A"), user("b"), assistant("B")]
     last = chat("messages", {"messages": said}, turns="last")
-    assert [turn.learned for turn in last.turns if turn.role == "assistant"] == [False, True]
+    assert [turn.trained for turn in last.turns if turn.role == "assistant"] == [False, True]
 
 
 def test_what_comes_after_the_last_answer_is_left_out_with_its_images() -> None:

@@ -170,9 +170,9 @@ def test_a_set_opened_again_is_the_same_and_checks_nothing(tmp_path: Path) -> No
     path = jsonl(tmp_path, *rows)
     chats = opened(path)
     again = ChatSet.reopen(config(path), chats.index, seed=5)
-    order = chats.cursor.window(0, len(chats))
+    order = chats.cursor.items(0, len(chats))
     assert sorted(order) == list(range(6))
-    assert again.cursor.window(0, len(again)) == order
+    assert again.cursor.items(0, len(again)) == order
     assert again.chats(order) == chats.chats(order)
     assert again.lengths.tolist() == chats.lengths.tolist()
     assert again.rejected == chats.rejected == {"no_answer": 4}

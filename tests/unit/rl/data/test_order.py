@@ -15,14 +15,14 @@ def test_steps_of_any_size_ask_everything_once_an_epoch(
 ) -> None:
     steps = -(-size * epochs // count)
     asked = [
-        n for step in range(steps) for n in ShuffledOrder(size, seed).window(step * count, count)
+        n for step in range(steps) for n in ShuffledOrder(size, seed).items(step * count, count)
     ]
     for epoch in range(epochs):
         assert sorted(asked[epoch * size : (epoch + 1) * size]) == list(range(size))
 
 
 def test_the_order_is_the_same_on_every_machine() -> None:
-    assert ShuffledOrder(8, seed=0).window(0, 16) == [
+    assert ShuffledOrder(8, seed=0).items(0, 16) == [
         3,
         2,
         1,
@@ -44,8 +44,8 @@ def test_the_order_is_the_same_on_every_machine() -> None:
 
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     cursor = ShuffledOrder(100, seed=1)
-    assert cursor.window(0, 100) != cursor.window(100, 100)
-    assert cursor.window(0, 100) != ShuffledOrder(100, seed=2).window(0, 100)
+    assert cursor.items(0, 100) != cursor.items(100, 100)
+    assert cursor.items(0, 100) != ShuffledOrder(100, seed=2).items(0, 100)
 
 
 def test_there_is_no_order_of_nothing() -> None:

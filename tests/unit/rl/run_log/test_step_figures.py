@@ -18,7 +18,7 @@ from rl.data.records import (
     UpdateReport,
     Verdict,
 )
-from rl.data.thinking import thinks
+from rl.data.thinking import has_thoughts
 from rl.run_log.answer_metrics import accuracy, answer_metrics, staleness_metrics
 from rl.run_log.summary import summarise
 from rl.run_log.timing import BusyTime, StepTimer
@@ -50,7 +50,7 @@ DONE = UpdateReport({"loss": 0.1}, {}, skipped=False)
 def test_an_answer_thinks_when_something_stands_between_the_tags(
     text: str, prompt_opens: bool, expected: bool
 ) -> None:
-    assert thinks(text, ThinkingConfig(prompt_opens=prompt_opens)) is expected
+    assert has_thoughts(text, ThinkingConfig(prompt_opens=prompt_opens)) is expected
 
 
 def test_a_step_s_figures_by_hand() -> None:
