@@ -117,7 +117,7 @@ def recipe_of(trial: Trial, way: str, folder: Path) -> SFTRecipe:
     }
     fields: dict[str, Any] = {
         "name": way,
-        "batch": trial.batch,
+        "batch_size": trial.batch,
         "epochs": trial.epochs,
         "data": {"source": str(trial.rows)},
         "policy": {
@@ -249,7 +249,7 @@ def measured(trial: Trial, rounds: int, console: Console) -> dict[str, Any]:
     return {
         "cores": len(os.sched_getaffinity(0)),
         "chats": trial.chats,
-        "batch": trial.batch,
+        "batch_size": trial.batch,
         "rounds": rounds,
         "tokens_per_epoch": tokens,
         "median_chat": int(np.median(chats.lengths)),

@@ -49,7 +49,7 @@ class Placement:
             raise DoesNotFit(
                 f"{_told(bundles)} could not be reserved in {PATIENCE_S:g} seconds. {holders} "
                 "Wait for the others to end, add nodes, or lower rollout.workers, "
-                "rollout.tensor_parallel or learner.ranks"
+                "rollout.tensor_parallel_size or learner.ranks"
             )
 
     def options_for(self, role: str, slot: int = 0) -> dict[str, Any]:
@@ -87,7 +87,8 @@ def _check_some_node_has(bundle: Bundle) -> None:
         largest = max((node.get("GPU", 0) for node in nodes), default=0)
         raise DoesNotFit(
             f"an actor of the recipe needs {_amounts(bundle)} on one node, and no node has them; "
-            f"the largest has {largest:g} GPU: lower rollout.tensor_parallel or reward.processes"
+            f"the largest has {largest:g} GPU: lower rollout.tensor_parallel_size or "
+            "reward.processes"
         )
 
 

@@ -68,9 +68,9 @@ def planned_actors(recipe: GRPORecipe, device: Device) -> list[PlannedActors]:
         PlannedActors(
             "rollout",
             rollout.workers,
-            (0.5 if shared else 1.0) * rollout.tensor_parallel if gpu else 0.0,
+            (0.5 if shared else 1.0) * rollout.tensor_parallel_size if gpu else 0.0,
             core,
-            f"vLLM engine, tensor parallel {rollout.tensor_parallel}",
+            f"vLLM engine, tensor parallel {rollout.tensor_parallel_size}",
         ),
         PlannedActors(
             "learner",
@@ -116,7 +116,9 @@ def check_fits(plan: list[PlannedActors], resources: Mapping[str, float]) -> Non
         DoesNotFit: says what is asked, what is there, and what to change.
     """
     check_room(
-        plan, resources, "rollout.workers, rollout.tensor_parallel, learner.ranks or reward.workers"
+        plan,
+        resources,
+        "rollout.workers, rollout.tensor_parallel_size, learner.ranks or reward.workers",
     )
 
 

@@ -36,12 +36,12 @@ def start_engine(
         model=str(folder),
         dtype=policy.dtype,
         trust_remote_code=policy.trust_remote_code,
-        tensor_parallel_size=rollout.tensor_parallel,
-        distributed_executor_backend="uni" if rollout.tensor_parallel == 1 else "mp",
-        gpu_memory_utilization=rollout.memory_share,
-        max_num_seqs=rollout.max_running,
+        tensor_parallel_size=rollout.tensor_parallel_size,
+        distributed_executor_backend="uni" if rollout.tensor_parallel_size == 1 else "mp",
+        gpu_memory_utilization=rollout.gpu_memory_utilization,
+        max_num_seqs=rollout.max_num_seqs,
         max_model_len=longest,
-        enforce_eager=rollout.eager,
+        enforce_eager=rollout.enforce_eager,
         # A seeded request whose prompt is read in two pieces kills a CPU engine: vLLM turns its
         # random numbers back, which a CPU generator cannot.
         enable_chunked_prefill=torch.cuda.is_available(),

@@ -46,7 +46,7 @@ class RolloutWorker:
         transport: Literal["nccl", "ipc", "gloo"],
     ) -> None:
         """Start the engine on the checkpoint in `folder`; takes half a minute on a laptop."""
-        if rollout.tensor_parallel == 1 and not torch.cuda.is_available():
+        if rollout.tensor_parallel_size == 1 and not torch.cuda.is_available():
             # Else vLLM gives a CPU engine's one worker a process of its own, and the engine's core
             # spins on a core of the machine while it waits for it.
             os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
@@ -54,7 +54,7 @@ class RolloutWorker:
             # GPU memory handles are Python objects; vLLM hands them on to its own processes only
             # when it is told that the sender is trusted, which the learner of this run is.
             os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
-        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(rollout.cpu_cache_gib)
+        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(rollout.cpu_kv_cache_gib)
         self._encoder = InputEncoder(folder, prompt, policy.trust_remote_code)
         self._version = 0
         self._names = count()

@@ -90,7 +90,7 @@ class DeepSpeedEngine:
         scheduler = get_scheduler(
             config.optimizer.schedule,
             optimizer,
-            num_warmup_steps=math.ceil(config.optimizer.warmup_share * total_steps),
+            num_warmup_steps=math.ceil(config.optimizer.warmup_ratio * total_steps),
             num_training_steps=total_steps,
         )
         settings = deepspeed_config(config, dtype)

@@ -1,6 +1,6 @@
 """What is wrong with a recipe, in words for the person who wrote it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -8,7 +8,7 @@ from pydantic_core import ErrorDetails
 
 from configs.loading import yaml12
 from configs.loading.fields import FieldDoc
-from configs.loading.suggest import closest_match
+from configs.loading.suggest import closest_match, current_name
 
 
 def explain(
@@ -39,7 +39,10 @@ def explain(
     return faults
 
 
-def _instead(wrong: str, known: Iterable[str]) -> str:
+def _instead(wrong: str, known: Collection[str]) -> str:
+    renamed = current_name(wrong)
+    if renamed != wrong and renamed in known:
+        return f"it is now called {renamed}"
     hint = closest_match(wrong, known)
     return f"did you mean {hint}?" if hint else "--help lists those there are"
 

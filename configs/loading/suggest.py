@@ -1,7 +1,25 @@
-"""The closest known name for a misspelt one."""
+"""The known name for an old or a misspelt one."""
 
 import difflib
 from collections.abc import Iterable
+
+RENAMED = {
+    "batch": "batch_size",
+    "cpu_cache_gib": "cpu_kv_cache_gib",
+    "eager": "enforce_eager",
+    "max_running": "max_num_seqs",
+    "memory_share": "gpu_memory_utilization",
+    "tensor_parallel": "tensor_parallel_size",
+    "tower_batch": "tower_batch_size",
+    "warmup_share": "warmup_ratio",
+}
+"""Keys of earlier recipes, without their sections, and what they are called now."""
+
+
+def current_name(name: str) -> str:
+    """The dotted `name` with its key as it is called now."""
+    section, dot, key = name.rpartition(".")
+    return f"{section}{dot}{RENAMED.get(key, key)}"
 
 
 def closest_match(name: str, known: Iterable[str]) -> str | None:

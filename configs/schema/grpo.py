@@ -113,21 +113,22 @@ class GRPORecipe(StrictModel):
         rollout, ranks = self.rollout, self.learner.ranks
         if not self.sync.shared_gpu:
             return self
-        if rollout.tensor_parallel > 1:
+        if rollout.tensor_parallel_size > 1:
             raise ValueError(
-                f"sync.shared_gpu=true with rollout.tensor_parallel={rollout.tensor_parallel}: an "
-                "engine that shares its GPU with a learner rank has one GPU; set tensor_parallel=1"
+                f"sync.shared_gpu=true with rollout.tensor_parallel_size="
+                f"{rollout.tensor_parallel_size}: an engine that shares its GPU with a learner "
+                "rank has one GPU; set tensor_parallel_size=1"
             )
         if rollout.workers != ranks:
             raise ValueError(
                 f"sync.shared_gpu=true with rollout.workers={rollout.workers} and learner.ranks="
                 f"{ranks}: they share GPUs in pairs; make them equal"
             )
-        if rollout.memory_share > _SHARED_WITH_A_LEARNER:
+        if rollout.gpu_memory_utilization > _SHARED_WITH_A_LEARNER:
             raise ValueError(
-                f"sync.shared_gpu=true with rollout.memory_share={rollout.memory_share:g} leaves "
-                "the learner too little of its GPU; set memory_share to "
-                f"{_SHARED_WITH_A_LEARNER:g} or less"
+                f"sync.shared_gpu=true with rollout.gpu_memory_utilization="
+                f"{rollout.gpu_memory_utilization:g} leaves the learner too little of its GPU; set "
+                f"gpu_memory_utilization to {_SHARED_WITH_A_LEARNER:g} or less"
             )
         return self
 

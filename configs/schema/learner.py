@@ -22,7 +22,7 @@ class OptimizerConfig(StrictModel):
     """Peak learning rate (paper, section 2.2: 1e-6)."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """What the learning rate does after the warm-up."""
-    warmup_share: Fraction = 0.03
+    warmup_ratio: Fraction = 0.03
     """Share of the steps over which the learning rate rises (paper, section 2.1: 0.03)."""
     weight_decay: NonNegativeFloat = 0.05
     """AdamW's weight decay (paper, section 2.1: 0.05)."""

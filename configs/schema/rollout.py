@@ -12,7 +12,7 @@ class RolloutConfig(StrictModel):
 
     workers: PositiveInt = 1
     """Rollout actors, each with one vLLM engine."""
-    tensor_parallel: PositiveInt = 1
+    tensor_parallel_size: PositiveInt = 1
     """Devices of one engine."""
     group_size: Annotated[int, Field(ge=2)] = 8
     """Answers to each problem (paper, section 2.2: 8)."""
@@ -20,16 +20,16 @@ class RolloutConfig(StrictModel):
     """Sampling temperature (paper, section 2.2: 1.0); the learner divides its logits by it too."""
     max_new_tokens: PositiveInt = 8192
     """Longest answer (paper, section 2.2: 8k)."""
-    max_running: PositiveInt = 64
+    max_num_seqs: PositiveInt = 64
     """Sequences an engine decodes at a time."""
-    memory_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.85
+    gpu_memory_utilization: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.85
     """Share of a GPU's memory that an engine may take; with sync.shared_gpu at most 0.6."""
-    cpu_cache_gib: PositiveInt = 1
+    cpu_kv_cache_gib: PositiveInt = 1
     """Memory of an engine's key-value cache on CPU, GiB."""
     cpu_threads: PositiveInt | None = None
     """Threads of an engine on a CPU machine; null: its cores divided among all that compute
     at the same time. The smallest models are fastest with 1."""
-    eager: bool = False
+    enforce_eager: bool = False
     """Skip compilation and CUDA graphs: faster start, slower steps."""
     restarts: NonNegativeInt = 3
     """Times that dead actors are started again before the run ends: so many for the engines, so

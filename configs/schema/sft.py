@@ -51,7 +51,7 @@ class SupervisedRecipe(StrictModel):
     """Orders the chats."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where the cluster has GPUs."""
-    batch: PositiveInt = 512
+    batch_size: PositiveInt = 512
     """Chats of a step (paper, section 2.1: 512)."""
     policy: PolicyConfig
     prompt: ChatLimits = ChatLimits()

@@ -10,7 +10,7 @@ class PartsConfig(StrictModel):
 
     tower_steps: PositiveInt = 400
     """Updates of the vision tower, which learns to name the digit in each quadrant."""
-    tower_batch: PositiveInt = 128
+    tower_batch_size: PositiveInt = 128
     """Pictures of such an update."""
     base_steps: PositiveInt = 450
     """Updates of the base language model, on text."""
@@ -18,7 +18,7 @@ class PartsConfig(StrictModel):
     """Updates that make the base model's one descendant answer plainly, on text."""
     reasoner_steps: PositiveInt = 100
     """Updates that make its other descendant think first, on text."""
-    batch: PositiveInt = 64
+    batch_size: PositiveInt = 64
     """Lines of text of an update."""
     lr: PositiveFloat = 2e-3
     """Peak learning rate of blank parts."""
@@ -31,7 +31,7 @@ class TinyPathConfig(StrictModel):
     the reasoner, fine-tune."""
 
     parts: PartsConfig = PartsConfig()
-    batch: PositiveInt = 64
+    batch_size: PositiveInt = 64
     """Chats of an update after the parts."""
     align_steps: PositiveInt = 128
     """Updates of the projector on the substitute."""

@@ -131,12 +131,12 @@ class MemoryEstimator:
         Raises:
             DoesNotFit: attention heads do not divide over the recipe's tensor parallelism.
         """
-        width, heads = config.tensor_parallel, self.text.num_attention_heads
+        width, heads = config.tensor_parallel_size, self.text.num_attention_heads
         if heads % width or (self.key_heads % width and width % self.key_heads):
             fit = [w for w in range(1, heads + 1) if not heads % w and not self.key_heads % w]
             raise DoesNotFit(
-                f"rollout.tensor_parallel={width} does not divide the policy's {heads} attention "
-                f"heads and {self.key_heads} key heads; set it to one of {fit}"
+                f"rollout.tensor_parallel_size={width} does not divide the policy's {heads} "
+                f"attention heads and {self.key_heads} key heads; set it to one of {fit}"
             )
         vision = self.sizes.get("vision", 0)
         weights = vision + (sum(self.sizes.values()) - vision) / width

@@ -89,18 +89,18 @@ class SFTJob:
     @property
     def steps(self) -> int:
         """Updates of the run."""
-        return self.recipe.steps or math.ceil(self._total / self.recipe.batch)
+        return self.recipe.steps or math.ceil(self._total / self.recipe.batch_size)
 
     def window(self, cursor: ShuffledOrder, step: int) -> list[int]:
         """Places of the chats of `step`; the last step of the epochs takes what is left."""
-        start = step * self.recipe.batch
-        return cursor.items(start, min(self.recipe.batch, self._total - start))
+        start = step * self.recipe.batch_size
+        return cursor.items(start, min(self.recipe.batch_size, self._total - start))
 
     @property
     def _total(self) -> int:
         """Chats of all steps, each epoch's anew."""
         if self.recipe.steps is not None:
-            return self.recipe.steps * self.recipe.batch
+            return self.recipe.steps * self.recipe.batch_size
         return max(1, round(self.recipe.epochs * len(self.chats.numbers)))
 
 

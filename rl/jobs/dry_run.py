@@ -82,8 +82,8 @@ def memory_lines(recipe: GRPORecipe | SupervisedRecipe) -> list[str]:
         engine = skeleton.engine(recipe.rollout, longest)
         lines.append(
             f"an engine holds {engine.weights:.1f} GiB of weights on each GPU; of its "
-            f"memory_share={recipe.rollout.memory_share:g} the rest is for keys and values, "
-            f"{engine.answer_cache:.2f} GiB for each answer of full length"
+            f"gpu_memory_utilization={recipe.rollout.gpu_memory_utilization:g} the rest is for "
+            f"keys and values, {engine.answer_cache:.2f} GiB for each answer of full length"
         )
     return lines
 

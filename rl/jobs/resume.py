@@ -7,9 +7,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from configs.loading import yaml12
+from configs.loading.suggest import current_name
 from rl.console.errors import UserError
 
-_FIXED = ("seed", "problems_per_step", "batch", "data", "prompt")
+_FIXED = ("seed", "problems_per_step", "batch_size", "data", "prompt")
 """Sections and fields that decide the problems, or chats, of a step."""
 _FREE = ("data.max_rejected_share", "data.reward_columns")
 """Fields of those sections that do not."""
@@ -48,10 +49,10 @@ def _decides(name: str) -> bool:
 
 
 def _fields(tree: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value with its dotted name."""
+    """Every value with its dotted name; keys of earlier recipes by what they are called now."""
     for key, value in tree.items():
         name = f"{section}{key}"
         if isinstance(value, Mapping):
             yield from _fields(value, f"{name}.")
         elif name not in _FREE:
-            yield name, value
+            yield current_name(name), value

@@ -5,14 +5,18 @@ from pathlib import Path
 
 from rl.storage.jsonl import JsonlWriter, filter_lines
 
-FILE = "seen.jsonl"
+FILE = "trained_rows.jsonl"
+_EARLIER_FILE = "seen.jsonl"
 
 
 class TrainedRowsLog:
-    """Writes seen.jsonl: for each step the rows of the data that ranks put through the model."""
+    """Writes trained_rows.jsonl: for each step, the rows of the data that ranks trained on."""
 
     def __init__(self, folder: Path, first: int) -> None:
         """What an interrupted run wrote of step `first` and later is cut, since it comes again."""
+        earlier = folder / _EARLIER_FILE
+        if earlier.is_file() and not (folder / FILE).exists():
+            earlier.rename(folder / FILE)
         filter_lines(folder / FILE, lambda line: line["step"] < first)
         self._lines = JsonlWriter(folder / FILE)
 

@@ -79,9 +79,9 @@ def _pretrain(parts: TinyParts, config: PartsConfig, seed: int) -> None:
     """A tower that has seen no words, and language models that have seen no picture."""
 
     def language(steps: int, lr: float) -> PretrainConfig:
-        return PretrainConfig(steps, config.batch, seed, lr)
+        return PretrainConfig(steps, config.batch_size, seed, lr)
 
-    tower = PretrainConfig(config.tower_steps, config.tower_batch, seed, config.lr)
+    tower = PretrainConfig(config.tower_steps, config.tower_batch_size, seed, config.lr)
     base = language(config.base_steps, config.lr)
     plain = language(config.substitute_steps, config.descendant_lr)
     thinking = language(config.reasoner_steps, config.descendant_lr)

@@ -110,11 +110,11 @@ class TinyPipeline:
 
     def _chats(self, source: str, steps: int) -> ChatDataConfig:
         """Built-in chats, no more of them than so many steps will see."""
-        return ChatDataConfig(source=source, limit=steps * self.config.batch)
+        return ChatDataConfig(source=source, limit=steps * self.config.batch_size)
 
     def _shared(self, weight_decay: float = 0.05) -> dict[str, Any]:
         optimizer = SFTOptimizerConfig(
-            lr=self.config.sft_lr, warmup_share=0.05, weight_decay=weight_decay
+            lr=self.config.sft_lr, warmup_ratio=0.05, weight_decay=weight_decay
         )
         learner = SFTLearnerConfig(
             gradient_checkpointing=False,
@@ -125,7 +125,7 @@ class TinyPipeline:
         last = CheckpointConfig(every=10**6, keep=1)
         return {
             "seed": self.seed,
-            "batch": self.config.batch,
+            "batch_size": self.config.batch_size,
             "prompt": _PROMPT,
             "learner": learner,
             "checkpoint": last,

@@ -25,7 +25,7 @@ _AGENTS = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
 
 SMALL = (
     "start.parts={tower_steps: 2, base_steps: 4, substitute_steps: 2, reasoner_steps: 2}",
-    "start.batch=8",
+    "start.batch_size=8",
     "start.align_steps=2",
     "start.sft_steps=4",
     "steps=4",

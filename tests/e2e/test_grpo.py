@@ -99,7 +99,7 @@ def supervised(place: Place) -> list[str]:
         f"data={{source: {chats}}}",
         "evaluation.data=null",
         "prompt={max_tokens: 128, max_images: 2}",
-        "batch=4",
+        "batch_size=4",
         "steps=2",
         f"log={{folder: {place.folder / 'runs'}, wandb: false}}",
     ]
@@ -122,7 +122,7 @@ def resumed(place: Place) -> Resumed:
     """Killed when it had learned once more behind its checkpoint, and then resumed."""
     run = place.run("cut")
     # So fast that two updates change most answers.
-    fast = ("learner.optimizer.lr=0.01", "learner.optimizer.warmup_share=0")
+    fast = ("learner.optimizer.lr=0.01", "learner.optimizer.warmup_ratio=0")
     words = place.words("cut", "digits_text", f"checkpoint.every={SAVED}", *fast)
     process = place.start(words, "cut")
     metrics = run / "metrics.jsonl"

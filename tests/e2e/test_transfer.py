@@ -25,7 +25,7 @@ STATIONS = [
 def run(place: Place) -> Path:
     words = [
         "path.parts={tower_steps: 2, base_steps: 4, substitute_steps: 2, reasoner_steps: 2}",
-        "path.batch=8",
+        "path.batch_size=8",
         "path.align_steps=2",
         "path.sft_steps=2",
         "problems=8",

@@ -50,7 +50,7 @@ def align_recipe(policy: Path, folder: Path, **changes: Any) -> AlignRecipe:
 def _fields(policy: Path, folder: Path, **parts: Any) -> dict[str, Any]:
     """What all recipes here have."""
     return {
-        "batch": 8,
+        "batch_size": 8,
         "policy": {"path": str(policy), "dtype": "float32", **parts},
         "prompt": {"max_tokens": 128},
         "log": {"folder": str(folder / "runs"), "wandb": False},
@@ -69,6 +69,6 @@ def figures(recipe: SFTRecipe, name: str) -> list[float]:
 
 def seen(run: Path) -> list[list[int]]:
     """The rows that each step has learned from."""
-    lines = list(read_lines(run / "seen.jsonl"))
+    lines = list(read_lines(run / "trained_rows.jsonl"))
     assert [line["step"] for line in lines] == list(range(len(lines)))
     return [line["rows"] for line in lines]

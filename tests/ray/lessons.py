@@ -67,7 +67,7 @@ def disturbed(policy: Path, folder: Path, name: str) -> SFTRecipe:
         policy,
         folder,
         name=name,
-        batch=4,
+        batch_size=4,
         data={"source": str(chat_file(folder, DISTURBED_CHATS))},
         learner={"ranks": 2, "zero_stage": 2, "restarts": 1},
         checkpoint={"every": 4, "keep": 2},
@@ -84,20 +84,20 @@ def _aligned(policy: Path, folder: Path) -> AlignRecipe:
 
 def diverging(policy: Path, folder: Path) -> SFTRecipe:
     """Two workers whose first update makes numbers that are not finite."""
-    wild = {"optimizer": {"lr": 1e30, "schedule": "constant", "warmup_share": 0.0}, "ranks": 2}
-    return sft_recipe(policy, folder, name="diverged", batch=2, learner=wild)
+    wild = {"optimizer": {"lr": 1e30, "schedule": "constant", "warmup_ratio": 0.0}, "ranks": 2}
+    return sft_recipe(policy, folder, name="diverged", batch_size=2, learner=wild)
 
 
 def _long(policy: Path, folder: Path) -> SFTRecipe:
     """A step on chats so long that they attend by spans, their weights sharded."""
     data = {"source": str(chat_file(folder, 22, sums=40))}
     learner = {"ranks": 2, "zero_stage": 3, "gradient_checkpointing": True}
-    learner |= {"max_tokens_per_microbatch": 1024, "optimizer": {"lr": 1e-3, "warmup_share": 0.0}}
+    learner |= {"max_tokens_per_microbatch": 1024, "optimizer": {"lr": 1e-3, "warmup_ratio": 0.0}}
     limits = {"max_tokens": 512}
     return sft_recipe(policy, folder, name=LONG, steps=1, data=data, prompt=limits, learner=learner)
 
 
 def _of_family(family: str, folder: Path) -> SFTRecipe:
     FAMILIES[family](folder / family)
-    learner = {"zero_stage": 3, "ranks": 2, "optimizer": {"lr": 1e-3, "warmup_share": 0.0}}
+    learner = {"zero_stage": 3, "ranks": 2, "optimizer": {"lr": 1e-3, "warmup_ratio": 0.0}}
     return sft_recipe(folder / family, folder, name=family, steps=1, learner=learner)

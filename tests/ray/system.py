@@ -46,7 +46,7 @@ def recipe(folder: Path, **changes: Any) -> GRPORecipe:
         "data": {"source": "digits"},
         "policy": {"path": str(folder), "dtype": "float32"},
         "prompt": {"max_tokens": 96, "max_images": 2},
-        "rollout": {"max_new_tokens": 256, "max_running": 256, "eager": True},
+        "rollout": {"max_new_tokens": 256, "max_num_seqs": 256, "enforce_eager": True},
         "loss": {"kl": {"coef": 1.0, "estimator": "k2"}},
         "learner": {
             "gradient_checkpointing": False,

@@ -76,7 +76,7 @@ def test_a_recipe_reserves_the_gpus_that_it_names(name: str) -> None:
 def test_a_learner_rank_fits_its_gpu(name: str) -> None:
     recipe = recipe_of(name)
     shared = isinstance(recipe, GRPORecipe) and recipe.sync.shared_gpu
-    free = GPU_GIB * (1 - recipe.rollout.memory_share) if shared else GPU_GIB
+    free = GPU_GIB * (1 - recipe.rollout.gpu_memory_utilization) if shared else GPU_GIB
     learner = skeleton(name).learner(recipe.learner)
     assert 0 < learner.activations < learner.total < free - LEFT_FOR_CUDA
 
@@ -86,7 +86,7 @@ def test_an_engine_fits_its_gpus_with_room_for_many_answers(name: str) -> None:
     recipe = grpo(name)
     longest = recipe.prompt.max_tokens + recipe.rollout.max_new_tokens
     engine = skeleton(name).engine(recipe.rollout, longest)
-    free = GPU_GIB * recipe.rollout.memory_share - engine.weights - LEFT_FOR_CUDA
+    free = GPU_GIB * recipe.rollout.gpu_memory_utilization - engine.weights - LEFT_FOR_CUDA
     assert free > 16 * engine.answer_cache
 
 
@@ -103,7 +103,7 @@ def test_every_recipe_for_gpus_is_looked_at() -> None:
 
 
 def test_a_width_that_does_not_divide_the_heads_is_refused() -> None:
-    wide = grpo("r1v_38b/grpo").rollout.model_copy(update={"tensor_parallel": 16})
+    wide = grpo("r1v_38b/grpo").rollout.model_copy(update={"tensor_parallel_size": 16})
     with pytest.raises(DoesNotFit, match=r"40 attention heads and 8 key heads.*\[1, 2, 4, 8\]"):
         skeleton("r1v_38b/grpo").engine(wide, 16_384)
 

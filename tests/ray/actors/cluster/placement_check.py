@@ -49,18 +49,18 @@ def main() -> None:
     cluster.add_node(num_cpus=4, num_gpus=2)
     ray.init(address=cluster.address, log_to_driver=False)
     seats.PATIENCE_S = 2.0
-    wide = {"rollout": {"workers": 1, "tensor_parallel": 2}, "learner": {"ranks": 2}}
+    wide = {"rollout": {"workers": 1, "tensor_parallel_size": 2}, "learner": {"ranks": 2}}
     first = Placement(recipe("first", **wide), "cuda")
     told: dict[str, Any] = {"first": nodes_of("first")}
     second = recipe("second", rollout={"workers": 1}, learner={"ranks": 1})
     told["second"] = refusal(lambda: Placement(second, "cuda"))
     first.release()
     Placement(second, "cuda").release()
-    over = recipe("over", rollout={"workers": 1, "tensor_parallel": 3})
+    over = recipe("over", rollout={"workers": 1, "tensor_parallel_size": 3})
     told["over"] = refusal(lambda: Placement(over, "cuda"))
     pairs = recipe(
         "pairs",
-        rollout={"workers": 4, "memory_share": 0.4},
+        rollout={"workers": 4, "gpu_memory_utilization": 0.4},
         learner={"ranks": 4},
         sync={"shared_gpu": True},
     )

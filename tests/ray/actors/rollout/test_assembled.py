@@ -39,7 +39,7 @@ def adapted(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         folder,
         policy=policy,
         prompt={"max_tokens": 192, "max_images": 2},
-        rollout={"max_new_tokens": 24, "max_running": 64, "eager": True},
+        rollout={"max_new_tokens": 24, "max_num_seqs": 64, "enforce_eager": True},
         loss={"kl": {"coef": 0.0}},
     )
     sharded = plan.learner.model_copy(update={"ranks": 2, "zero_stage": 3})

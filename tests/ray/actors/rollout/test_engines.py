@@ -34,14 +34,14 @@ def pair(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sy
     FAMILIES["llava"](folder)
     plan = recipe(
         folder,
-        rollout={"workers": 2, "max_new_tokens": 64, "max_running": 64, "eager": True},
+        rollout={"workers": 2, "max_new_tokens": 64, "max_num_seqs": 64, "enforce_eager": True},
         loss={},
         learner={
             "ranks": 2,
             "zero_stage": 3,
             "gradient_checkpointing": False,
             "max_tokens_per_microbatch": 2048,
-            "optimizer": {"lr": 3e-3, "weight_decay": 0.0, "warmup_share": 0.0},
+            "optimizer": {"lr": 3e-3, "weight_decay": 0.0, "warmup_ratio": 0.0},
         },
     )
     with running_system(plan, folder, tmp_path_factory.mktemp("pair")) as system:

@@ -59,7 +59,7 @@ def plan_for(folder: Path, sharding: dict[str, Any]) -> GRPORecipe:
             "lr": LR,
             "weight_decay": 0.0,
             "schedule": "cosine",
-            "warmup_share": 0.0,
+            "warmup_ratio": 0.0,
             "max_grad_norm": MAX_NORM,
         },
     }

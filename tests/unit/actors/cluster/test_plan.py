@@ -14,7 +14,7 @@ from rl.console.errors import DoesNotFit
 from tests.unit.step_samples import recipe
 
 BIG: dict[str, Any] = {
-    "rollout": {"workers": 2, "tensor_parallel": 2},
+    "rollout": {"workers": 2, "tensor_parallel_size": 2},
     "learner": {"ranks": 4},
     "reward": {"weights": {"exact": 1.0}, "accuracy": "exact", "workers": 2, "processes": 3},
 }
@@ -22,7 +22,7 @@ BIG: dict[str, Any] = {
 
 def pairs(**rollout: Any) -> dict[str, Any]:
     """Two GPUs, each with an engine and a learner rank on it."""
-    engines = {"workers": 2, "memory_share": 0.5} | rollout
+    engines = {"workers": 2, "gpu_memory_utilization": 0.5} | rollout
     return {"rollout": engines, "learner": {"ranks": 2}, "sync": {"shared_gpu": True}}
 
 
@@ -84,9 +84,12 @@ def test_a_cluster_with_just_enough_fits_and_one_with_less_is_told_what_lacks() 
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        ({"tensor_parallel": 2}, "has one GPU; set tensor_parallel=1"),
+        ({"tensor_parallel_size": 2}, "has one GPU; set tensor_parallel_size=1"),
         ({"workers": 3}, r"workers=3 and learner\.ranks=2: .*make them equal"),
-        ({"memory_share": 0.85}, r"memory_share=0\.85 leaves the learner too little"),
+        (
+            {"gpu_memory_utilization": 0.85},
+            r"gpu_memory_utilization=0\.85 leaves the learner too little",
+        ),
     ],
 )
 def test_engines_share_gpus_with_learner_ranks_in_pairs_and_leave_them_room(
@@ -94,4 +97,4 @@ def test_engines_share_gpus_with_learner_ranks_in_pairs_and_leave_them_room(
 ) -> None:
     with pytest.raises(ValueError, match=told):
         recipe(**pairs(**fault))
-    assert recipe(**pairs(memory_share=0.6)).sync.shared_gpu
+    assert recipe(**pairs(gpu_memory_utilization=0.6)).sync.shared_gpu

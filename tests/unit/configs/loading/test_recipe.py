@@ -105,6 +105,23 @@ def test_an_unknown_key_is_refused_with_the_full_name_of_the_nearest(
     assert f"did you mean {meant}?" in told
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("rollout.memory_share=0.5", "rollout.gpu_memory_utilization"),
+        ("rollout.max_running=8", "rollout.max_num_seqs"),
+        ("rollout.eager=true", "rollout.enforce_eager"),
+        ("rollout.tensor_parallel=2", "rollout.tensor_parallel_size"),
+        ("rollout.cpu_cache_gib=2", "rollout.cpu_kv_cache_gib"),
+        ("learner.optimizer.warmup_share=0.1", "learner.optimizer.warmup_ratio"),
+    ],
+)
+def test_a_key_of_an_earlier_recipe_is_refused_with_the_name_that_it_has_now(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    assert f"it is now called {new}" in fault(tmp_path, old)
+
+
 def test_all_faults_are_told_at_once_each_with_its_place_value_and_rule(tmp_path: Path) -> None:
     told = fault(
         tmp_path,

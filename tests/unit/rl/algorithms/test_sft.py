@@ -26,7 +26,7 @@ from rl.data.records import UpdateReport
 def recipe(**changes: Any) -> SFTRecipe:
     fields = {
         "name": "trial",
-        "batch": 4,
+        "batch_size": 4,
         "data": {"source": "rows.jsonl"},
         "policy": {"path": "some/model"},
         "evaluation": {"data": {"source": "held_out.jsonl"}, "every": 2},
@@ -164,9 +164,9 @@ def test_an_alignments_passes_hand_their_policy_on_and_have_the_papers_learning_
     assert runs[2].steps == 9 and runs[1].epochs == 1.0
     for run in runs:
         assert run.policy.train == ("projector",) and run.features.keep == "memory"
-        assert (run.batch, run.prompt.max_tokens) == (512, 16_384)
+        assert (run.batch_size, run.prompt.max_tokens) == (512, 16_384)
         assert run.learner.optimizer.weight_decay == 0.05
-        assert run.learner.optimizer.warmup_share == 0.03
+        assert run.learner.optimizer.warmup_ratio == 0.03
     assert runs[0].policy_folder == Path("/runs/aligned/pass_1/policy")
     optimizer = whole.learner.optimizer.model_copy(update={"lr": 3e-5})
     learner = whole.learner.model_copy(update={"optimizer": optimizer})

@@ -34,7 +34,9 @@ def test_a_device_that_was_only_assumed_is_told() -> None:
 
 
 def test_on_gpus_the_whole_reservation_is_told(folder: Path) -> None:
-    told = shown(device="cuda", learner={"ranks": 4}, rollout={"workers": 2, "tensor_parallel": 2})
+    told = shown(
+        device="cuda", learner={"ranks": 4}, rollout={"workers": 2, "tensor_parallel_size": 2}
+    )
     assert "device cuda, weights travel by nccl" in told
     assert "reserves 8 GPUs and 7 cores in all" in told
     assert "not estimated: no config of 'some/model' on this machine" in told
@@ -56,6 +58,6 @@ def test_adapters_are_named_and_leave_little_that_learns(folder: Path) -> None:
 
 
 def test_an_engine_too_wide_for_the_policy_is_refused(folder: Path) -> None:
-    wide = recipe(policy={"path": str(folder)}, rollout={"tensor_parallel": 3})
-    with pytest.raises(DoesNotFit, match=r"tensor_parallel=3 does not divide the policy's 4"):
+    wide = recipe(policy={"path": str(folder)}, rollout={"tensor_parallel_size": 3})
+    with pytest.raises(DoesNotFit, match=r"tensor_parallel_size=3 does not divide the policy's 4"):
         memory_lines(wide)

@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from configs.schema.data import ChatDataConfig
+from configs.schema.policy import PolicyConfig
+from configs.schema.sft import SFTRecipe
 from rl.jobs.resume import ChangedProblems, check_same_problems
 from rl.storage.run_folder import save_recipe
 from tests.unit.step_samples import recipe
@@ -57,3 +60,16 @@ def test_a_recipe_of_a_time_without_a_field_can_go_on(saved: Path) -> None:
     lines = saved.read_text("utf-8").splitlines(keepends=True)
     saved.write_text("".join(line for line in lines if not line.startswith("seed:")), "utf-8")
     check_same_problems(saved, recipe(seed=8, problems_per_step=4))
+
+
+def test_a_key_of_an_earlier_recipe_counts_by_the_name_that_it_has_now(tmp_path: Path) -> None:
+    saved = tmp_path / "recipe.yaml"
+    saved.write_text("seed: 0\nbatch: 64\n", "utf-8")
+    now = SFTRecipe(
+        name="sft",
+        policy=PolicyConfig(path="policy"),
+        data=ChatDataConfig(source="chats.jsonl"),
+        batch_size=32,
+    )
+    with pytest.raises(ChangedProblems, match="batch_size was 64, now 32"):
+        check_same_problems(saved, now)
