@@ -26,12 +26,7 @@ from torch import Tensor
 from configs.schema.policy import PolicyConfig
 from models.inputs.chat_packing import pack_chats
 from models.inputs.packing import PackedBatch, pack
-from models.policy.attention import (
-    all_spans,
-    attend_by_spans,
-    empty_mask,
-    spans_of,
-)
+from models.policy.attention import all_spans, attend_by_spans, empty_mask, spans_of
 from models.policy.loading import load_model
 from models.tiny.model import TinySize, build_tiny_text
 from rl.algorithms.rows import TrainingAnswer, TrainingRow

@@ -3,12 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rl.data.records import (
-    Answer,
-    FinishReason,
-    Problem,
-    Verdict,
-)
+from rl.data.records import Answer, FinishReason, Problem, Verdict
 
 __all__ = ["Completion", "Problem", "Reward", "Verdict", "bad_gold", "completion_of"]
 

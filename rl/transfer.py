@@ -15,12 +15,7 @@ sys.path[:] = [str(Path(__file__).resolve().parents[1]), *sys.path[1:]]
 
 def main(argv: list[str]) -> None:
     """Go the path that the recipe names."""
-    from configs.loading.recipe import (
-        FLAGS,
-        RECIPES,
-        load_recipe,
-        recipe_text,
-    )
+    from configs.loading.recipe import FLAGS, RECIPES, load_recipe, recipe_text
     from configs.schema.transfer import TransferRecipe
     from rl.console.errors import exit_on_user_error
     from rl.console.progress import CONSOLE

@@ -20,12 +20,7 @@ from actors.cluster.pool import ActorPool, DriverLoop
 from actors.weight_transfer.sync import WeightSync
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.console.progress import wait_for
-from rl.data.records import (
-    Group,
-    Problem,
-    SamplingRequest,
-    ScoredGroup,
-)
+from rl.data.records import Group, Problem, SamplingRequest, ScoredGroup
 from rl.run_log.timing import BusyTime
 
 G = TypeVar("G", Group, ScoredGroup)

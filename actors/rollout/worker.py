@@ -17,12 +17,7 @@ from configs.schema.data import PromptConfig
 from configs.schema.grpo import PolicyConfig, RolloutConfig
 from models.inputs.encoder import InputEncoder
 from rl.data.images import open_image
-from rl.data.records import (
-    Answer,
-    Group,
-    Problem,
-    SamplingRequest,
-)
+from rl.data.records import Answer, Group, Problem, SamplingRequest
 
 logger = logging.getLogger(__name__)
 

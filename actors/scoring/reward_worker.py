@@ -18,13 +18,7 @@ from rewards.registry import INLINE, check_names
 from rewards.verifier.pool import VerifierPool
 from rewards.verifier.process import Task
 from rewards.weighting import weighted_score
-from rl.data.records import (
-    CAUSES,
-    Answer,
-    Problem,
-    Score,
-    Verdict,
-)
+from rl.data.records import CAUSES, Answer, Problem, Score, Verdict
 
 _VERDICTS_KEPT = 100_000
 _WAITS_KEPT = 10_000

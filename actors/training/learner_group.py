@@ -17,12 +17,7 @@ from actors.training.learner import RankShare
 from actors.weight_transfer.rendezvous import Rendezvous
 from configs.schema.rollout import Transport
 from models.policy.weight_sums import WeightSums
-from rl.algorithms.rows import (
-    MicroBatch,
-    TrainingRow,
-    build_microbatches,
-    count_tokens,
-)
+from rl.algorithms.rows import MicroBatch, TrainingRow, build_microbatches, count_tokens
 from rl.console.progress import wait_for
 from rl.data.records import UpdateReport
 

@@ -15,13 +15,7 @@ from actors.training.sft_rank import SFTRank
 from configs.schema.sft import FeaturesConfig
 from models.policy.features import DiskFeatures, FeatureStore, MemoryFeatures
 from rl.algorithms.guards import DivergedError
-from rl.algorithms.sft import (
-    SFTJob,
-    SFTParts,
-    StepResult,
-    finished,
-    train,
-)
+from rl.algorithms.sft import SFTJob, SFTParts, StepResult, finished, train
 from rl.run_log.summary import summarise_sft
 from rl.run_log.trained_rows import TrainedRowsLog
 from rl.run_log.views import SFT

@@ -6,10 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from vllm.distributed.weight_transfer import (
-    ParamMeta,
-    WeightSource,
-)
+from vllm.distributed.weight_transfer import ParamMeta, WeightSource
 
 from models.policy.checkpoint_weights import CheckpointWeight
 from models.policy.weight_sums import WeightSums, sum_and_squares

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import (
-    PositiveInt,
-)
+from pydantic import PositiveInt
 
 from configs.schema.base import StrictModel
 from configs.schema.run import Fraction

@@ -6,12 +6,7 @@ Every value is named once. Numbers from the paper are cited where they are defau
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import (
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from configs.schema.base import StrictModel
 from configs.schema.data import DataConfig, PromptConfig

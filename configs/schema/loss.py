@@ -2,10 +2,7 @@
 
 from typing import Literal
 
-from pydantic import (
-    NonNegativeFloat,
-    PositiveFloat,
-)
+from pydantic import NonNegativeFloat, PositiveFloat
 
 from configs.schema.base import StrictModel
 

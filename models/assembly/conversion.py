@@ -24,14 +24,7 @@ from models.assembly.processor import (
     processor,
 )
 from models.assembly.r1v import HEAD, check_shapes
-from models.assembly.shards import (
-    GIB,
-    LazyTensor,
-    Shards,
-    copy_files,
-    local_folder,
-    write_shards,
-)
+from models.assembly.shards import GIB, LazyTensor, Shards, copy_files, local_folder, write_shards
 from models.assembly.skywork_config import (
     CHAT_TYPES,
     KINDS,
@@ -40,12 +33,7 @@ from models.assembly.skywork_config import (
     is_chat,
     tiles_of,
 )
-from models.assembly.skywork_names import (
-    Unmapped,
-    as_chat,
-    as_transformers,
-    on_disk,
-)
+from models.assembly.skywork_names import Unmapped, as_chat, as_transformers, on_disk
 from rl.storage.atomic import atomic_folder as aside_of
 
 _TOKENIZER_FILES = (

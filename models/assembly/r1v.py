@@ -26,13 +26,7 @@ from models.assembly import modeling_r1v
 from models.assembly.language import Language, read_language
 from models.assembly.modeling_r1v import R1VConfig, R1VForConditionalGeneration
 from models.assembly.processor import check_tokenizer, image_processor, processor
-from models.assembly.shards import (
-    GIB,
-    LazyTensor,
-    Shards,
-    local_folder,
-    write_shards,
-)
+from models.assembly.shards import GIB, LazyTensor, Shards, local_folder, write_shards
 from models.assembly.skywork_names import in_module, on_disk
 from models.assembly.towers import PIXEL_SHUFFLE, is_internvl, read_tower
 from rl.storage.atomic import atomic_folder

@@ -26,12 +26,7 @@ from transformers import (
 from configs.schema.data import PromptConfig
 from models.inputs.assistant_format import AssistantFormat, assistant_format, masked_pieces
 from rl.data.images import open_image, upright_size
-from rl.data.records import (
-    Chat,
-    Problem,
-    TokenisedChat,
-    Turn,
-)
+from rl.data.records import Chat, Problem, TokenisedChat, Turn
 
 IMAGE_MARK = "<image>"
 

@@ -5,12 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from rl.algorithms.rows import TrainingRow
-from rl.data.records import (
-    Problem,
-    SamplingRequest,
-    ScoredGroup,
-    UpdateReport,
-)
+from rl.data.records import Problem, SamplingRequest, ScoredGroup, UpdateReport
 from rl.run_log.samples import Logged
 
 T_co = TypeVar("T_co", covariant=True)

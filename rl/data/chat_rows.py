@@ -9,12 +9,7 @@ from typing import Any, Literal, cast
 from configs.schema.data import ChatDataConfig
 from rl.data.chat_formats import ChatColumns
 from rl.data.records import IMAGE_MARK, Chat, Turn
-from rl.data.row_values import (
-    BadRow,
-    images_in,
-    row_id,
-    shown,
-)
+from rl.data.row_values import BadRow, images_in, row_id, shown
 
 Role = Literal["system", "user", "assistant"]
 _ROLES: Mapping[Any, Role] = {

@@ -11,12 +11,7 @@ import ray
 from actors.cluster.cpu_threads import cpu_thread_variables
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.placement import Placement
-from actors.cluster.plan import (
-    check_fits,
-    device_of,
-    planned_actors,
-    transport_of,
-)
+from actors.cluster.plan import check_fits, device_of, planned_actors, transport_of
 from actors.cluster.pool import CALLS_AT_A_TIME, ActorPool, DriverLoop
 from actors.rollout.rollouts import RolloutPools, Rollouts
 from actors.rollout.worker import RolloutWorker

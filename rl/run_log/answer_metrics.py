@@ -5,12 +5,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean, pstdev
 
 from configs.schema.reward import RewardConfig
-from rl.data.records import (
-    CAUSES,
-    Answer,
-    Score,
-    ScoredGroup,
-)
+from rl.data.records import CAUSES, Answer, Score, ScoredGroup
 from rl.data.thinking import has_thoughts
 
 

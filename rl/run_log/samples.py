@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rl.data.records import Answer, Chat, Score, ScoredGroup
-from rl.storage.jsonl import (
-    json_number,
-)
+from rl.storage.jsonl import json_number
 
 KeepImages = Callable[[Sequence[bytes | str]], list[str]]
 """Names that images have in the run's folder, bytes written there once."""

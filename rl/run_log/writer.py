@@ -21,12 +21,7 @@ from rl.run_log.console_lines import print_evaluation, print_step
 from rl.run_log.plots import plot_run
 from rl.run_log.samples import Logged
 from rl.run_log.wandb_tracker import Tracker
-from rl.storage.jsonl import (
-    JsonlWriter,
-    filter_lines,
-    json_number,
-    read_lines,
-)
+from rl.storage.jsonl import JsonlWriter, filter_lines, json_number, read_lines
 
 logger = logging.getLogger(__name__)
 

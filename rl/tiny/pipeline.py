@@ -12,13 +12,7 @@ from configs.schema.data import ChatDataConfig, ChatLimits
 from configs.schema.learner import SFTLearnerConfig, SFTOptimizerConfig
 from configs.schema.policy import Part, PolicyConfig
 from configs.schema.run import CheckpointConfig, SFTLogConfig
-from configs.schema.sft import (
-    AlignPolicyConfig,
-    AlignRecipe,
-    FeaturesConfig,
-    PassConfig,
-    SFTRecipe,
-)
+from configs.schema.sft import AlignPolicyConfig, AlignRecipe, FeaturesConfig, PassConfig, SFTRecipe
 from configs.schema.tiny import TinyPathConfig
 from models.assembly.r1v import assemble, swap
 from rl.jobs.sft import sft_runs

@@ -6,12 +6,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from configs.loading.recipe import (
-    RECIPES,
-    RecipeError,
-    find_recipe,
-    read_recipe,
-)
+from configs.loading.recipe import RECIPES, RecipeError, find_recipe, read_recipe
 from configs.schema.grpo import GRPORecipe
 from configs.schema.sft import AlignRecipe, SFTRecipe
 from configs.schema.transfer import TransferRecipe

@@ -8,20 +8,8 @@ from pydantic import ValidationError
 from configs.schema.reward import JudgeConfig, RewardConfig
 from rewards.functions.custom import as_verdict, load_custom
 from rewards.trial import try_rewards
-from rl.algorithms.guards import (
-    TooManyUnscored,
-    Unscored,
-    count_unscored,
-    refuse_unscored,
-)
-from rl.data.records import (
-    Answer,
-    Group,
-    Problem,
-    Score,
-    ScoredGroup,
-    Verdict,
-)
+from rl.algorithms.guards import TooManyUnscored, Unscored, count_unscored, refuse_unscored
+from rl.data.records import Answer, Group, Problem, Score, ScoredGroup, Verdict
 from tests.repository import ROOT
 
 SAMPLES = ROOT / "tests/unit/rewards/reward_samples.py"

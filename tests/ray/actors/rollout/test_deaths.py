@@ -14,12 +14,7 @@ from actors.cluster.pool import ActorPool, DriverLoop, PoolExhausted
 from actors.rollout.rollouts import PendingRollouts
 from actors.scoring.reward_worker import RewardWorker
 from configs.schema.reward import RewardConfig
-from rl.data.records import (
-    Answer,
-    Problem,
-    SamplingRequest,
-    ScoredGroup,
-)
+from rl.data.records import Answer, Problem, SamplingRequest, ScoredGroup
 from tests.ray.processes import engine_core_of, pid_of
 from tests.ray.system import System, mean_gap, problem, shift_part
 

@@ -9,14 +9,7 @@ from models.policy.loading import load_model
 from rl.algorithms.parity import parity_rows
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.data.records import SamplingRequest
-from tests.ray.system import (
-    System,
-    learned_from,
-    mean_gap,
-    problem,
-    recipe,
-    shift_part,
-)
+from tests.ray.system import System, learned_from, mean_gap, problem, recipe, shift_part
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -19,12 +19,7 @@ from models.inputs.packing import pack
 from models.policy.loading import load_model
 from models.policy.policy import Policy
 from rl.algorithms.losses import clipped_policy_loss
-from rl.algorithms.rows import (
-    TrainingAnswer,
-    TrainingRow,
-    build_microbatches,
-    count_tokens,
-)
+from rl.algorithms.rows import TrainingAnswer, TrainingRow, build_microbatches, count_tokens
 from rl.jobs.grpo_actors import learner_job
 from tests.ray.actors.training.hosts import Hosts
 from tests.ray.system import problem, recipe

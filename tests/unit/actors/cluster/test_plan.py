@@ -4,12 +4,7 @@ from typing import Any
 
 import pytest
 
-from actors.cluster.plan import (
-    check_fits,
-    device_of,
-    planned_actors,
-    transport_of,
-)
+from actors.cluster.plan import check_fits, device_of, planned_actors, transport_of
 from rl.console.errors import DoesNotFit
 from tests.unit.step_samples import recipe
 

@@ -7,13 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.loading.fields import known_fields
-from configs.loading.recipe import (
-    RecipeError,
-    find_recipe,
-    load_recipe,
-    read_recipe,
-    recipe_text,
-)
+from configs.loading.recipe import RecipeError, find_recipe, load_recipe, read_recipe, recipe_text
 from configs.loading.suggest import closest_match
 from configs.loading.yaml12 import parse_yaml
 from configs.schema.grpo import GRPORecipe

@@ -5,12 +5,7 @@ from typing import Any
 import pytest
 
 from models.assembly.chat_template import placing_images, without_images
-from tests.unit.models.assembly.parts import (
-    QWEN2,
-    QWEN3,
-    R1_DISTILL,
-    byte_tokenizer,
-)
+from tests.unit.models.assembly.parts import QWEN2, QWEN3, R1_DISTILL, byte_tokenizer
 
 IMAGE = {"type": "image"}
 TEMPLATES = {"qwen2": QWEN2, "qwen3": QWEN3, "r1-distill": R1_DISTILL}

@@ -18,12 +18,7 @@ from transformers import (
 
 from configs.schema.assembly import AssembleOptions
 from models.assembly.r1v import assemble, swap
-from tests.unit.models.assembly.parts import (
-    WIDTH,
-    build_internvit,
-    build_llm,
-    config_of,
-)
+from tests.unit.models.assembly.parts import WIDTH, build_internvit, build_llm, config_of
 
 WORDS = torch.tensor([[70, 71, 80, 90, 258]])
 IMAGE_TOKENS = ("<img>", "</img>", "<IMG_CONTEXT>", "<video>")

@@ -16,12 +16,7 @@ from models.policy.loading import load_model, recompute_activations
 from models.policy.policy import Policy
 from models.tiny.model import build_tiny_text, build_tiny_vlm
 from rl.algorithms.losses import clipped_policy_loss
-from rl.algorithms.rows import (
-    TrainingAnswer,
-    TrainingRow,
-    build_microbatches,
-    count_tokens,
-)
+from rl.algorithms.rows import TrainingAnswer, TrainingRow, build_microbatches, count_tokens
 from rl.data.records import Problem
 from tests.unit.step_samples import png
 

@@ -11,12 +11,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-from models.tiny.model import (
-    IMAGE_TOKEN,
-    TinySize,
-    build_tiny_text,
-    tiny_tokenizer,
-)
+from models.tiny.model import IMAGE_TOKEN, TinySize, build_tiny_text, tiny_tokenizer
 from rl.digits.wording import EXAMPLES, SENTENCES
 
 ASKED = [

@@ -7,12 +7,7 @@ import pytest
 import torch
 from transformers import AutoImageProcessor, AutoModel, AutoModelForCausalLM
 
-from models.tiny.model import (
-    TinySize,
-    tiny_image_processor,
-    tiny_pixels,
-    tiny_tokenizer,
-)
+from models.tiny.model import TinySize, tiny_image_processor, tiny_pixels, tiny_tokenizer
 from models.tiny.pretraining import (
     PretrainConfig,
     _answer_loss,

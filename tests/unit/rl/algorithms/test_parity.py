@@ -2,12 +2,7 @@
 
 import pytest
 
-from rl.algorithms.parity import (
-    ParityError,
-    check_logprobs,
-    check_prompts,
-    parity_rows,
-)
+from rl.algorithms.parity import ParityError, check_logprobs, check_prompts, parity_rows
 from rl.data.records import Answer, Group, Problem
 
 

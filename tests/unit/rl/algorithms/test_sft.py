@@ -12,12 +12,7 @@ import pytest
 from configs.schema.sft import AlignRecipe, SFTRecipe
 from rl.algorithms.early_stopping import EarlyStopping
 from rl.algorithms.guards import DivergedError
-from rl.algorithms.sft import (
-    SFTJob,
-    SFTParts,
-    StepResult,
-    train,
-)
+from rl.algorithms.sft import SFTJob, SFTParts, StepResult, train
 from rl.data.chats import ChatIndex
 from rl.data.order import ShuffledOrder
 from rl.data.records import UpdateReport

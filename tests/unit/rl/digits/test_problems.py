@@ -9,12 +9,7 @@ import pytest
 from datasets import load_dataset
 from PIL import Image
 
-from rl.digits.problems import (
-    MOST_DIGITS,
-    Drawing,
-    dataset_path,
-    rows,
-)
+from rl.digits.problems import MOST_DIGITS, Drawing, dataset_path, rows
 
 FEW = Drawing(num_train=60, num_test=40)
 STILL = Drawing(

@@ -2,12 +2,7 @@
 
 import pytest
 
-from rl.digits.wording import (
-    EXAMPLES,
-    answer_text,
-    picture_in_words,
-    sum_question,
-)
+from rl.digits.wording import EXAMPLES, answer_text, picture_in_words, sum_question
 
 
 def test_a_chain_names_the_digits_and_adds_them_one_at_a_time() -> None:

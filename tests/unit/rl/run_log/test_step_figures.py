@@ -9,15 +9,7 @@ import pytest
 
 from configs.schema.reward import RewardConfig, ThinkingConfig
 from rl.algorithms.guards import NOTHING_LEARNED, DivergedError, NonFiniteGuard
-from rl.data.records import (
-    Answer,
-    Group,
-    Problem,
-    Score,
-    ScoredGroup,
-    UpdateReport,
-    Verdict,
-)
+from rl.data.records import Answer, Group, Problem, Score, ScoredGroup, UpdateReport, Verdict
 from rl.data.thinking import has_thoughts
 from rl.run_log.answer_metrics import accuracy, answer_metrics, staleness_metrics
 from rl.run_log.summary import summarise

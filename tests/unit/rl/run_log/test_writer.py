@@ -12,14 +12,7 @@ from PIL import Image
 
 from configs.schema.grpo import GRPORecipe
 from rl.console.progress import CONSOLE
-from rl.data.records import (
-    Answer,
-    Group,
-    Problem,
-    Score,
-    ScoredGroup,
-    Verdict,
-)
+from rl.data.records import Answer, Group, Problem, Score, ScoredGroup, Verdict
 from rl.run_log.samples import LoggedGroup
 from rl.run_log.writer import RunLog
 from rl.storage.run_folder import archive_existing_run
