@@ -23,7 +23,7 @@ def ray_session() -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS", "local")
     local = address == "local"
     environment: dict[str, Any] = {
-        "worker_process_setup_hook": "actors.cluster.ray_session.collect_seldom"
+        "worker_process_setup_hook": "actors.cluster.ray_session.collect_garbage_seldom"
     }
     if local:
         environment["env_vars"] = {"PYTHONPATH": str(_ROOT)}
