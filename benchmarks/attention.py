@@ -24,8 +24,7 @@ from rich.table import Table
 from torch import Tensor
 
 from configs.schema.policy import PolicyConfig
-from models.inputs.chat_packing import pack_chats
-from models.inputs.packing import PackedBatch, pack
+from models.inputs.packing import PackedBatch, pack, pack_chats
 from models.policy.attention import all_spans, attend_by_spans, empty_mask, spans_of
 from models.policy.loading import load_model
 from models.tiny.model import TinySize, build_tiny_text

@@ -26,27 +26,24 @@ class ReferencePolicy:
         device: str,
     ) -> None:
         """`temperature` as the sampler's; sizes of passes and chunks as the learner's."""
-        from models.policy.loading import load_model
-        from models.policy.policy import Policy
+        from models.policy.loading import load_policy
 
         self._encoder = InputEncoder(folder, prompt, policy.trust_remote_code)
         self._device = torch.device(device)
         self._max_tokens = learner.max_tokens_per_microbatch
-        model = load_model(policy, folder)
-        self._policy = Policy(
-            model, self._encoder, temperature=temperature, chunk=learner.logprob_chunk
+        self._policy = load_policy(
+            policy, folder, self._encoder, learner=learner, temperature=temperature, learns=False
         )
         self._policy.to(self._device).eval()
 
     @torch.no_grad()
     def logprobs(self, row: TrainingRow) -> tuple[tuple[float, ...], ...]:
         """Logprobs in nats of each answer's tokens, in the order of the row's answers."""
-        found: dict[int, list[float]] = {answer.index: [] for answer in row.answers}
+        from models.policy.policy import logprobs_by_answer
+
+        pixels = self._encoder.pixels([row.problem])
+        found: dict[int, tuple[float, ...]] = {}
         for piece in split_row(row, self._max_tokens):
-            batch = pack((piece,), self._encoder.pad_id).to(self._device)
-            pixels = self._encoder.pixels([piece.problem]) if self._encoder.has_vision else {}
-            moved = {name: value.to(self._device) for name, value in pixels.items()}
-            logprobs_N, _ = self._policy(batch, moved)
-            for index, value in zip(batch.answers.tolist(), logprobs_N.tolist(), strict=True):
-                found[index].append(value)
-        return tuple(tuple(values) for values in found.values())
+            batch = pack((piece,), self._encoder.pad_id, pixels).to(self._device)
+            found |= logprobs_by_answer(batch, self._policy(batch)[0])
+        return tuple(found.values())

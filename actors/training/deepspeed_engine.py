@@ -123,13 +123,24 @@ class DeepSpeedEngine:
         """The learning rate of the next step."""
         return float(self._engine.get_lr()[0])
 
-    def forward(self, batch: PackedBatch, pixels: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The policy's logprobs and entropies, through DeepSpeed's hooks."""
-        return self._engine(batch, pixels)
+    @property
+    def device(self) -> torch.device:
+        """Where the policy lies, and batches must."""
+        return self._engine.device
+
+    def forward(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        """The policy's float32 [N] logprobs and entropies in nats, through DeepSpeed's hooks."""
+        return self._engine(batch)
 
     def backward(self, loss: Tensor) -> None:
-        """Add a micro-batch's gradient. DeepSpeed averages over ranks; a sum is wanted."""
-        self._engine.backward(loss * self._world)
+        """Add a micro-batch's gradient to those of all ranks.
+
+        Args:
+            loss: float32 scalar. Where it is not finite, `step` will refuse the whole step.
+        """
+        if not loss.isfinite():
+            loss = loss * float("nan")  # else some gradients might stay finite
+        self._engine.backward(loss * self._world)  # DeepSpeed averages over ranks; sums are wanted
 
     def step(self) -> tuple[bool, float]:
         """Clip and update.

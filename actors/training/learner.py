@@ -74,7 +74,6 @@ class LearnerRank:
         """`rank`: this learner's place among `job.learner.ranks`. The policy comes in `setup`."""
         self._job = job
         self._rank = rank
-        self._device = torch.device(job.device)
         self._encoder = InputEncoder(job.folder, job.prompt, job.policy.trust_remote_code)
         self._store: dist.TCPStore | None = None
         self._sender: Any = None
@@ -95,16 +94,16 @@ class LearnerRank:
         """Join the other ranks at `address:port`, rank 0's store, and shard the policy."""
         # The driver imports this file, too, and does without the models, which take it seconds.
         from actors.training.deepspeed_engine import DeepSpeedEngine
-        from models.policy.loading import load_learning_model, recompute_activations
-        from models.policy.policy import Policy
+        from models.policy.loading import load_policy
 
         self._init_process_group(address, port)
         job = self._job
-        model = load_learning_model(job.policy, job.folder)
-        if job.learner.gradient_checkpointing:
-            recompute_activations(model)
-        policy = Policy(
-            model, self._encoder, temperature=job.temperature, chunk=job.learner.logprob_chunk
+        policy = load_policy(
+            job.policy,
+            job.folder,
+            self._encoder,
+            learner=job.learner,
+            temperature=job.temperature,
         )
         self._engine = DeepSpeedEngine(policy, job.learner, job.policy.dtype, job.total_steps)
 
@@ -123,66 +122,29 @@ class LearnerRank:
         )
 
     def update(self, share: RankShare, tokens: int) -> UpdateReport:
-        """One step of the optimiser over all of this rank's micro-batches.
+        """One step of the optimiser over this rank's micro-batches; `tokens`: of all ranks."""
+        from actors.training.update import Update
 
-        The loss is the sum over the answers' tokens of all ranks, divided by `tokens`, the step's
-        global count: the gradient does not depend on how the step was cut.
-        """
-        sums = _Sums(self._device)
+        loss = _AnswerLoss(self._job.loss)
+        update = Update(self._engine, tokens, _AnswerLoss.figures)
         for batch in share.open():
-            packed, pixels = self._tensors(batch)
-            logprobs_N, entropy_N = self._engine.forward(packed, pixels)
-            loss_N = self._losses(packed, logprobs_N, sums)
-            sums.entropy += (entropy_N * packed.weights).sum()
-            loss = (loss_N * packed.weights).sum() / tokens
-            sums.loss += loss.detach()
-            # A loss that is not finite need not make each gradient so; this does, and the
-            # optimiser then refuses the whole step.
-            self._engine.backward(loss if loss.isfinite() else loss * float("nan"))
-        skipped, grad_norm = self._engine.step()
-        metrics = sums.reduce(tokens)
-        metrics |= {"grad_norm": grad_norm, "lr": self._engine.lr, "skipped": float(skipped)}
-        return UpdateReport(metrics, sums.gaps, skipped)
-
-    def _losses(self, batch: PackedBatch, logprobs_N: Tensor, sums: "_Sums") -> Tensor:
-        """float32 [N] losses of a micro-batch: likelihood for targets, PPO for sampled answers."""
-        if batch.sampler_logprobs is None:
-            return -logprobs_N
-        config = self._job.loss
-        sums.add_gaps(batch, logprobs_N.detach())
-        loss_N, clipped_N = clipped_policy_loss(
-            logprobs_N,
-            batch.sampler_logprobs,
-            batch.advantages,
-            config.clip_low,
-            config.clip_high,
-        )
-        sums.clipped += (clipped_N * batch.weights).sum()
-        if batch.reference_logprobs is not None:
-            kl_N = kl_divergence(logprobs_N, batch.reference_logprobs, config.kl.estimator)
-            sums.kl += (kl_N.detach() * batch.weights).sum()
-            loss_N = loss_N + config.kl.coef * kl_N
-        return loss_N
+            update.add(self._pack(batch), loss)
+        return replace(update.finish(), gaps=loss.gaps)
 
     @torch.no_grad()
     def logprobs(self, share: RankShare) -> dict[int, tuple[float, ...]]:
         """Logprobs in nats of each answer's tokens, by the answer's index."""
-        found: dict[int, list[float]] = {}
-        for batch in share.open():
-            packed, pixels = self._tensors(batch)
-            logprobs_N, _ = self._engine.forward(packed, pixels)
-            for index, value in zip(packed.answers.tolist(), logprobs_N.tolist(), strict=True):
-                found.setdefault(index, []).append(value)
-        return {index: tuple(values) for index, values in found.items()}
+        from models.policy.policy import logprobs_by_answer
 
-    def _tensors(self, batch: MicroBatch) -> tuple[PackedBatch, dict[str, Tensor]]:
-        pixels = (
-            self._encoder.pixels([row.problem for row in batch])
-            if (self._encoder.has_vision)
-            else {}
-        )
-        moved = {name: value.to(self._device) for name, value in pixels.items()}
-        return pack(batch, self._encoder.pad_id).to(self._device), moved
+        found: dict[int, tuple[float, ...]] = {}
+        for batch in share.open():
+            packed = self._pack(batch).to(self._engine.device)
+            found |= logprobs_by_answer(packed, self._engine.forward(packed)[0])
+        return found
+
+    def _pack(self, batch: MicroBatch) -> PackedBatch:
+        pixels = self._encoder.pixels([row.problem for row in batch])
+        return pack(batch, self._encoder.pad_id, pixels)
 
     def init_weight_transfer(self, meeting: Rendezvous) -> None:
         """Meet the rollout engines; the next `publish` sends every weight, later ones what learns.
@@ -200,7 +162,7 @@ class LearnerRank:
     def send_weights(self) -> WeightSums:
         """Send the weights; (sum, sum of squares) of each as sent, now or in an earlier round."""
         if self._sender is None:
-            raise RuntimeError("publish() before connect(): no engine is listening")
+            raise RuntimeError("send_weights() before init_weight_transfer(): no engine listens")
         return self._sender.send()
 
     def save(self, folder: Path) -> None:
@@ -223,43 +185,39 @@ class LearnerRank:
         export_policy(self._engine, self._encoder, self._job.folder, folder)
 
 
-class _Sums:
-    """Token sums of one update, kept on the device until the end."""
+class _AnswerLoss:
+    """PPO's loss of sampled answers with the KL term; likelihood for supervised targets."""
 
-    def __init__(self, device: torch.device) -> None:
-        zero = torch.zeros((), dtype=torch.float64, device=device)
-        self.loss: Tensor = zero.clone()
-        self.entropy: Tensor = zero.clone()
-        self.clipped: Tensor = zero.clone()
-        self.kl: Tensor = zero.clone()
-        self.gap: Tensor = zero.clone()
+    figures = ("entropy", "clip_share", "kl", "logprob_gap")
+
+    def __init__(self, config: LossConfig) -> None:
+        self._config = config
         self.gaps: dict[int, float] = {}
+        """Mean |sampler - learner| logprob of each answer, nats, by its place in the step."""
 
-    def add_gaps(self, batch: PackedBatch, logprobs_N: Tensor) -> None:
-        """Note how far sampler and learner are apart, in all and for each answer."""
-        assert batch.sampler_logprobs is not None
-        gap_N = (logprobs_N - batch.sampler_logprobs).abs() * batch.weights
-        self.gap += gap_N.sum()
-        indices, places = batch.answers.unique(return_inverse=True)
-        size = len(indices)
-        total = torch.zeros(size, device=gap_N.device).index_add_(0, places, gap_N)
-        count = torch.zeros(size, device=gap_N.device).index_add_(0, places, batch.weights)
-        for index, mean, weight in zip(
-            indices.tolist(), (total / count.clamp_min(1)).tolist(), count.tolist(), strict=True
-        ):
-            if weight > 0:
-                self.gaps[index] = mean
+    def __call__(
+        self, batch: PackedBatch, logprobs_N: Tensor, entropy_N: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        figures = {"entropy": entropy_N}
+        if batch.sampler_logprobs is None or batch.advantages is None:
+            return -logprobs_N, figures
+        config = self._config
+        figures["logprob_gap"] = (logprobs_N.detach() - batch.sampler_logprobs).abs()
+        self._note_gaps(batch.answers, figures["logprob_gap"])
+        loss_N, figures["clip_share"] = clipped_policy_loss(
+            logprobs_N,
+            batch.sampler_logprobs,
+            batch.advantages,
+            config.clip_low,
+            config.clip_high,
+        )
+        if batch.reference_logprobs is not None:
+            kl_N = kl_divergence(logprobs_N, batch.reference_logprobs, config.kl.estimator)
+            figures["kl"] = kl_N
+            loss_N = loss_N + config.kl.coef * kl_N
+        return loss_N, figures
 
-    def reduce(self, tokens: int) -> dict[str, float]:
-        """The step's means over all ranks' tokens."""
-        parts = (self.loss, self.entropy, self.clipped, self.kl, self.gap)
-        stacked = torch.stack(parts)
-        dist.all_reduce(stacked)
-        loss, entropy, clipped, kl, gap = stacked.tolist()
-        return {
-            "loss": loss,
-            "entropy": entropy / tokens,
-            "clip_share": clipped / tokens,
-            "kl": kl / tokens,
-            "logprob_gap": gap / tokens,
-        }
+    def _note_gaps(self, answers_N: Tensor, gap_N: Tensor) -> None:
+        answers, places_N, counts = answers_N.unique(return_inverse=True, return_counts=True)
+        totals = torch.zeros(len(answers), device=gap_N.device).index_add_(0, places_N, gap_N)
+        self.gaps |= zip(answers.tolist(), (totals / counts).tolist(), strict=True)

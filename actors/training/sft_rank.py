@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -9,16 +10,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from actors.training.collectives import sum_over_ranks
 from actors.training.deepspeed_engine import DeepSpeedEngine
 from actors.training.export import export_policy
+from actors.training.update import Update
 from models.inputs.chat_loader import PackedChatLoader, PackPlan, ReadyPack
 from models.inputs.encoder import InputEncoder
 from models.policy.features import FeatureCache, FeatureStore, FrozenTower
-from models.policy.loading import load_learning_model, recompute_activations
-from models.policy.policy import Policy
+from models.policy.loading import load_policy
 from rl.algorithms.sft import SFTJob, StepResult
 from rl.data.chats import ChatSet
-from rl.data.records import UpdateReport
 from rl.run_log.samples import LoggedChat
 from rl.storage.atomic import link_or_copy, replace_folder
 from rl.storage.checkpoints import Checkpoint, Checkpoints
@@ -42,18 +43,20 @@ class SFTRank:
         self._job = job
         self._checkpoints = checkpoints
         self._rank = dist.get_rank()
-        self._device = torch.device(job.device)
         self._encoder = InputEncoder(
             recipe.policy.path, recipe.encoding, recipe.policy.trust_remote_code
         )
-        model = load_learning_model(recipe.policy, recipe.policy.path)
-        if recipe.learner.gradient_checkpointing:
-            recompute_activations(model)
-        policy = Policy(model, self._encoder, temperature=1.0, chunk=recipe.learner.logprob_chunk)
+        policy = load_policy(
+            recipe.policy,
+            recipe.policy.path,
+            self._encoder,
+            learner=recipe.learner,
+            temperature=1.0,
+        )
         self._tower: FrozenTower | None = None
         self._features: FeatureCache | None = None
         if store is not None:
-            self._tower = policy.detach_vision_tower(self._device)
+            self._tower = policy.detach_vision_tower(torch.device(job.device))
             self._features = FeatureCache(self._tower, self._encoder, store)
         self._engine = DeepSpeedEngine(policy, recipe.learner, recipe.policy.dtype, job.steps)
         chats = ChatSet.reopen(recipe.data, job.chats, recipe.seed)
@@ -84,55 +87,37 @@ class SFTRank:
         share = head.share
         assert share.number == step, f"step {step} was fed the chats of step {share.number}"
         real = sum(1 for pack in share.packs if pack)
-        trained, tokens, packs = self.sum_over_ranks([share.trained, share.tokens, real])
-        loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
+        trained, tokens, packs = self._sum([share.trained, share.tokens, real])
+        update = Update(self._engine, trained)
         seen: list[int] = []
         samples: list[LoggedChat] = []
         for pack in chain([head], islice(self._stream, len(share.packs) - 1)):
-            logprobs_N, weights_N = self._logprobs(pack)
-            loss = -(logprobs_N * weights_N).sum() / trained
-            loss_sum += loss.detach()
-            # A loss that is not finite need not make each gradient so; this does, and the
-            # optimiser then refuses the whole step.
-            self._engine.backward(loss if loss.isfinite() else loss * float("nan"))
+            logprobs_N = update.add(pack.packed, lambda _, logprobs_N, __: (-logprobs_N, {}))
             seen += pack.places
-            samples += self._logged(pack, logprobs_N.detach(), len(samples))
-        skipped, grad_norm = self._engine.step()
+            samples += self._logged(pack, logprobs_N, len(samples))
+        report = update.finish()
         found, met = self._features.counts if self._features else (0, 0)
         times = [float(seen.count(i)) for i in range(len(share.window))]
-        loss_mean, found, met, *marks = self.sum_over_ranks([loss_sum.item(), found, met, *times])
+        found, met, *marks = self._sum([found, met, *times])
         _check_seen(step, marks)
         seconds = time.perf_counter() - began
         metrics = {
-            "loss": loss_mean,
+            **report.metrics,
             "chats": float(len(share.window)),
             "tokens": tokens,
             "trained_tokens": trained,
             "packs": packs,
             "pack_fill": tokens / (packs * self._job.recipe.learner.max_tokens_per_microbatch),
-            "grad_norm": grad_norm,
-            "lr": self._engine.lr,
-            "skipped": float(skipped),
             "seconds": seconds,
             "tokens_per_s": tokens / seconds,
         }
         if met:
             metrics["features_kept"] = found / met
-        report = UpdateReport(metrics, {}, skipped)
+        report = replace(report, metrics=metrics)
         return StepResult(report, self._feed.rows(share.window), samples)
 
-    def _logprobs(self, pack: ReadyPack) -> tuple[Tensor, Tensor]:
-        """float32 [N] logprobs of the pack's trained tokens, and their weights."""
-        packed = pack.packed.to(self._device)
-        pixels = {name: value.to(self._device) for name, value in pack.pixels.items()}
-        logprobs_N, _ = self._engine.forward(packed, pixels)
-        return logprobs_N, packed.weights
-
-    def sum_over_ranks(self, values: list[float]) -> list[float]:
-        """Each value summed over the ranks."""
-        sums = torch.tensor(values, dtype=torch.float64, device=self._device)
-        dist.all_reduce(sums)
-        return sums.tolist()
+    def _sum(self, values: list[float]) -> list[float]:
+        return sum_over_ranks(values, self._engine.device)
 
     def _logged(self, ready: ReadyPack, logprobs_N: Tensor, before: int) -> list[LoggedChat]:
         """The pack's chats for the run's log, as many as the recipe wants beside `before`."""
@@ -169,10 +154,11 @@ class SFTRank:
         window = range(min(chats, self._job.recipe.evaluation.chats or chats))
         loss, tokens = 0.0, 0.0
         for pack in self._held_out.packs([(0, window)]):
-            logprobs_N, weights_N = self._logprobs(pack)
-            loss -= (logprobs_N * weights_N).sum().item()
-            tokens += weights_N.sum().item()
-        loss, tokens = self.sum_over_ranks([loss, tokens])
+            batch = pack.packed.to(self._engine.device)
+            logprobs_N, _ = self._engine.forward(batch)
+            loss -= (logprobs_N * batch.weights).sum().item()
+            tokens += batch.weights.sum().item()
+        loss, tokens = self._sum([loss, tokens])
         return loss / tokens
 
     def save(self, step: int) -> None:

@@ -5,12 +5,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch.distributed as dist
 
 from actors.cluster.gauges import Gauges
 from actors.cluster.shared_folder import UnusableFolder, check_reached, file_visible
+from actors.training.collectives import broadcast_from_rank0
 from actors.training.sft_rank import SFTRank
 from configs.schema.sft import FeaturesConfig
 from models.policy.features import DiskFeatures, FeatureStore, MemoryFeatures
@@ -83,13 +83,6 @@ def _store(config: FeaturesConfig) -> FeatureStore | None:
         return MemoryFeatures(config.max_bytes)
     assert config.folder is not None, "the driver names it"
     return DiskFeatures(config.folder, config.max_bytes, dist.get_world_size())
-
-
-def broadcast_from_rank0(value: Any) -> Any:
-    """Rank 0's value, on every rank."""
-    box = [value]
-    dist.broadcast_object_list(box)
-    return box[0]
 
 
 def _seen_by_all(marker: Path) -> list[str | None]:

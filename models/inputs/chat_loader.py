@@ -8,11 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from models.inputs.chat_packing import pack_chats
 from models.inputs.encoder import InputEncoder
-from models.inputs.packing import PackedBatch
+from models.inputs.packing import PackedBatch, Pixels, pack_chats
 from rl.data.chats import ChatSet
 from rl.data.microbatches import Pack, plan_packs
 from rl.data.prefetch import prefetch
@@ -21,7 +19,7 @@ from rl.data.records import Chat, TokenisedChat
 Window = Sequence[int]
 """Places of a step's chats in the order of the cursor."""
 
-Pixels = Callable[[Sequence[Chat]], dict[str, Tensor]]
+ReadImages = Callable[[Sequence[Chat]], Pixels]
 """Vision inputs of the chats' images, on the CPU."""
 
 
@@ -59,7 +57,7 @@ class ReadyPack:
     places: tuple[int, ...]
     """Positions in the share's window, row by row; empty: filler, of weight 0."""
     packed: PackedBatch
-    pixels: dict[str, Tensor]
+    """On the CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +76,17 @@ class PackedChatLoader:
     """The packs of one rank, made in threads while the model works on those before."""
 
     def __init__(
-        self, chats: ChatSet, encoder: InputEncoder, plan: PackPlan, pixels: Pixels | None = None
+        self,
+        chats: ChatSet,
+        encoder: InputEncoder,
+        plan: PackPlan,
+        read_images: ReadImages | None = None,
     ) -> None:
-        """`pixels`: what images become, where that is not the encoder's own tensors."""
+        """`read_images`: where that is not `encoder.pixels`."""
         self._chats = chats
         self._encoder = encoder
         self._plan = plan
-        self._pixels = pixels or encoder.pixels
+        self._read_images = read_images or encoder.pixels
         # One thread reads and tokenises the next step, one makes the next pack's pixels.
         # Torch's own threads stay the model's: a second team of them would make both wait long at
         # every operation.
@@ -125,7 +127,6 @@ class PackedChatLoader:
     def _ready(self, place: tuple[StepShare, Pack]) -> ReadyPack:
         share, pack = place
         rows = [[share.tokenised[position] for position in row] for row in pack]
-        packed = pack_chats(rows, self._encoder.pad_id)
         places = tuple(position for row in pack for position in row)
-        pixels = self._pixels([share.chats[p] for p in places]) if self._encoder.has_vision else {}
-        return ReadyPack(share, places, packed, pixels)
+        pixels = self._read_images([share.chats[position] for position in places])
+        return ReadyPack(share, places, pack_chats(rows, self._encoder.pad_id, pixels))

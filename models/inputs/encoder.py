@@ -34,6 +34,11 @@ _BY_COUNT = (InternVLProcessor, Qwen2VLProcessor, Qwen2_5_VLProcessor, Qwen3VLPr
 """Processors that tell an image's number of tokens from its size, and by that all of its tokens."""
 
 
+def has_vision(config: Any) -> bool:
+    """Whether a transformers config is that of a model that reads images."""
+    return hasattr(config, "vision_config")
+
+
 class InputEncoder:
     """Chat template, tokenizer and image processor of one policy."""
 
@@ -41,7 +46,7 @@ class InputEncoder:
         """`folder`: a transformers checkpoint, local or by hub name."""
         trust = {"trust_remote_code": trust_remote_code}
         config = AutoConfig.from_pretrained(folder, **trust)
-        self.has_vision = hasattr(config, "vision_config")
+        self.has_vision = has_vision(config)
         self._prompt = prompt
         self._expansions: dict[tuple[int, ...], tuple[int, ...]] = {}
         if self.has_vision:
@@ -209,14 +214,15 @@ class InputEncoder:
             )
 
     def pixels(self, asked: Sequence[Problem | Chat]) -> dict[str, torch.Tensor]:
-        """Vision inputs of all images of `asked`, in order; empty without images.
+        """Vision inputs of all images of `asked`, in order; empty without images or a vision tower.
 
         The processor is called with image tokens only, so that its own defaults (tiling, size)
         hold, which its bare image processor does not know.
         """
-        images = [open_image(image) for each in asked for image in each.images]
-        if not images:
+        shown = [image for each in asked for image in each.images]
+        if not shown or not self.has_vision:
             return {}
+        images = [open_image(image) for image in shown]
         text = self.processor.image_token * len(images)
         made = self.processor(text=text, images=images, return_tensors="pt")
         drop = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}

@@ -1,15 +1,21 @@
-"""Micro-batches as tensors: siblings behind one prompt, each blind to the others.
+"""Micro-batches as tensors: answers behind their shared prompt, or chats one behind another.
 
-Axes: B rows, T tokens of the longest row, N answer tokens over all rows.
+Axes: B rows, T tokens of the longest row, N trained tokens over all rows.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import chain, count
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rl.algorithms.rows import MicroBatch, TrainingAnswer, TrainingRow
+from rl.algorithms.rows import MicroBatch, TrainingRow
+from rl.data.records import TokenisedChat
+
+Pixels = dict[str, Tensor]
+"""Vision inputs by the names that the model takes them by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +32,22 @@ class PackedBatch:
     """int64 [B, T]; 0 is the row's prompt, which all of the row sees, k > 0 its k-th answer or
     chat, -1 padding."""
     sources: Tensor
-    """int64 [N]: index into B*T of the position that predicts each answer token."""
+    """int64 [N]: index into B*T of the position that predicts each trained token."""
     targets: Tensor
-    """int64 [N]: the answer tokens."""
+    """int64 [N]: the trained tokens."""
     answers: Tensor
-    """int64 [N]: place in the step of the answer that each token belongs to."""
+    """int64 [N]: which answer of the step, or which chat of the batch, each belongs to."""
     weights: Tensor
     """float32 [N]: 1, or 0 for filler."""
-    advantages: Tensor
-    """float32 [N]."""
-    sampler_logprobs: Tensor | None
-    """float32 [N]; None for supervised targets."""
-    reference_logprobs: Tensor | None
-    """float32 [N]; None without a reference policy."""
+    advantages: Tensor | None = None
+    """float32 [N]; None for chats."""
+    sampler_logprobs: Tensor | None = None
+    """float32 [N] nats; None for supervised targets."""
+    reference_logprobs: Tensor | None = None
+    """float32 [N] nats; None without a reference policy."""
+    pixels: Pixels = field(default_factory=dict)
+    """The processor's tensors for the rows' images in order, or what a detached vision tower made
+    of them; empty without images."""
 
     @property
     def attention_mask(self) -> Tensor:
@@ -57,59 +66,132 @@ class PackedBatch:
 
     def to(self, device: torch.device) -> "PackedBatch":
         """The same batch on `device`."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return PackedBatch(**{k: None if v is None else v.to(device) for k, v in values.items()})
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: moved(tensor) for name, tensor in value.items()}
+            return None if value is None else value.to(device)
+
+        return PackedBatch(**{f.name: moved(getattr(self, f.name)) for f in fields(self)})
 
 
-def _row_layout(row: TrainingRow) -> tuple[list[int], list[int], list[int], list[int]]:
-    """ids, positions and segments of a row's tokens, and where each answer token is predicted.
+@dataclass(slots=True)
+class _Row:
+    """A row under construction: entries for tokens; from `sources` on, for trained tokens."""
 
-    Segment 0 is the prompt, k the k-th answer. The last token of an answer predicts nothing that
-    counts, so it is left out.
+    input_ids: list[int] = field(default_factory=list)
+    position_ids: list[int] = field(default_factory=list)
+    in_prompt: list[bool] = field(default_factory=list)
+    segments: list[int] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+
+    def read(self, ids: Sequence[int], *, start: int, segment: int, in_prompt: bool) -> None:
+        """Append tokens that the model reads, at positions from `start` on."""
+        self.input_ids += ids
+        self.position_ids += range(start, start + len(ids))
+        self.in_prompt += [in_prompt] * len(ids)
+        self.segments += [segment] * len(ids)
+
+    def train(self, sources: Sequence[int], targets: Sequence[int], answer: int) -> None:
+        """Train each of `targets`, predicted at the row's places `sources`."""
+        self.sources += sources
+        self.targets += targets
+        self.answers += [answer] * len(targets)
+
+
+def pack(batch: MicroBatch, pad_id: int, pixels: Pixels | None = None) -> PackedBatch:
+    """Lay a micro-batch of answers out on the CPU; one without rows becomes filler.
+
+    `pixels`: vision inputs of the rows' images, in order.
     """
-    prompt = len(row.prompt_ids)
-    ids, positions, segments = list(row.prompt_ids), list(range(prompt)), [0] * prompt
-    sources: list[int] = []
-    for segment, answer in enumerate(row.answers, start=1):
-        start, read = len(ids), len(answer.token_ids) - 1
-        sources += [prompt - 1, *range(start, start + read)]
-        ids += answer.token_ids[:-1]
-        positions += range(prompt, prompt + read)
-        segments += [segment] * read
-    return ids, positions, segments, sources
-
-
-def pack(batch: MicroBatch, pad_id: int) -> PackedBatch:
-    """Lay a micro-batch out as tensors on the CPU. Filler keeps its tokens, at weight 0."""
-    layouts = [_row_layout(row) for row in batch]
-    width = max(len(ids) for ids, _, _, _ in layouts)
-
-    def padded(column: int, fill: int) -> Tensor:
-        rows = [layout[column] + [fill] * (width - len(layout[column])) for layout in layouts]
-        return torch.tensor(rows, dtype=torch.int64)
-
     answers = [answer for row in batch for answer in row.answers]
-    sources = [i * width + s for i, layout in enumerate(layouts) for s in layout[3]]
-
-    def each_token(value: Callable[[TrainingAnswer], float]) -> list[float]:
-        return [value(a) for a in answers for _ in a.token_ids]
-
-    return PackedBatch(
-        input_ids=padded(0, pad_id),
-        position_ids=padded(1, 0),
-        in_prompt=padded(2, -1) == 0,
-        segments=padded(2, -1),
-        sources=torch.tensor(sources, dtype=torch.int64),
-        targets=torch.tensor([t for a in answers for t in a.token_ids], dtype=torch.int64),
-        answers=torch.tensor([a.index for a in answers for _ in a.token_ids], dtype=torch.int64),
-        weights=torch.tensor(each_token(lambda a: a.weight), dtype=torch.float32),
-        advantages=torch.tensor(each_token(lambda a: a.advantage), dtype=torch.float32),
-        sampler_logprobs=_joined([a.sampler_logprobs for a in answers]),
-        reference_logprobs=_joined([a.reference_logprobs for a in answers]),
+    return _packed(
+        [_prompt_and_answers(row) for row in batch],
+        pad_id,
+        advantages=_joined([(answer.advantage,) * len(answer.token_ids) for answer in answers]),
+        sampler_logprobs=_joined([answer.sampler_logprobs for answer in answers]),
+        reference_logprobs=_joined([answer.reference_logprobs for answer in answers]),
+        pixels=pixels or {},
     )
 
 
-def _joined(parts: list[tuple[float, ...] | None]) -> Tensor | None:
-    if any(part is None for part in parts):
+def pack_chats(
+    rows: Sequence[Sequence[TokenisedChat]], pad_id: int, pixels: Pixels | None = None
+) -> PackedBatch:
+    """Lay rows of chats out on the CPU, each chat a segment of its own; no row becomes filler.
+
+    `pixels`: vision inputs of the chats' images, in order.
+
+    Raises:
+        ValueError: the first token of a chat is to be trained.
+    """
+    segments = count(1)
+    return _packed([_chats(row, segments) for row in rows], pad_id, pixels=pixels or {})
+
+
+def _prompt_and_answers(row: TrainingRow) -> _Row:
+    """An answer's last token predicts nothing that counts, so it is not read."""
+    made, prompt = _Row(), len(row.prompt_ids)
+    made.read(row.prompt_ids, start=0, segment=0, in_prompt=True)
+    for segment, answer in enumerate(row.answers, start=1):
+        begin = len(made.input_ids)
+        made.read(answer.token_ids[:-1], start=prompt, segment=segment, in_prompt=False)
+        sources = (prompt - 1, *range(begin, len(made.input_ids)))
+        made.train(sources, answer.token_ids, answer.index)
+    return made
+
+
+def _chats(chats: Sequence[TokenisedChat], segments: Iterator[int]) -> _Row:
+    made = _Row()
+    for chat in chats:
+        if chat.trained[0]:
+            raise ValueError("a chat's first token is to be trained, but nothing predicts it")
+        segment, begin = next(segments), len(made.input_ids)
+        trained = [i for i, learn in enumerate(chat.trained) if learn]
+        made.read(chat.ids, start=0, segment=segment, in_prompt=True)
+        made.train([begin + i - 1 for i in trained], [chat.ids[i] for i in trained], segment - 1)
+    return made
+
+
+def _packed(rows: Sequence[_Row], pad_id: int, **others: Any) -> PackedBatch:
+    """The rows padded to a rectangle; `others` by the names of PackedBatch.
+
+    Without any row: filler, one padding token that is its own target at weight 0, so that a rank
+    without work still runs every module.
+    """
+    weight = 1.0 if rows else 0.0
+    if not rows:
+        rows = [_Row()]
+        rows[0].read([pad_id], start=0, segment=1, in_prompt=True)
+        rows[0].train([0], [pad_id], 0)
+    width = max(len(row.input_ids) for row in rows)
+
+    def padded(name: str, fill: int) -> Tensor:
+        values = [getattr(row, name) for row in rows]
+        return torch.tensor([own + [fill] * (width - len(own)) for own in values])
+
+    def joined(values: Iterable[Sequence[int]]) -> Tensor:
+        return torch.tensor(list(chain.from_iterable(values)), dtype=torch.int64)
+
+    sources = joined([i * width + place for place in row.sources] for i, row in enumerate(rows))
+    return PackedBatch(
+        input_ids=padded("input_ids", pad_id),
+        position_ids=padded("position_ids", 0),
+        in_prompt=padded("in_prompt", False),
+        segments=padded("segments", -1),
+        sources=sources,
+        targets=joined(row.targets for row in rows),
+        answers=joined(row.answers for row in rows),
+        weights=torch.full(sources.shape, weight),
+        **others,
+    )
+
+
+def _joined(parts: Sequence[Sequence[float] | None]) -> Tensor | None:
+    """float32 [N], the parts behind one another; None without any, or where one is missing."""
+    known = [part for part in parts if part is not None]
+    if not known or len(known) < len(parts):
         return None
-    return torch.tensor([x for part in parts if part for x in part], dtype=torch.float32)
+    return torch.tensor(list(chain.from_iterable(known)), dtype=torch.float32)

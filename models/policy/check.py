@@ -5,6 +5,7 @@ from pathlib import Path
 from transformers import AutoConfig, PreTrainedConfig
 
 from configs.schema.policy import PolicyConfig
+from models.inputs.encoder import has_vision
 from rl.console.errors import UserError, as_user_error
 
 
@@ -14,7 +15,7 @@ def check_policy(policy: PolicyConfig) -> PreTrainedConfig:
     Only the config is read; for adapters' targets the model is built, without weights.
 
     Raises:
-        Refusal: there is no such checkpoint, or it has none of the parts that `policy` names.
+        UserError: there is no such checkpoint, or it has none of the parts that `policy` names.
     """
     path = Path(policy.path)
     local = policy.path.startswith((".", "/", "~")) or policy.path.count("/") > 1
@@ -27,7 +28,7 @@ def check_policy(policy: PolicyConfig) -> PreTrainedConfig:
         config = AutoConfig.from_pretrained(policy.path, trust_remote_code=policy.trust_remote_code)
     except (OSError, ValueError) as error:
         raise UserError(f"policy.path={policy.path!r} cannot be read: {error}") from None
-    if not hasattr(config, "vision_config") and "language" not in policy.train:
+    if not has_vision(config) and "language" not in policy.train:
         raise UserError(
             f"policy.train={list(policy.train)} leaves nothing to learn: {policy.path!r} is a "
             "language model alone; set policy.train=[language]"

@@ -1,4 +1,4 @@
-"""A policy's transformers model: loaded, frozen by part, and made ready for training."""
+"""A policy from its checkpoint: loaded, frozen by part, and made ready for training."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -8,19 +8,46 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
+from configs.schema.learner import LearnerConfig
 from configs.schema.policy import Part, PolicyConfig
+from models.inputs.encoder import InputEncoder, has_vision
 from models.policy.lora import add_adapters, is_adapter
 from models.policy.parts import part_of
+from models.policy.policy import Policy
+
+
+def load_policy(
+    config: PolicyConfig,
+    folder: str | Path,
+    encoder: InputEncoder,
+    *,
+    learner: LearnerConfig,
+    temperature: float,
+    learns: bool = True,
+) -> Policy:
+    """The policy in `folder` on the host, with what the recipe trains unless it `learns` nothing.
+
+    `temperature`: what the sampler divides its logits by.
+    """
+    model = load_learning_model(config, folder) if learns else load_model(config, folder)
+    if learns and learner.gradient_checkpointing:
+        recompute_activations(model)
+    return Policy(model, encoder, temperature=temperature, chunk=learner.logprob_chunk)
 
 
 def load_model(config: PolicyConfig, folder: str | Path) -> Any:
     """The transformers model in `folder`, in the recipe's precision, SDPA attention."""
     trust = {"trust_remote_code": config.trust_remote_code}
     hf_config = AutoConfig.from_pretrained(folder, **trust)
-    has_vision = hasattr(hf_config, "vision_config")
-    family = AutoModelForImageTextToText if has_vision else AutoModelForCausalLM
     dtype = getattr(torch, config.dtype)
-    return family.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa", **trust)
+    return model_class(hf_config).from_pretrained(
+        folder, dtype=dtype, attn_implementation="sdpa", **trust
+    )
+
+
+def model_class(config: Any) -> Any:
+    """transformers' auto class for a model of this config."""
+    return AutoModelForImageTextToText if has_vision(config) else AutoModelForCausalLM
 
 
 def load_learning_model(config: PolicyConfig, folder: str | Path) -> Any:

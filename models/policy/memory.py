@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import AutoConfig
 
 from configs.schema.grpo import RolloutConfig
 from configs.schema.learner import LearnerConfig
 from configs.schema.policy import Part, PolicyConfig
-from models.policy.loading import prepare_to_learn
+from models.policy.loading import model_class, prepare_to_learn
 from models.policy.parts import part_of
 from rl.console.errors import DoesNotFit
 
@@ -59,11 +59,10 @@ class MemoryEstimator:
 
     def __init__(self, config: Any, policy: PolicyConfig) -> None:
         """`config`: the transformers config of the policy's checkpoint."""
-        family = AutoModelForCausalLM
-        if hasattr(config, "vision_config"):
-            family = AutoModelForImageTextToText
         with torch.device("meta"):
-            model = family.from_config(config, trust_remote_code=policy.trust_remote_code)
+            model = model_class(config).from_config(
+                config, trust_remote_code=policy.trust_remote_code
+            )
             prepare_to_learn(model, policy)
         self._model = model
         self.text: Any = config.get_text_config()

@@ -1,12 +1,11 @@
-"""The policy as a module: a transformers model that says how likely given answers are.
+"""The policy as a module: a transformers model that gives the logprobs of packed tokens.
 
 Works on any vision-language model whose base (`model.model`) takes ids and pixels, and on text-only
-causal models. The base runs once on a packed micro-batch; only positions that predict an answer
+causal models. The base runs once on a packed micro-batch; only positions that predict a trained
 token reach the output layer.
 """
 
 import io
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +29,7 @@ class Policy(nn.Module):
         self, model: Any, encoder: InputEncoder, *, temperature: float, chunk: int
     ) -> None:
         """`temperature`: what the sampler divides its logits by; `chunk`: positions whose logits
-        exist at a time."""
+        are held at a time."""
         super().__init__()
         self.model = model
         self._by_spans = attend_by_spans(model)
@@ -39,31 +38,26 @@ class Policy(nn.Module):
         self.register_buffer(
             "banned", torch.tensor(encoder.image_token_ids, dtype=torch.int64), persistent=False
         )
-        self._blank = DummyImage(encoder) if encoder.has_vision else None
+        self._dummy = DummyImage(encoder) if encoder.has_vision else None
 
-    def forward(self, batch: PackedBatch, pixels: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Logprobs and entropies of the batch's answer tokens.
-
-        Args:
-            batch: B rows of T tokens with N answer tokens.
-            pixels: the processor's tensors for the rows' images in order, or, without a tower,
-                what it made of them; empty without images.
+    def forward(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        """Logprobs and entropies of the N trained tokens of a batch on the policy's device.
 
         Returns:
-            float32 [N] logprobs in nats at the sampling temperature; float32 [N] entropies, no
-            gradient.
+            float32 [N] logprobs in nats at the sampling temperature; float32 [N] entropies in
+            nats, without gradient.
         """
-        if self._blank is not None and not pixels:
-            batch, pixels = self._blank.added_to(batch)
+        if self._dummy is not None and not batch.pixels:
+            batch = self._dummy.added_to(batch)
         spans = spans_of(batch.segments) if self._by_spans else None
         mask = batch.attention_mask if spans is None else empty_mask(batch.segments.device)
         hidden_BTH = self.model.model(
             input_ids=batch.input_ids,
             attention_mask=mask,
-            position_ids=self._positions(batch, pixels),
+            position_ids=self._positions(batch),
             use_cache=False,
             **({"spans": spans} if self._by_spans else {}),
-            **vision_inputs(self.model.model, pixels),
+            **vision_inputs(self.model.model, batch.pixels),
         )[0]
         return token_logprobs(
             self.model.get_output_embeddings(),
@@ -75,26 +69,26 @@ class Policy(nn.Module):
         )
 
     def detach_vision_tower(self, device: torch.device) -> FrozenTower:
-        """Leave the tower out from now on: `forward` takes features in place of pixels."""
+        """Leave the tower out from now on: batches come with features in place of pixels."""
         tower = FrozenTower(self.model, device)
-        assert self._blank is not None, "a policy with a tower reads images"
-        self._blank.use_features(tower)
+        assert self._dummy is not None, "a policy with a tower reads images"
+        self._dummy.use_features(tower)
         return tower
 
-    def _positions(self, batch: PackedBatch, pixels: Mapping[str, Tensor]) -> Tensor:
+    def _positions(self, batch: PackedBatch) -> Tensor:
         """int64 [B, T], or [3, B, T] where images span time, height and width (M-RoPE).
 
         Such a model numbers a prompt's image tokens by their place in the picture; an answer goes
         on from the number that the prompt's last token got.
         """
         rope_index = getattr(self.model.model, "get_rope_index", None)
-        if rope_index is None or "image_grid_thw" not in pixels:
+        if rope_index is None or "image_grid_thw" not in batch.pixels:
             return batch.position_ids
         in_prompt, ids, places_BT = batch.in_prompt, batch.input_ids, batch.position_ids
         rope_3BT, _ = rope_index(
             ids,
             mm_token_type_ids=(ids == self.model.config.image_token_id).int(),
-            image_grid_thw=pixels["image_grid_thw"],
+            image_grid_thw=batch.pixels["image_grid_thw"],
             attention_mask=in_prompt.long(),
         )
         rope_3BT = rope_3BT.to(ids.device)
@@ -105,6 +99,16 @@ class Policy(nn.Module):
         last_B1 = (in_prompt & (start_BT == 0)).sum(1, keepdim=True) - 1
         shift_B1 = rope_3BT[0].gather(1, last_B1) - last_B1
         return torch.where(in_prompt, rope_3BT, places_BT + shift_B1)
+
+
+def logprobs_by_answer(batch: PackedBatch, logprobs_N: Tensor) -> dict[int, tuple[float, ...]]:
+    """Each answer's part of float32 [N], nats, by the answer's place in the step; no filler."""
+    found: dict[int, list[float]] = {}
+    real_N = batch.weights > 0
+    values = logprobs_N[real_N].tolist()
+    for answer, value in zip(batch.answers[real_N].tolist(), values, strict=True):
+        found.setdefault(answer, []).append(value)
+    return {answer: tuple(values) for answer, values in found.items()}
 
 
 class DummyImage:
@@ -127,8 +131,8 @@ class DummyImage:
         """Come as features from now on."""
         self._pixels = {FEATURES: tower(self._pixels).cpu()}
 
-    def added_to(self, batch: PackedBatch) -> tuple[PackedBatch, dict[str, Tensor]]:
-        """The batch with the picture's chat behind its first row, and the picture's tensors."""
+    def added_to(self, batch: PackedBatch) -> PackedBatch:
+        """The batch with the picture, its chat behind the first row."""
         device, width, length = batch.input_ids.device, batch.input_ids.shape[1], len(self._ids)
 
         def longer(values_BT: Tensor, first: Tensor | int, others: int) -> Tensor:
@@ -136,12 +140,12 @@ class DummyImage:
             grown_BT[0, width:] = first.to(device) if isinstance(first, Tensor) else first
             return grown_BT
 
-        grown = replace(
+        return replace(
             batch,
             input_ids=longer(batch.input_ids, self._ids, self._pad_id),
             position_ids=longer(batch.position_ids, torch.arange(length), 0),
             in_prompt=longer(batch.in_prompt, True, False),
             segments=longer(batch.segments, batch.segments[0].max() + 1, -1),
             sources=batch.sources + batch.sources // width * length,
+            pixels={name: value.to(device) for name, value in self._pixels.items()},
         )
-        return grown, {name: value.to(device) for name, value in self._pixels.items()}

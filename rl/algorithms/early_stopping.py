@@ -14,9 +14,9 @@ class EarlyStopping:
         self.loss = math.inf
         self._since = 0
         for step, loss in before:
-            self.add(step, loss)
+            self.update(step, loss)
 
-    def add(self, step: int, loss: float) -> bool:
+    def update(self, step: int, loss: float) -> bool:
         """Note one more evaluation; True when no earlier one was as low. NaN never is."""
         better = loss < self.loss
         if better:

@@ -1,13 +1,12 @@
-"""Rows and micro-batches: how answers are laid out for the learner.
+"""Rows and micro-batches of answers, without tensors: the driver builds them, ranks pack them.
 
-A row holds one prompt once and several of its answers behind it, so that siblings share the prompt
-and its images. A micro-batch is a list of rows padded to a rectangle. No torch here: the driver
-builds micro-batches, the learner's ranks turn them into tensors.
+A row holds a prompt once and several of its answers behind it, which share the prompt's images.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from rl.data.microbatches import plan_batches
 from rl.data.records import Problem
 
 
@@ -16,14 +15,13 @@ class TrainingAnswer:
     """One answer as the learner sees it."""
 
     index: int
-    """Its place in the step, so that figures find their way back."""
+    """Its place in the step, by which the learner reports on it."""
     token_ids: tuple[int, ...]
     advantage: float = 1.0
     sampler_logprobs: tuple[float, ...] | None = None
-    """What the sampler said of each token; None: a supervised target."""
+    """Of each token, in nats; None: a supervised target."""
     reference_logprobs: tuple[float, ...] | None = None
-    weight: float = 1.0
-    """0 for filler, which keeps ranks in step and changes nothing."""
+    """Of each token, in nats; None without a reference policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +39,7 @@ class TrainingRow:
 
 
 MicroBatch = tuple[TrainingRow, ...]
+"""Rows of one forward pass; none: filler."""
 
 
 def split_row(row: TrainingRow, max_tokens: int) -> list[TrainingRow]:
@@ -69,8 +68,8 @@ def split_row(row: TrainingRow, max_tokens: int) -> list[TrainingRow]:
 
 
 def count_tokens(rows: Sequence[TrainingRow]) -> int:
-    """Answer tokens that carry weight: the step's global token count, which the loss divides by."""
-    return sum(len(a.token_ids) for row in rows for a in row.answers if a.weight > 0)
+    """Answer tokens of the step on all ranks, which the loss divides by."""
+    return sum(len(a.token_ids) for row in rows for a in row.answers)
 
 
 def build_microbatches(
@@ -78,31 +77,8 @@ def build_microbatches(
 ) -> list[tuple[MicroBatch, ...]]:
     """For each rank its micro-batches, equally many, each at most `max_tokens` when padded.
 
-    Long rows lie with long rows, so little is padding; ranks get about equal work. Where the number
-    does not divide, filler of weight 0 keeps the ranks' collectives in step.
-
-    Returns:
-        `ranks` tuples of equally many micro-batches.
+    Rows are cut where they do not fit. Micro-batches without rows are filler.
     """
-    pieces = sorted(
-        (piece for row in rows for piece in split_row(row, max_tokens)),
-        key=lambda row: row.length,
-        reverse=True,
-    )
-    share = -(-len(pieces) // ranks)
-    batches: list[list[TrainingRow]] = []
-    for row in pieces:
-        last = batches[-1] if batches else None
-        # Rows come longest first, so the first row of a batch sets its width. A batch never takes
-        # more than a rank's share, or other ranks would idle.
-        if last and len(last) < share and last[0].length * (len(last) + 1) <= max_tokens:
-            last.append(row)
-        else:
-            batches.append([row])
-    while len(batches) % ranks:
-        batches.append([_filler(batches[-1][0])])
-    return [tuple(tuple(batch) for batch in batches[rank::ranks]) for rank in range(ranks)]
-
-
-def _filler(row: TrainingRow) -> TrainingRow:
-    return replace(row, answers=(replace(row.answers[0], weight=0.0),))
+    pieces = [piece for row in rows for piece in split_row(row, max_tokens)]
+    dealt = plan_batches([piece.length for piece in pieces], max_tokens, ranks)
+    return [tuple(tuple(pieces[i] for i in batch) for batch in own) for own in dealt]

@@ -116,7 +116,7 @@ def train(recipe: SFTRecipe, parts: SFTParts, first: int, stop: int) -> int:
 
     def evaluate(step: int) -> None:
         loss = parts.learner.held_out_loss()
-        if lowest.add(step, loss) and evaluation.result == "best":
+        if lowest.update(step, loss) and evaluation.result == "best":
             parts.learner.export_best()
         figures = {"loss": loss, "perplexity": _perplexity(loss), "best_loss": lowest.loss}
         parts.log.write_evaluation(step, figures | {"best_step": float(lowest.step)})

@@ -1,8 +1,4 @@
-"""Which chats share a forward pass: packs within a token budget, equally many for every rank.
-
-A pack is a few rows of chats. One long row would hold as many, but short chats attend under a mask,
-which costs each token the length of its row, whether it may see all of it or not.
-"""
+"""Forward passes within a token budget, planned from lengths alone, equally many for every rank."""
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
@@ -10,10 +6,37 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+Batch = tuple[int, ...]
+"""Places of the rows of one forward pass; none: filler."""
 PackRow = tuple[int, ...]
 """Places of the chats that lie behind one another."""
 Pack = tuple[PackRow, ...]
 """Rows of one forward pass; none: filler."""
+
+
+def plan_batches(lengths: Sequence[int], budget: int, ranks: int) -> list[tuple[Batch, ...]]:
+    """For each rank its batches of rows, equally many, each within `budget` tokens when padded.
+
+    Rows of like length lie together, so little is padding, and ranks get about equal work.
+
+    Args:
+        lengths: tokens of each row, at most `budget`.
+        budget: most tokens of a batch, rows filled up to the longest.
+        ranks: entries of the result.
+    """
+    longest_first = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    share = -(-len(lengths) // ranks)
+    batches: list[list[int]] = []
+    for place in longest_first:
+        last = batches[-1] if batches else []
+        # The first row of a batch sets its width. No batch takes more than a rank's share, or
+        # other ranks would idle.
+        if last and len(last) < share and lengths[last[0]] * (len(last) + 1) <= budget:
+            last.append(place)
+        else:
+            batches.append([place])
+    batches += [[] for _ in range(-len(batches) % ranks)]
+    return [tuple(map(tuple, batches[rank::ranks])) for rank in range(ranks)]
 
 
 def plan_packs(
@@ -23,15 +46,15 @@ def plan_packs(
     ranks: int,
     packing: bool = True,
 ) -> list[tuple[Pack, ...]]:
-    """For each rank its packs, equally many; where they do not divide, some ranks end in filler.
+    """For each rank its packs of chats, equally many; some ranks may end in filler.
 
-    A pack has as many rows as the longest chat leaves room for. Chats are laid into rows by best
-    fit, longest first: a chat goes where it leaves the least room. Rows are dealt out to packs in
-    the order of what their attention costs, the sum of squared lengths, so what ranks do at the
-    same time takes them about equally long. A function of its arguments alone.
+    A pack has as many rows as the longest chat leaves room for, not one long row: under a dense
+    mask a token costs the length of its row. Chats are laid into rows by best fit, longest first.
+    Rows are dealt to packs in the order of what their attention costs, the sum of squared lengths,
+    so what ranks do at the same time takes them about equally long.
 
     Args:
-        lengths: [n] tokens of every chat there is.
+        lengths: int32 [n], tokens of every chat there is.
         places: the chats to pack, each once.
         budget: most tokens of a pack, rows filled up to the longest.
         ranks: entries of the result.

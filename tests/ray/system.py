@@ -108,7 +108,7 @@ class System:
     def reset(self) -> None:
         """Bring the policy back to its start."""
         self.learners.restore(self._start)
-        self.publish()
+        self.send_weights()
 
     def sample(
         self, problems: Sequence[Problem], *, temperature: float = 1.0, tokens: int = 24

@@ -111,8 +111,9 @@ def _backward(
     for row in rows:
         answers: list[TrainingAnswer] = []
         for answer in row.answers:
-            batch = pack((replace(row, answers=(answer,)),), encoder.pad_id)
-            logprobs_N, _ = policy(batch, encoder.pixels([row.problem]))
+            one = (replace(row, answers=(answer,)),)
+            batch = pack(one, encoder.pad_id, encoder.pixels([row.problem]))
+            logprobs_N, _ = policy(batch)
             # As if the sampler's policy had been a little another: some ratios are clipped.
             drift_N = 0.3 * torch.sin(torch.arange(len(logprobs_N)) + answer.index)
             known = batch.sampler_logprobs

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from configs.schema.sft import SFTRecipe
-from models.inputs.chat_packing import pack_chats
 from models.inputs.encoder import InputEncoder
+from models.inputs.packing import pack_chats
 from models.policy import attention
 from models.policy.loading import load_learning_model
 from models.policy.parts import part_of
@@ -49,7 +49,7 @@ def begun(recipe: SFTRecipe) -> tuple[Policy, InputEncoder, ChatSet]:
 def mean_loss(policy: Policy, encoder: InputEncoder, chats: Sequence[Chat]) -> Tensor:
     """Of all trained tokens, in nats, each chat by itself."""
     logprobs = [
-        policy(pack_chats([[encoder.encode_chat(chat)]], encoder.pad_id), encoder.pixels([chat]))[0]
+        policy(pack_chats([[encoder.encode_chat(chat)]], encoder.pad_id, encoder.pixels([chat])))[0]
         for chat in chats
     ]
     return -torch.cat(logprobs).mean()

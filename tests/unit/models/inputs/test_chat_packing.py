@@ -9,8 +9,8 @@ from torch import Tensor
 
 from configs.schema.data import PromptConfig
 from configs.schema.policy import PolicyConfig
-from models.inputs.chat_packing import pack_chats
 from models.inputs.encoder import InputEncoder
+from models.inputs.packing import pack_chats
 from models.policy import attention
 from models.policy.loading import load_model
 from models.policy.policy import Policy
@@ -115,8 +115,7 @@ def logprobs(loaded: Loaded, chats: Sequence[Chat], rows: int = 1) -> Tensor:
     each = -(-len(chats) // rows)
     encoded = [encoder.encode_chat(chat) for chat in chats]
     laid = [encoded[start : start + each] for start in range(0, len(chats), each)]
-    batch = pack_chats(laid, encoder.pad_id)
-    return policy(batch, encoder.pixels(chats) if encoder.has_vision else {})[0]
+    return policy(pack_chats(laid, encoder.pad_id, encoder.pixels(chats)))[0]
 
 
 def plain_logprobs(loaded: Loaded, chat: Chat) -> Tensor:
@@ -175,7 +174,7 @@ def test_neither_order_nor_company_changes_what_a_chat_says(loaded: Loaded) -> N
 def test_filler_runs_every_module_and_changes_nothing(loaded: Loaded) -> None:
     policy, encoder, chats = loaded
     batch = pack_chats([], encoder.pad_id)
-    found, _ = policy(batch, {})
+    found, _ = policy(batch)
     assert found.isfinite().all()
     empty = gradient(policy, (found * batch.weights).sum())
     assert empty.keys() == gradient(policy, logprobs(loaded, chats).sum()).keys()

@@ -13,7 +13,7 @@ FIRST = TrainingRow(
     (
         TrainingAnswer(4, (1, 2, 3), 0.5, (-0.1, -0.2, -0.3)),
         TrainingAnswer(5, (4,), -0.5, (-0.4,)),
-        TrainingAnswer(6, (5, 6), 0.25, (-0.5, -0.6), weight=0.0),
+        TrainingAnswer(6, (5, 6), 0.25, (-0.5, -0.6)),
     ),
 )
 SECOND = TrainingRow(PROBLEM, (9,), (TrainingAnswer(0, (1, 1), 1.0, (-0.7, -0.8)),))
@@ -27,7 +27,7 @@ def test_a_row_is_its_prompt_and_its_answers_without_their_last_tokens() -> None
     assert batch.sources.tolist() == [1, 2, 3, 1, 1, 4]
     assert batch.targets.tolist() == [1, 2, 3, 4, 5, 6]
     assert batch.answers.tolist() == [4, 4, 4, 5, 6, 6]
-    assert batch.weights.tolist() == [1, 1, 1, 1, 0, 0]
+    assert batch.weights.tolist() == [1] * 6
     assert batch.advantages.tolist() == [0.5, 0.5, 0.5, -0.5, 0.25, 0.25]
     torch.testing.assert_close(batch.sampler_logprobs, -torch.arange(1, 7) / 10)
     assert batch.reference_logprobs is None
@@ -70,7 +70,15 @@ def test_reference_logprobs_come_along_and_targets_need_no_sampler() -> None:
     assert supervised.weights.tolist() == [1, 1]
 
 
+def test_a_batch_without_rows_is_one_token_that_counts_for_nothing() -> None:
+    filler = pack((), pad_id=17)
+    assert filler.input_ids.tolist() == filler.targets[None].tolist() == [[17]]
+    assert (filler.sources.tolist(), filler.weights.tolist()) == ([0], [0.0])
+    assert filler.sampler_logprobs is None and filler.reference_logprobs is None
+
+
 def test_a_batch_moves_as_a_whole() -> None:
-    batch = pack((FIRST,), pad_id=0).to(torch.device("meta"))
+    batch = pack((FIRST,), 0, {"pixel_values": torch.zeros(3)}).to(torch.device("meta"))
     assert batch.input_ids.is_meta and batch.attention_mask.is_meta and batch.weights.is_meta
+    assert batch.pixels["pixel_values"].is_meta
     assert batch.reference_logprobs is None

@@ -8,8 +8,8 @@ import torch
 
 from configs.schema.data import PromptConfig
 from configs.schema.grpo import PolicyConfig
-from models.inputs.chat_packing import pack_chats
 from models.inputs.encoder import InputEncoder
+from models.inputs.packing import pack_chats
 from models.policy.features import (
     FEATURES,
     DiskFeatures,
@@ -50,12 +50,12 @@ def test_kept_features_give_the_loss_and_the_projectors_gradient_that_pixels_giv
 ) -> None:
     chats = [chat(*images), chat()]
     whole, encoder = load(vlm)
-    packed = pack_chats([[encoder.encode_chat(each) for each in chats]], encoder.pad_id)
+    encoded = [encoder.encode_chat(each) for each in chats]
     without, cache = cache_of(vlm, MemoryFeatures(10**6))
     found: list[list[torch.Tensor]] = []
     for policy, pixels in ((whole, encoder.pixels), (without, cache), (without, cache)):
         policy.zero_grad()
-        logprobs_N, _ = policy(packed, pixels(chats))
+        logprobs_N, _ = policy(pack_chats([encoded], encoder.pad_id, pixels(chats)))
         logprobs_N.sum().backward()
         projector = policy.model.model.multi_modal_projector.parameters()
         found.append([logprobs_N.detach(), *(p.grad for p in projector)])

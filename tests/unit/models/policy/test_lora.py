@@ -50,9 +50,9 @@ def logprobs(model: Any, folder: Path) -> torch.Tensor:
     encoder = InputEncoder(folder, PromptConfig(), trust_remote_code=False)
     policy = Policy(model, encoder, temperature=1.0, chunk=64)
     answer = TrainingAnswer(0, (40, 51, 62, 73))
-    batch = pack((TrainingRow(PROBLEM, encoder.encode(PROBLEM), (answer,)),), encoder.pad_id)
+    row = TrainingRow(PROBLEM, encoder.encode(PROBLEM), (answer,))
     with torch.no_grad():
-        return policy(batch, encoder.pixels([PROBLEM]))[0]
+        return policy(pack((row,), encoder.pad_id, encoder.pixels([PROBLEM])))[0]
 
 
 def test_merging_by_hand() -> None:

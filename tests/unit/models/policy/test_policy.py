@@ -1,6 +1,7 @@
 """A packed policy says what transformers says of each answer alone, and learns the same."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 from configs.schema.data import PromptConfig
 from configs.schema.grpo import PolicyConfig
 from models.inputs.encoder import InputEncoder
-from models.inputs.packing import pack
+from models.inputs.packing import PackedBatch, pack
 from models.policy import attention
 from models.policy.loading import load_model, recompute_activations
 from models.policy.policy import Policy
@@ -84,8 +85,11 @@ def rows_of(encoder: InputEncoder, problems: Sequence[Problem]) -> list[Training
 def packed_logprobs(
     policy: Policy, encoder: InputEncoder, rows: Sequence[TrainingRow]
 ) -> tuple[Tensor, Tensor]:
-    batch = pack(tuple(rows), encoder.pad_id)
-    return policy(batch, encoder.pixels([row.problem for row in rows]))
+    return policy(packed(encoder, rows))
+
+
+def packed(encoder: InputEncoder, rows: Sequence[TrainingRow]) -> PackedBatch:
+    return pack(tuple(rows), encoder.pad_id, encoder.pixels([row.problem for row in rows]))
 
 
 def plain_logprobs(policy: Policy, encoder: InputEncoder, rows: Sequence[TrainingRow]) -> Tensor:
@@ -116,12 +120,13 @@ def step_gradient(
     losses: list[Tensor] = []
     for share in build_microbatches(rows, *cut):
         for microbatch in share:
-            batch = pack(microbatch, encoder.pad_id)
-            logprobs, _ = policy(batch, encoder.pixels([row.problem for row in microbatch]))
-            assert batch.sampler_logprobs is not None
-            loss, _ = clipped_policy_loss(
-                logprobs, batch.sampler_logprobs, batch.advantages, 0.2, 0.2
-            )
+            batch = packed(encoder, microbatch)
+            loss, _ = policy(batch)
+            if microbatch:
+                assert batch.sampler_logprobs is not None and batch.advantages is not None
+                loss, _ = clipped_policy_loss(
+                    loss, batch.sampler_logprobs, batch.advantages, 0.2, 0.2
+                )
             losses.append((loss * batch.weights).sum())
     return gradient(policy, torch.stack(losses).sum() / count_tokens(rows))
 
@@ -149,11 +154,10 @@ def test_answers_behind_one_prompt_have_the_logprobs_they_have_alone(
 def test_the_image_matters_to_the_answers_behind_it(vlm: tuple[Policy, InputEncoder]) -> None:
     policy, encoder = vlm
     rows = rows_of(encoder, WITH_IMAGES)
-    batch = pack(tuple(rows), encoder.pad_id)
-    pixels = encoder.pixels(WITH_IMAGES)
-    swapped = {"pixel_values": pixels["pixel_values"].flip(0)}
+    batch = packed(encoder, rows)
+    swapped = replace(batch, pixels={"pixel_values": batch.pixels["pixel_values"].flip(0)})
     with torch.no_grad():
-        gaps = (policy(batch, pixels)[0] - policy(batch, swapped)[0]).abs()
+        gaps = (policy(batch)[0] - policy(swapped)[0]).abs()
     without = torch.tensor([a >= 5 for a in batch.answers.tolist()])
     assert gaps[~without].max() > 1e-4
     assert gaps[without].max() == 0
@@ -174,7 +178,7 @@ def test_the_gradient_is_the_one_of_each_answer_alone(vlm: tuple[Policy, InputEn
     policy, encoder = vlm
     rows = rows_of(encoder, WITH_IMAGES)
     batch = pack(tuple(rows), encoder.pad_id)
-    assert batch.sampler_logprobs is not None
+    assert batch.sampler_logprobs is not None and batch.advantages is not None
     loss, _ = clipped_policy_loss(
         plain_logprobs(policy, encoder, rows), batch.sampler_logprobs, batch.advantages, 0.2, 0.2
     )
@@ -189,7 +193,7 @@ def test_padding_and_its_id_change_nothing(vlm: tuple[Policy, InputEncoder]) -> 
         alone = torch.cat([packed_logprobs(policy, encoder, [row])[0] for row in rows])
         pixels = encoder.pixels(WITH_IMAGES)
         for pad_id in (0, 17):
-            padded, _ = policy(pack(tuple(rows), pad_id), pixels)
+            padded, _ = policy(pack(tuple(rows), pad_id, pixels))
             torch.testing.assert_close(padded, alone, atol=1e-5, rtol=0)
 
 

@@ -105,7 +105,7 @@ def test_the_best_policy_is_kept_only_where_it_is_wanted_and_known_across_a_resu
 
 def test_a_loss_that_is_no_number_is_never_the_best() -> None:
     lowest = EarlyStopping([(0, 2.0)])
-    assert not lowest.add(1, math.nan)
+    assert not lowest.update(1, math.nan)
     assert (lowest.step, lowest.loss) == (0, 2.0)
     assert lowest.should_stop(1) and not lowest.should_stop(2) and not lowest.should_stop(None)
 

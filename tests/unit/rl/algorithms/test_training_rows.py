@@ -28,7 +28,7 @@ def test_only_answers_with_something_to_teach_become_rows_under_their_own_number
     assert [a.token_ids for a in rows[0].answers] == [(0,), (0, 1, 2)]
     assert rows[0].answers[1].sampler_logprobs == (-1.0, -1.0, -1.0)
     assert all(row.prompt_ids == (7, 8, 9) for row in rows)
-    assert all(a.reference_logprobs is None and a.weight == 1 for r in rows for a in r.answers)
+    assert all(a.reference_logprobs is None for r in rows for a in r.answers)
 
 
 def test_reference_logprobs_stay_with_their_answers() -> None:
