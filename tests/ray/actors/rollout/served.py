@@ -29,7 +29,7 @@ def check_a_step_is_served_as_it_was_learned(
         assert not report.skipped
         assert number > 0 or report.metrics["logprob_gap"] < 1e-4
     assert mean_gap(system.gaps(groups)) > 1e-3
-    system.publish()
+    system.send_weights()
     after = system.sample(problems, temperature=0.0, tokens=TOKENS)
     expected = system.greedy_by_transformers(problems, TOKENS)
     assert [group.answers[0].token_ids for group in after] == expected

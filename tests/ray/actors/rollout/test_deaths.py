@@ -27,7 +27,7 @@ LONG = SamplingRequest(4, 1.0, 200, seed=5)
 def under_way(system: System) -> PendingRollouts[ScoredGroup]:
     """Problems that the engine has begun to answer, under weights of a later version."""
     system.in_learner(shift_part, "language", 0.05)
-    system.publish()
+    system.send_weights()
     pending = system.rollouts.submit(ASKED, LONG)
     system.sample([problem(99)], tokens=1)
     assert pending.open

@@ -93,11 +93,11 @@ def test_a_step_of_grpo_on_another_family_is_served_as_it_was_learned(pair: Syst
 
 
 def test_every_engine_takes_the_weights_of_a_sharded_learner(pair: System) -> None:
-    pair.publish()
+    pair.send_weights()
     check_engines_speak_as_the_learner(pair)
     before = pair.greedy_by_transformers(ASKED, GREEDY.max_new_tokens)
     learn(pair)
-    pair.publish()
+    pair.send_weights()
     assert pair.greedy_by_transformers(ASKED, GREEDY.max_new_tokens) != before
     check_engines_speak_as_the_learner(pair)
 
@@ -111,9 +111,9 @@ def test_an_update_that_one_engine_refused_can_be_begun_again_on_the_other(pair:
     learn(pair)
     ray.get(engine.__ray_call__.remote(_refuse, True))
     with pytest.raises(RuntimeError, match="this engine takes no weights"):
-        pair.publish()
+        pair.send_weights()
     ray.get(engine.__ray_call__.remote(_refuse, False))
-    pair.publish()
+    pair.send_weights()
     check_engines_speak_as_the_learner(pair)
 
 
@@ -135,11 +135,11 @@ def test_a_sync_that_takes_too_long_ends_the_run(pair: System) -> None:
 def test_an_engine_killed_in_the_midst_of_a_sync_is_replaced_and_the_sync_done(
     pair: System,
 ) -> None:
-    pair.publish()
+    pair.send_weights()
     learn(pair)
     survivor, victim = (pid_of(handle) for handle in pair.engines.handles)
     in_mid_sync(pair, 0, engine_core_of(victim).pid, signal.SIGKILL)
-    pair.publish()
+    pair.send_weights()
     assert pair.engines.restarts == 1
     assert pid_of(pair.engines.handles[0]) == survivor
     assert pid_of(pair.engines.handles[1]) != victim
@@ -148,9 +148,9 @@ def test_an_engine_killed_in_the_midst_of_a_sync_is_replaced_and_the_sync_done(
 
 def test_a_learner_rank_that_dies_in_a_sync_ends_the_run_by_name(pair: System) -> None:
     """Last of all: there is no learner behind it."""
-    pair.publish()
+    pair.send_weights()
     in_mid_sync(pair, 1, pid_of(pair.learners._ranks[1]), signal.SIGKILL)
     began = time.monotonic()
     with pytest.raises(LearnerDied, match="learner rank 1 died"):
-        pair.publish()
+        pair.send_weights()
     assert time.monotonic() - began < 60

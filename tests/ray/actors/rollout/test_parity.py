@@ -41,7 +41,7 @@ def test_after_an_update_and_a_sync_the_engine_continues_as_the_learner(system: 
     before = system.sample(PROBLEMS, temperature=0.0)
     report = system.learners.update(learned_from(system.sample(PROBLEMS)))
     assert not report.skipped and report.metrics["logprob_gap"] < 1e-4
-    version = system.publish()
+    version = system.send_weights()
     after = system.sample(PROBLEMS, temperature=0.0)
     expected = system.greedy_by_transformers(PROBLEMS, tokens=24)
     assert [group.answers[0].token_ids for group in after] == expected
@@ -54,7 +54,7 @@ def test_an_image_seen_before_is_seen_anew_by_a_changed_vision_tower(system: Sys
     before = system.sample([problem(1)])
     system.in_learner(shift_part, "vision", 1.0)
     assert mean_gap(system.gaps(before)) > 1e-3
-    system.publish()
+    system.send_weights()
     assert mean_gap(system.gaps(system.sample([problem(1)]))) < 1e-4
 
 
@@ -70,7 +70,7 @@ def test_image_tokens_are_never_sampled_even_where_they_are_likeliest(system: Sy
     wanted = torch.stack(states).mean(0)
     assert all(state @ wanted > 0 for state in states)
     system.in_learner(_favour, image, wanted)
-    system.publish()
+    system.send_weights()
     groups = system.sample(asked) + system.sample(asked, temperature=0.0)
     banned = set(system.encoder.image_token_ids)
     assert image in banned
@@ -92,7 +92,7 @@ def test_answers_under_way_during_a_sync_keep_the_version_they_began_with(system
     pending = system.rollouts.submit(asked, SamplingRequest(4, 1.0, 128, seed=2))
     _let_begin(system)
     system.in_learner(shift_part, "language", 0.01)
-    system.publish()
+    system.send_weights()
     assert pending.open
     versions = {a.version for scored in pending.result() for a in scored.group.answers}
     assert versions == {began}

@@ -19,7 +19,7 @@ TOKENS = 12
 def test_a_fresh_vllm_engine_serves_a_checkpoint_s_policy(system: System, tmp_path: Path) -> None:
     asked = [problem(number) for number in NUMBERS]
     system.learners.update(learned_from(system.sample(asked)))
-    system.publish()
+    system.send_weights()
     policy = tmp_path / "policy"
     system.learners.export(policy)
     words = map(str, (policy, TOKENS, *NUMBERS))

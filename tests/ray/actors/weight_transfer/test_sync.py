@@ -41,14 +41,14 @@ def test_a_number_changed_on_its_way_stops_the_sync(system: System) -> None:
     system.in_learner(_put_source, GarblingSource)
     try:
         with pytest.raises(WeightSyncError) as caught:
-            system.publish()
+            system.send_weights()
     finally:
         system.in_learner(_put_source, PolicySource)
     words = str(caught.value)
     assert f"version {system.version}" in words
     assert "layers.1:" in words and "layers.0:" not in words and "layers.2:" not in words
     assert system.rollouts.syncs_verified == verified
-    system.publish()
+    system.send_weights()
     assert mean_gap(system.gaps(system.sample([problem(1)]))) < 1e-4
 
 
@@ -57,13 +57,13 @@ def test_an_engine_that_kept_its_old_weights_is_caught(system: System) -> None:
     system.in_engine("deafen")
     try:
         with pytest.raises(WeightSyncError) as caught:
-            system.publish()
+            system.send_weights()
     finally:
         system.in_engine("hear")
     words = str(caught.value)
     assert f"version {system.version}" in words and "projector" in words
     assert "language_model" not in words
-    system.publish()
+    system.send_weights()
     assert mean_gap(system.gaps(system.sample([problem(1)]))) < 1e-4
 
 
@@ -72,12 +72,12 @@ def test_an_engine_that_missed_its_new_version_is_caught(system: System) -> None
     ray.get(engine.__ray_call__.remote(_forget_versions, True))
     try:
         with pytest.raises(WeightSyncError) as caught:
-            system.publish()
+            system.send_weights()
     finally:
         ray.get(engine.__ray_call__.remote(_forget_versions, False))
     assert f"hold version {system.version} " in str(caught.value)
     assert f"version {system.version - 1}" in str(caught.value)
-    system.publish()
+    system.send_weights()
     assert system.sample([problem(1)], tokens=1)[0].answers[0].version == system.version
 
 
