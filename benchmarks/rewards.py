@@ -28,7 +28,8 @@ from rich.table import Table
 from actors.scoring.reward_worker import RewardWorker
 from benchmarks.reward_rows import honest_groups, hostile_answers
 from configs.schema.reward import RewardConfig
-from rl.data.records import Answer, Problem, Score
+from rewards.completion import Completion
+from rl.data.records import Problem, Score
 
 GROUP = 8
 WARM_UP_GROUPS = 56
@@ -91,9 +92,9 @@ async def score_all(
     gate = asyncio.Semaphore(at_a_time)
 
     async def one(name: str, gold: str, texts: list[str]) -> tuple[Score, ...]:
-        answers = [Answer((1,), (0.0,), text, "stop", 0) for text in texts]
+        completions = [Completion(text, 1, 8192, "stop") for text in texts]
         async with gate:
-            return await worker.score(Problem(name, "", (gold,)), answers, 8192)
+            return await worker.score(Problem(name, "", (gold,)), completions)
 
     began = time.perf_counter()
     works = [one(f"p{index}", gold, texts) for index, (gold, texts) in enumerate(groups)]

@@ -18,6 +18,7 @@ from actors.cluster.crash_report import crash_report
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.pool import ActorPool, DriverLoop
 from actors.weight_transfer.sync import WeightSync
+from rewards.completion import completion_of
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.console.progress import wait_for
 from rl.data.records import Group, Problem, SamplingRequest, ScoredGroup
@@ -149,9 +150,8 @@ class Rollouts:
     async def _scored(self, problem: Problem, request: SamplingRequest) -> ScoredGroup:
         group = await self._group(problem, request)
         blind = dataclasses.replace(problem, images=())  # rewards read text
-        scoring = self._pools.rewards.run(
-            lambda w: w.score.remote(blind, group.answers, request.max_new_tokens)
-        )
+        completions = [completion_of(answer, request.max_new_tokens) for answer in group.answers]
+        scoring = self._pools.rewards.run(lambda w: w.score.remote(blind, completions))
         scores, reference = await asyncio.gather(scoring, self._reference(group))
         return ScoredGroup(group, tuple(scores), reference)
 

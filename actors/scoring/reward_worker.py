@@ -11,14 +11,14 @@ import ray
 
 from actors.scoring.reward_metrics import RewardMetrics
 from configs.schema.reward import RewardConfig
-from rewards.completion import Completion, completion_of
+from rewards.completion import Completion
 from rewards.functions.custom import CustomTask
 from rewards.math.comparison import extract_comparison
 from rewards.registry import INLINE, check_names
 from rewards.verifier.pool import VerifierPool
 from rewards.verifier.process import Task
 from rewards.weighting import weighted_score
-from rl.data.records import CAUSES, Answer, Problem, Score, Verdict
+from rl.data.records import CAUSES, Problem, Score, Verdict
 
 _VERDICTS_KEPT = 100_000
 _WAITS_KEPT = 10_000
@@ -43,15 +43,9 @@ class RewardWorker:
         self._waits_s: deque[float] = deque(maxlen=_WAITS_KEPT)
         self._metrics = RewardMetrics() if ray.is_initialized() else None
 
-    async def score(
-        self, problem: Problem, answers: Sequence[Answer], max_new_tokens: int
-    ) -> tuple[Score, ...]:
-        """One score for each answer, in order. Never raises on an answer's text.
-
-        `max_new_tokens` is the sampler's limit, which the `length` reward needs.
-        """
+    async def score(self, problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
+        """One score per completion, in order. Never raises on a completion's text."""
         began = time.monotonic()
-        completions = [completion_of(answer, max_new_tokens) for answer in answers]
         scores = await asyncio.gather(*(self._score(problem, one) for one in completions))
         wait_s = time.monotonic() - began
         self._waits_s.extend(wait_s for _ in scores)

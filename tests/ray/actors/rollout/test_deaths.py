@@ -14,7 +14,8 @@ from actors.cluster.pool import ActorPool, DriverLoop, PoolExhausted
 from actors.rollout.rollouts import PendingRollouts
 from actors.scoring.reward_worker import RewardWorker
 from configs.schema.reward import RewardConfig
-from rl.data.records import Answer, Problem, SamplingRequest, ScoredGroup
+from rewards.completion import Completion
+from rl.data.records import Problem, SamplingRequest, ScoredGroup
 from tests.ray.processes import engine_core_of, pid_of
 from tests.ray.system import System, mean_gap, problem, shift_part
 
@@ -89,10 +90,10 @@ def reward_pool(cluster: None) -> Any:
 
 def test_deaths_beyond_the_restarts_that_a_recipe_allows_end_the_run(reward_pool: Any) -> None:
     loop = DriverLoop()
-    said = [Answer((1,), (0.0,), "<think>1</think>\\boxed{1}", "stop", 0)]
+    said = [Completion("<think>1</think>\\boxed{1}", 1, 8, "stop")]
 
     def ask() -> float:
-        scoring = reward_pool.run(lambda w: w.score.remote(Problem("p", "", ("1",)), said, 8))
+        scoring = reward_pool.run(lambda w: w.score.remote(Problem("p", "", ("1",)), said))
         return loop.start(scoring).result(120)[0].reward
 
     assert ask() == 1.0

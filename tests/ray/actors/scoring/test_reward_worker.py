@@ -12,7 +12,8 @@ import ray
 
 from actors.scoring.reward_worker import RewardWorker
 from configs.schema.reward import RewardConfig
-from rl.data.records import Answer, Problem
+from rewards.completion import Completion
+from rl.data.records import Problem
 
 pytestmark = pytest.mark.ray
 INTEGRAL = r"\int_0^1 e^{x^2}\sin(x^3) dx"
@@ -26,8 +27,8 @@ def worker(cluster: None) -> Iterator[Any]:
     ray.kill(handle)
 
 
-def answers(*texts: str) -> list[Answer]:
-    return [Answer((1, 2), (0.0, 0.0), text, "stop", 0) for text in texts]
+def completions(*texts: str) -> list[Completion]:
+    return [Completion(text, 2, 100, "stop") for text in texts]
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -39,12 +40,12 @@ def pid_of(handle: Any) -> int:
 
 
 def test_groups_overtake_a_group_that_hangs(worker: Any) -> None:
-    ray.get(worker.score.remote(Problem("warm", "", ("1+x",)), answers("\\boxed{x+1}"), 100))
+    ray.get(worker.score.remote(Problem("warm", "", ("1+x",)), completions("\\boxed{x+1}")))
     slow = worker.score.remote(
-        Problem("slow", "", ("(1, x)",)), answers(f"\\boxed{{({INTEGRAL}, 1)}}", "\\boxed{1}"), 100
+        Problem("slow", "", ("(1, x)",)), completions(f"\\boxed{{({INTEGRAL}, 1)}}", "\\boxed{1}")
     )
     quick = [
-        worker.score.remote(Problem(f"{n}", "", (f"{n}",)), answers(f"\\boxed{{{n}}}"), 100)
+        worker.score.remote(Problem(f"{n}", "", (f"{n}",)), completions(f"\\boxed{{{n}}}"))
         for n in range(20)
     ]
     began = time.monotonic()
@@ -58,11 +59,11 @@ def test_groups_overtake_a_group_that_hangs(worker: Any) -> None:
 
 
 def test_no_verifier_outlives_a_killed_actor(worker: Any) -> None:
-    ray.get(worker.score.remote(Problem("p", "", ("1+x",)), answers("\\boxed{x+1}"), 100))
+    ray.get(worker.score.remote(Problem("p", "", ("1+x",)), completions("\\boxed{x+1}")))
     pid = pid_of(worker)
     processes = family(pid)
     assert len(processes) >= 2
-    worker.score.remote(Problem("q", "", ("(1, x)",)), answers(f"\\boxed{{({INTEGRAL}, 1)}}"), 100)
+    worker.score.remote(Problem("q", "", ("(1, x)",)), completions(f"\\boxed{{({INTEGRAL}, 1)}}"))
     time.sleep(0.5)
     os.kill(pid, signal.SIGKILL)
     _, alive = psutil.wait_procs(processes, timeout=10)
@@ -70,7 +71,7 @@ def test_no_verifier_outlives_a_killed_actor(worker: Any) -> None:
 
 
 def test_a_verifier_killed_from_outside_costs_no_later_answer(worker: Any) -> None:
-    ray.get(worker.score.remote(Problem("p", "", ("1+x",)), answers("\\boxed{x+1}"), 100))
+    ray.get(worker.score.remote(Problem("p", "", ("1+x",)), completions("\\boxed{x+1}")))
     before = family(pid_of(worker))
     leaves = [process for process in before if not process.children()]
     for process in leaves:
@@ -78,7 +79,7 @@ def test_a_verifier_killed_from_outside_costs_no_later_answer(worker: Any) -> No
             process.kill()
     scored = ray.get(
         [
-            worker.score.remote(Problem(f"{n}", "", (f"{n}+x",)), answers(f"\\boxed{{x+{n}}}"), 100)
+            worker.score.remote(Problem(f"{n}", "", (f"{n}+x",)), completions(f"\\boxed{{x+{n}}}"))
             for n in range(2, 12)
         ],
         timeout=60,
@@ -87,7 +88,7 @@ def test_a_verifier_killed_from_outside_costs_no_later_answer(worker: Any) -> No
 
 
 def test_figures_reach_rays_metrics(worker: Any) -> None:
-    ray.get(worker.score.remote(Problem("p", "", ("1",)), answers("\\boxed{1}"), 100))
+    ray.get(worker.score.remote(Problem("p", "", ("1",)), completions("\\boxed{1}")))
     names = ray.get(
         worker.__ray_call__.remote(
             lambda self: sorted(

@@ -7,22 +7,23 @@ import pytest
 
 from actors.scoring.reward_worker import RewardWorker
 from configs.schema.reward import RewardConfig
-from rl.data.records import Answer, Problem, Score
+from rewards.completion import Completion
+from rl.data.records import Problem, Score
 from tests.repository import ROOT
 
 SAMPLES = ROOT / "tests/unit/rewards/reward_samples.py"
 INTEGRAL = r"\int_0^1 e^{x^2}\sin(x^3) dx"
 
 
-def answer(text: str, tokens: int = 10) -> Answer:
-    return Answer(tuple(range(tokens)), (0.0,) * tokens, text, "stop", 0)
+def completion(text: str) -> Completion:
+    return Completion(text, num_tokens=10, max_tokens=100, finish_reason="stop")
 
 
 def scores(
     worker: RewardWorker, gold: str, texts: Sequence[str], question: str = "p"
 ) -> list[Score]:
     problem = Problem(question, "what?", (gold,))
-    return list(asyncio.run(worker.score(problem, [answer(text) for text in texts], 100)))
+    return list(asyncio.run(worker.score(problem, [completion(text) for text in texts])))
 
 
 @pytest.fixture
@@ -94,8 +95,7 @@ def test_many_groups_are_scored_at_a_time(make: Callable[[RewardConfig], RewardW
             *(
                 worker.score(
                     Problem(f"p{n}", "", (f"{n}+x",)),
-                    [answer(f"\\boxed{{x+{n}}}"), answer(f"\\boxed{{x-{n}}}")],
-                    100,
+                    [completion(f"\\boxed{{x+{n}}}"), completion(f"\\boxed{{x-{n}}}")],
                 )
                 for n in range(1, 41)
             )

@@ -16,7 +16,7 @@ from actors.scoring.reward_worker import RewardWorker
 from configs.schema.reward import JudgeConfig, RewardConfig, ThinkingConfig
 from rewards.completion import Completion
 from rewards.judges.openai_judge import Judge
-from rl.data.records import Answer, Problem
+from rl.data.records import Problem
 
 PROBLEM = Problem("row", "Which city?", ("the capital of France",))
 
@@ -131,8 +131,8 @@ def test_the_judge_overrules_the_rule_only_where_it_said_wrong(server: Server) -
     opinion = JudgeConfig(endpoint=server.url, model="m", second_opinion_on=("math",))
     worker = RewardWorker(RewardConfig(weights="R1V3", judge=opinion))  # pyright: ignore
     texts = ["\\boxed{the capital of France}", "\\boxed{Paris}", "\\boxed{Rome}", "none"]
-    answers = [Answer((1,), (0.0,), f"<think>a</think>{text}", "stop", 0) for text in texts]
-    scores = asyncio.run(worker.score(PROBLEM, answers, 100))
+    completions = [said(f"<think>a</think>{text}") for text in texts]
+    scores = asyncio.run(worker.score(PROBLEM, completions))
     worker.close()
     assert [score.reward for score in scores] == pytest.approx([1.0, 1.0, 0.2, 0.2])
     assert scores[1].verdicts["math"].detail == "judge: same city"
