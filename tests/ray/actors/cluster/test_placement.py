@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.ray.system import ROOT
+from tests.repository import ROOT
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ray.system import ROOT, System, learned_from, problem
+from tests.ray.system import System, learned_from, problem
+from tests.repository import ROOT
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
