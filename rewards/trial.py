@@ -1,12 +1,13 @@
 """Tries a recipe's rewards on one row before the run starts."""
 
-from configs.schema.reward import RewardConfig, ThinkingConfig
+from configs.schema.reward import RewardConfig
 from rewards.completion import Completion
 from rewards.functions.custom import CustomTask, load_custom
 from rewards.math.comparison import extract_comparison
 from rewards.registry import INLINE, SANDBOXED, check_names
 from rewards.verifier.pool import VerifierPool
 from rl.data.records import Problem, Verdict
+from rl.data.thinking import think_then_answer
 
 
 def try_rewards(config: RewardConfig, problem: Problem) -> dict[str, Verdict]:
@@ -20,7 +21,9 @@ def try_rewards(config: RewardConfig, problem: Problem) -> dict[str, Verdict]:
             needs.
     """
     check_names(config)
-    completion = Completion(_model_answer(problem, config.thinking), 16, 1024, "stop")
+    boxed = f"\\boxed{{{problem.gold[0] if problem.gold else ''}}}"
+    text = think_then_answer("a thought", boxed, config.thinking)
+    completion = Completion(text, num_tokens=16, max_tokens=1024, finish_reason="stop")
     verdicts: dict[str, Verdict] = {}
     for name in config.weights:
         if name in INLINE:
@@ -57,9 +60,3 @@ def _custom_verdicts(
         return {name: future.result() for name, future in tried.items()}
     finally:
         pool.close()
-
-
-def _model_answer(problem: Problem, thinking: ThinkingConfig) -> str:
-    opened = "" if thinking.prompt_opens else thinking.open_tag
-    gold = problem.gold[0] if problem.gold else ""
-    return f"{opened}a thought{thinking.close_tag}\\boxed{{{gold}}}"

@@ -6,9 +6,10 @@ from typing import cast
 
 from configs.schema.reward import ThinkingConfig
 from rewards.completion import Completion, bad_gold
-from rewards.text.answer import after_thinking, final_answer
+from rewards.text.answer import final_answer
 from rewards.text.normalise import normalise, same_text
 from rl.data.records import Problem, Verdict
+from rl.data.thinking import split_thinking
 
 _WRAPPER = re.compile(
     r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it|sf|bb)|mbox|boldsymbol|operatorname)\s*\{([^{}]*)\}"
@@ -68,7 +69,7 @@ def _options(problem: Problem) -> dict[str, str] | None:
 
 
 def _only_line(text: str, thinking: ThinkingConfig) -> str | None:
-    tail = (after_thinking(text, thinking) or "").strip()
+    tail = (split_thinking(text, thinking).final or "").strip()
     return tail if tail and "\n" not in tail else None
 
 

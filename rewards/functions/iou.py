@@ -7,8 +7,9 @@ from typing import Any, cast
 
 from configs.schema.reward import ThinkingConfig
 from rewards.completion import Completion, bad_gold
-from rewards.text.answer import after_thinking, final_answer
+from rewards.text.answer import final_answer
 from rl.data.records import Problem, Verdict
+from rl.data.thinking import split_thinking
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in the units of the data set."""
@@ -32,7 +33,7 @@ def iou_reward(problem: Problem, completion: Completion, thinking: ThinkingConfi
     if not golds or not all(_has_area(box) for box in golds):
         shown = problem.gold if given is None else given
         return bad_gold(problem, f"{shown!r} are no boxes of left < right and top < bottom")
-    tail = after_thinking(completion.text, thinking)
+    tail = split_thinking(completion.text, thinking).final
     if tail is None:
         return Verdict(0.0, "no_answer", "the thoughts never close")
     found = _boxes(final_answer(completion.text, thinking) or "") or _boxes(tail)

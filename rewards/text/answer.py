@@ -3,6 +3,7 @@
 import re
 
 from configs.schema.reward import ThinkingConfig
+from rl.data.thinking import split_thinking
 
 _BOX = re.compile(r"\\f?box(?:ed)?(?![A-Za-z])\s*")
 _OPENS_MATH = re.compile(r"(?:\$|\\[(\[]|\\displaystyle(?![A-Za-z])|\s)*")
@@ -13,24 +14,13 @@ _ANSWER_LINE = re.compile(r"\b(?:final )?answer(?: is)?\b[ \t*_]*[:\uff1a=][ \t*
 _ANSWER_IS = re.compile(r"\banswer is[ \t*_]+", re.IGNORECASE)
 
 
-def after_thinking(text: str, thinking: ThinkingConfig) -> str | None:
-    """The part after the last closing think tag; None while the thoughts are still open.
-
-    A text without any tag is all answer, unless the prompt already opened the thoughts.
-    """
-    _, closed, tail = text.rpartition(thinking.close_tag)
-    if closed:
-        return tail
-    return None if thinking.prompt_opens or thinking.open_tag in text else text
-
-
 def final_answer(text: str, thinking: ThinkingConfig) -> str | None:
     r"""What the text gives as its answer, or None.
 
     The last complete `\boxed{...}` or `\fbox{...}` after the thoughts, boxes within it taken off;
     without one, the rest of the last line that says "Answer:" or "answer is".
     """
-    tail = after_thinking(text, thinking)
+    tail = split_thinking(text, thinking).final
     if tail is None:
         return None
     boxed = last_box(tail)
