@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from rl.data.records import Answer, FinishReason, Problem, Verdict
 
-__all__ = ["Completion", "Problem", "Reward", "Verdict", "bad_gold", "completion_of"]
+__all__ = ["Completion", "Problem", "Reward", "Verdict", "bad_gold", "completion_of", "empty_gold"]
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a reward may know of one sampled answer."""
+    """One sampled answer as rewards see it: no token ids, no logprobs."""
 
     text: str
     """The answer as text, special tokens left out."""
@@ -23,7 +23,7 @@ class Completion:
 
 
 Reward = Callable[[Problem, Completion], Verdict]
-"""Each reward, built in or the user's own, has this shape; it never raises on the policy's text."""
+"""The form of each reward, built in or the user's own; built-in ones raise on no text."""
 
 
 def completion_of(answer: Answer, max_tokens: int) -> Completion:
@@ -34,3 +34,8 @@ def completion_of(answer: Answer, max_tokens: int) -> Completion:
 def bad_gold(problem: Problem, what: str) -> Verdict:
     """The verdict on a row whose gold answer or fields cannot be used; names the row."""
     return Verdict(0.0, "bad_gold", f"problem {problem.id!r}: {what}", gold_side=True)
+
+
+def empty_gold(problem: Problem) -> Verdict:
+    """The verdict on a row without a gold answer, or with an empty form of it."""
+    return bad_gold(problem, f"gold answer {problem.gold!r} is empty; give it or drop the row")

@@ -1,9 +1,9 @@
-"""The table of rewards: each name that a recipe may weigh, and the function behind it."""
+"""Names of the rewards that a recipe may weigh, and how each kind is run."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import partial
 
+from configs.loading.suggest import closest_match
 from configs.schema.reward import RewardConfig
 from rewards.completion import Reward
 from rewards.functions.choice import choice_reward
@@ -23,10 +23,10 @@ INLINE: dict[str, Callable[[RewardConfig], Reward]] = {
     "length": lambda config: partial(length_reward, overlong_tokens=config.overlong_tokens),
     "repetition": lambda config: partial(repetition_reward, ngram=config.repetition_ngram),
 }
-"""Rewards in bounded time, run where they are called: name -> the function with its options set."""
+"""Rewards in bounded time, run in the reward actor itself: the function with its options set."""
 
 SANDBOXED = ("math",)
-"""Rewards run in processes that are killed at a deadline, as the user's own are."""
+"""Rewards run in verifier processes, which are killed at a deadline, like the user's own."""
 
 REMOTE = ("judge",)
 """Rewards that ask a server."""
@@ -35,7 +35,7 @@ NAMES = (*INLINE, *SANDBOXED, *REMOTE)
 
 
 def check_names(config: RewardConfig) -> None:
-    """Refuse names of rewards that are not there, and custom names that hide built-in ones.
+    """Check that every reward named in the recipe exists and none of the user's hides another.
 
     Raises:
         ValueError: with the name, and the nearest known one.
@@ -47,6 +47,6 @@ def check_names(config: RewardConfig) -> None:
     second = config.judge.second_opinion_on if config.judge else ()
     for name in (*config.weights, *second):
         if name not in known:
-            close = get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = f"did you mean {close[0]!r}?" if close else "name it in reward.custom"
+            close = closest_match(name, known)
+            hint = f"did you mean {close!r}?" if close else "name it in reward.custom"
             raise ValueError(f"there is no reward {name!r}; {hint} (known: {', '.join(known)})")

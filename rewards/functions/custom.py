@@ -7,12 +7,12 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from configs.loading.suggest import closest_match
 from rewards.completion import Completion
 from rl.data.records import Problem, Verdict
 
@@ -32,7 +32,7 @@ def load_custom(where: str) -> Callable[[Problem, Completion], Any]:
     """The function that `where` names.
 
     Raises:
-        ValueError: it cannot be found; says what is there instead.
+        ValueError: it cannot be found; the message names what is there instead.
     """
     home, colon, name = where.rpartition(":")
     if not colon or not home or not name:
@@ -43,8 +43,8 @@ def load_custom(where: str) -> Callable[[Problem, Completion], Any]:
     function = getattr(module, name, None)
     if not callable(function):
         there = [key for key, value in vars(module).items() if inspect.isfunction(value)]
-        close = get_close_matches(name, there, n=1, cutoff=0.4)
-        hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(there) or 'none'}"
+        close = closest_match(name, there)
+        hint = f"did you mean {close}?" if close else f"it has {', '.join(there) or 'none'}"
         raise ValueError(f"custom reward {where!r}: {home} has no function {name!r}; {hint}")
     return function
 
@@ -66,10 +66,7 @@ def _module(home: str, where: str) -> ModuleType:
 
 
 def run_custom(task: CustomTask) -> Verdict:
-    """The verdict of a user's reward; what it raises, or returns amiss, is a crash with the text.
-
-    A number in [0, 1] is as good as a verdict: 1 is correct, less is wrong.
-    """
+    """The verdict of a user's reward; an error that it raises becomes a `crash` with its text."""
     try:
         said = load_custom(task.where)(task.problem, task.completion)
         if inspect.isawaitable(said):
@@ -87,7 +84,11 @@ async def _awaited(said: Any) -> Any:
 
 
 def as_verdict(said: Any, where: str) -> Verdict:
-    """What a user's reward returned, as a verdict."""
+    """What a user's reward returned, as a verdict.
+
+    A number in [0, 1] is its score, with cause `correct` for 1 and `wrong` below; anything else is
+    a `crash`.
+    """
     score = said.score if isinstance(said, Verdict) else said
     if not isinstance(score, bool | int | float) or not 0.0 <= score <= 1.0 or math.isnan(score):
         return Verdict(

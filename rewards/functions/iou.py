@@ -74,21 +74,17 @@ def _matched(found: Sequence[Box], golds: Sequence[Box]) -> float:
 def _boxes(text: str) -> list[Box]:
     found = _FOUR.finditer(text)
     boxes = [cast("Box", tuple(map(float, match.groups()))) for match in found]
-    return [box for box in boxes[-_MAX_BOXES:] if _has_area(box)] if boxes else []
+    return [box for box in boxes[-_MAX_BOXES:] if _has_area(box)]
 
 
 def _given(value: Any) -> list[Box]:
     """Boxes of a row's field: four numbers, or a list of fours."""
     try:
-        rows = [list(row) for row in ([value] if _is_number(value[0]) else value)]
+        rows = [value] if isinstance(value[0], int | float) else value
         boxes = [cast("Box", tuple(float(edge) for edge in row)) for row in rows]
     except (TypeError, ValueError, IndexError, KeyError):
         return []
     return boxes if all(len(box) == 4 for box in boxes) else []
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
 
 
 def _has_area(box: Box) -> bool:

@@ -5,7 +5,7 @@ import re
 
 from configs.schema.reward import RewardConfig
 from rewards.completion import Completion, bad_gold
-from rewards.text.answer import final_answer
+from rewards.text.answer import NO_ANSWER, final_answer
 from rewards.text.normalise import normalise
 from rl.data.records import Problem, Verdict
 
@@ -27,17 +27,16 @@ def numeric_reward(problem: Problem, completion: Completion, config: RewardConfi
     Reads decimals, thousands separators, fractions, powers of ten, percent (as hundredths) and a
     unit behind the number, which is not compared. Never raises.
     """
-    golds = [number(form) for form in problem.gold]
-    if not golds or None in golds:
+    golds = [gold for form in problem.gold if (gold := number(form)) is not None]
+    if not golds or len(golds) < len(problem.gold):
         return bad_gold(problem, f"gold answer {problem.gold!r} is no number")
     said = final_answer(completion.text, config.thinking)
     if not said:
-        return Verdict(0.0, "no_answer", "no box and no answer line after the thoughts")
+        return NO_ANSWER
     value = number(said)
     if value is None:
         return Verdict(0.0, "unparsable", f"{said[:200]!r} is no number")
     for gold in golds:
-        assert gold is not None
         allowed = max(config.absolute_tolerance, config.relative_tolerance * abs(gold))
         if abs(value - gold) <= allowed:
             return Verdict(1.0, "correct", f"{value:g}")

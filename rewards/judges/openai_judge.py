@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from configs.schema.reward import JudgeConfig, ThinkingConfig
-from rewards.completion import Completion, bad_gold
-from rewards.text.answer import final_answer
+from rewards.completion import Completion, empty_gold
+from rewards.text.answer import NO_ANSWER, final_answer
 from rl.data.records import Problem, Verdict
 
 _LONGEST = 2000
@@ -64,10 +64,10 @@ class Judge:
     def verdict(self, problem: Problem, completion: Completion) -> Verdict:
         """1 when the judge finds that the final answer agrees with the gold. Never raises."""
         if not problem.gold or not all(problem.gold):
-            return bad_gold(problem, f"gold answer {problem.gold!r} is empty")
+            return empty_gold(problem)
         said = final_answer(completion.text, self._thinking)
         if not said:
-            return Verdict(0.0, "no_answer", "no box and no answer line after the thoughts")
+            return NO_ANSWER
         if len(said) > _LONGEST:
             return Verdict(0.0, "unparsable", f"{len(said)} characters, over {_LONGEST}")
         asked = (

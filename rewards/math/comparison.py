@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 
 from configs.schema.reward import MathConfig, ThinkingConfig
-from rewards.completion import Completion, bad_gold
-from rewards.text.answer import final_answer, last_box
+from rewards.completion import Completion, empty_gold
+from rewards.text.answer import NO_ANSWER, final_answer, last_box
 from rewards.text.normalise import normalise, same_text
 from rl.data.records import Problem, Verdict
 
@@ -15,7 +15,7 @@ _OPEN, _SHUT = "([{", ")]}"
 
 @dataclass(frozen=True, slots=True)
 class MathComparison:
-    """A final answer and the gold forms it is held against; equal claims have equal verdicts."""
+    """A final answer and its gold forms, normalised; equal comparisons have equal verdicts."""
 
     answer: str
     gold: tuple[str, ...]
@@ -24,16 +24,16 @@ class MathComparison:
 def extract_comparison(
     problem: Problem, completion: Completion, config: MathConfig, thinking: ThinkingConfig
 ) -> Verdict | MathComparison:
-    """The claim that a text makes, or the verdict where none has to be worked out.
+    """What sympy has to compare, or the verdict where text alone settles it.
 
-    Plain integers are compared here: for those math-verify's verdict is equality of integers.
+    Plain integers are compared here, since math-verify's verdict on those is equality of integers.
     """
     gold = tuple(clean_gold(form) for form in problem.gold)
     if not gold or not all(gold):
-        return bad_gold(problem, f"gold answer {problem.gold!r} is empty; give it or drop the row")
+        return empty_gold(problem)
     answer = final_answer(completion.text, thinking)
     if not answer:
-        return Verdict(0.0, "no_answer", "no box and no answer line after the thoughts")
+        return NO_ANSWER
     if len(answer) > config.max_chars:
         return Verdict(0.0, "unparsable", f"{len(answer)} characters, over {config.max_chars}")
     answer = normalise(answer)
@@ -50,7 +50,7 @@ def extract_comparison(
 
 
 def clean_gold(form: str) -> str:
-    """A gold form with the wrapping that data sets put around it taken off."""
+    """A gold form, normalised, without the wrapping that data sets put around it."""
     form = form.strip()
     if "####" in form:  # GSM8K's solutions
         form = form.rpartition("####")[2].strip()
@@ -59,7 +59,7 @@ def clean_gold(form: str) -> str:
 
 
 def nesting(text: str) -> int:
-    """How deep brackets of any kind stand within each other."""
+    """Greatest depth of brackets within brackets, of whatever kind."""
     depth = deepest = 0
     for character in text:
         if character in _OPEN:

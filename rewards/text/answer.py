@@ -3,7 +3,11 @@
 import re
 
 from configs.schema.reward import ThinkingConfig
+from rl.data.records import Verdict
 from rl.data.thinking import split_thinking
+
+NO_ANSWER = Verdict(0.0, "no_answer", "no box and no answer line after the thoughts")
+"""The verdict on a text in which `final_answer` finds none."""
 
 _BOX = re.compile(r"\\f?box(?:ed)?(?![A-Za-z])\s*")
 _OPENS_MATH = re.compile(r"(?:\$|\\[(\[]|\\displaystyle(?![A-Za-z])|\s)*")
@@ -15,7 +19,7 @@ _ANSWER_IS = re.compile(r"\banswer is[ \t*_]+", re.IGNORECASE)
 
 
 def final_answer(text: str, thinking: ThinkingConfig) -> str | None:
-    r"""What the text gives as its answer, or None.
+    r"""The answer that the text gives, or None.
 
     The last complete `\boxed{...}` or `\fbox{...}` after the thoughts, boxes within it taken off;
     without one, the rest of the last line that says "Answer:" or "answer is".
