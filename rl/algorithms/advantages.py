@@ -1,7 +1,7 @@
-"""How much better each answer did than its siblings.
+"""Group-relative advantages: how much better each answer did than its siblings.
 
-Axes: P problems, G answers each. Answers whose verdicts say nothing of the policy carry NaN here
-and are left out of their group's statistics.
+Axes: P problems, G answers each. The reward of an answer without a score is NaN; it is left out of
+its group's statistics.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _EPS = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Advantages:
-    """Advantages of a step, and which answers have something to teach."""
+    """Advantages of a step, and which answers the policy can learn from."""
 
     values_PG: Tensor
     """float32 [P, G]; 0 where `useful_PG` is False."""

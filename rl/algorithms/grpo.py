@@ -2,13 +2,7 @@
 
 from configs.schema.grpo import GRPORecipe
 from rl.algorithms.advantages import group_advantages, rewards_of
-from rl.algorithms.guards import (
-    NOTHING_LEARNED,
-    NonFiniteGuard,
-    Unscored,
-    count_unscored,
-    refuse_unscored,
-)
+from rl.algorithms.guards import NOTHING_LEARNED, NonFiniteGuard, UnscoredGuard
 from rl.algorithms.interfaces import GRPOParts, Pending
 from rl.algorithms.lookahead import Lookahead, check_staleness
 from rl.algorithms.training_rows import logged_groups, training_rows
@@ -43,15 +37,14 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
 
     ahead = Lookahead(submit, first=first, stop=recipe.steps, depth=recipe.max_staleness)
     guard = NonFiniteGuard(recipe.learner.max_skipped_in_a_row)
-    unscored = Unscored()
+    unscored = UnscoredGuard(recipe.reward.max_unscored_share)
 
     for step in range(first, recipe.steps):
         watch = StepTimer()
         with watch.time("rollout"):
             groups = ahead.next_result()
         check_staleness(groups, oldest=step - recipe.max_staleness)
-        unscored = count_unscored(unscored, groups)
-        refuse_unscored(unscored, recipe.reward.max_unscored_share)
+        unscored.check(groups)
 
         advantages = group_advantages(rewards_of(groups), recipe.loss.advantage)
         rows = training_rows(groups, advantages)

@@ -1,75 +1,61 @@
-"""Stops a run in which too many verdicts say nothing of the policy."""
+"""What ends a run early: too many answers without a reward, too many updates not finite."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
-from rl.data.records import ScoredGroup, UpdateReport, Verdict
+from rl.data.records import ScoredGroup, UpdateReport
 
 _JUDGED_FROM = 200
 """Answers before the share is judged: a run does not end on the luck of its first step."""
 _SHOWN = 5
+_Offence = tuple[str, str, str]
+"""Problem id, reward, cause."""
 
 
 class TooManyUnscored(RuntimeError):
     """The share of answers without a reward passed the recipe's limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unscored:
-    """Answers so far, those of them without a reward, and the verdicts that were at fault."""
+class UnscoredGuard:
+    """Counts answers without a reward, and ends the run when they are too large a share."""
 
-    answers: int = 0
-    without_reward: int = 0
-    offences: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
-    """Count by (problem id, reward, cause)."""
-    details: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
-    """One verdict's words for each of those."""
+    def __init__(self, max_share: float) -> None:
+        """`max_share`: largest share of unscored answers that is allowed, in [0, 1]."""
+        self._max_share = max_share
+        self.answers = 0
+        self.without_reward = 0
+        self._offences: Counter[_Offence] = Counter()
+        self._details: dict[_Offence, str] = {}
 
-    @property
-    def share(self) -> float:
-        """Answers without a reward, as a share of all."""
-        return self.without_reward / self.answers if self.answers else 0.0
+    def check(self, groups: Iterable[ScoredGroup]) -> None:
+        """Count the answers of `groups`.
 
-
-def count_unscored(so_far: Unscored, groups: Iterable[ScoredGroup]) -> Unscored:
-    """`so_far` with the answers of `groups` counted in."""
-    answers, without = so_far.answers, so_far.without_reward
-    offences, details = Counter(so_far.offences), dict(so_far.details)
-    for scored in groups:
-        for score in scored.scores:
-            answers += 1
-            without += score.reward is None
-            for name, verdict in _silent(score.verdicts):
-                key = (scored.group.problem.id, name, verdict.cause)
-                offences[key] += 1
-                details[key] = verdict.detail
-    return Unscored(answers, without, offences, details)
-
-
-def refuse_unscored(counts: Unscored, max_share: float) -> None:
-    """Nothing while the share is within the limit, or fewer than 200 answers were scored.
-
-    Raises:
-        TooManyUnscored: with the problems and rewards that were at fault most often.
-    """
-    if counts.answers < _JUDGED_FROM or counts.share <= max_share:
-        return
-    worst = sorted(counts.offences.items(), key=lambda item: -item[1])[:_SHOWN]
-    shown = "\n".join(
-        f"  {times} times {cause} by {name} on problem {problem!r}: {counts.details[key]}"
-        for key, times in worst
-        for problem, name, cause in [key]
-    )
-    raise TooManyUnscored(
-        f"{counts.without_reward} of {counts.answers} answers ({counts.share:.1%}) could not be "
-        f"scored, over reward.max_unscored_share={max_share:g}; mend these rows or rewards, or "
-        f"raise the limit:\n{shown}"
-    )
-
-
-def _silent(verdicts: Mapping[str, Verdict]) -> list[tuple[str, Verdict]]:
-    return [(name, said) for name, said in verdicts.items() if not said.counts]
+        Raises:
+            TooManyUnscored: over the limit after 200 answers or more; lists the problems and
+                rewards that were at fault most often.
+        """
+        for scored in groups:
+            for score in scored.scores:
+                self.answers += 1
+                self.without_reward += score.reward is None
+                for name, verdict in score.verdicts.items():
+                    if not verdict.counts:
+                        offence = (scored.group.problem.id, name, verdict.cause)
+                        self._offences[offence] += 1
+                        self._details[offence] = verdict.detail
+        if self.answers < _JUDGED_FROM or self.without_reward / self.answers <= self._max_share:
+            return
+        shown = "\n".join(
+            f"  {times} times {offence[2]} by {offence[1]} on problem {offence[0]!r}: "
+            f"{self._details[offence]}"
+            for offence, times in self._offences.most_common(_SHOWN)
+        )
+        raise TooManyUnscored(
+            f"{self.without_reward} of {self.answers} answers "
+            f"({self.without_reward / self.answers:.1%}) could not be scored, over "
+            f"reward.max_unscored_share={self._max_share:g}; mend these rows or rewards, or "
+            f"raise the limit:\n{shown}"
+        )
 
 
 NOTHING_LEARNED = UpdateReport(metrics={}, gaps={}, skipped=False)
@@ -81,17 +67,18 @@ class DivergedError(RuntimeError):
 
 
 class NonFiniteGuard:
-    """Counts refused updates in a row, and ends the run when there are too many."""
+    """Counts skipped updates in a row, and ends the run when there are too many."""
 
     def __init__(self, most: int) -> None:
+        """`most`: skipped updates in a row that end the run."""
         self._most = most
         self._in_a_row = 0
 
     def check(self, report: UpdateReport, step: int) -> None:
-        """Count one report; a step that had nothing to learn was no update, and is not counted.
+        """Count one report, unless its step had nothing to learn.
 
         Raises:
-            DivergedError: this was the last refused update that the recipe allows.
+            DivergedError: as many updates in a row as the recipe allows were skipped.
         """
         if report is NOTHING_LEARNED:
             return

@@ -1,4 +1,4 @@
-"""The checks before step 1: do engine and learner see the same prompt and mean the same policy?"""
+"""Checks before step 1: that engine and learner have the same prompts and the same logprobs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
@@ -16,7 +16,12 @@ def check_prompts(
     expected: Sequence[tuple[int, ...]],
     name_token: Callable[[int], str],
 ) -> None:
-    """Nothing when the engine's expanded prompts equal the learner's, token for token.
+    """Check that the engine's expanded prompts equal the learner's, token for token.
+
+    Args:
+        groups: the engine's, with `prompt_ids`.
+        expected: the learner's token ids of the same problems, in the same order.
+        name_token: the text of a token id, for the error message.
 
     Raises:
         ParityError: shows the problem, both lengths and the first place where they differ.
@@ -42,7 +47,7 @@ def _around(tokens: Sequence[int], place: int, name_token: Callable[[int], str])
 
 
 def parity_rows(groups: Sequence[Group]) -> list[TrainingRow]:
-    """The groups as rows whose answers are numbered through."""
+    """The groups as training rows of advantage 0; answers are numbered over all groups."""
     rows: list[TrainingRow] = []
     place = 0
     for group in groups:
@@ -59,6 +64,11 @@ def check_logprobs(
     rows: Sequence[TrainingRow], learner: Mapping[int, Sequence[float]], bound: float
 ) -> float:
     """The mean absolute gap of sampler and learner logprobs over all answer tokens, nats.
+
+    Args:
+        rows: with `sampler_logprobs`, nats.
+        learner: the learner's logprobs of each answer's tokens, nats, by the answer's index.
+        bound: largest mean gap that is allowed, nats.
 
     Raises:
         ParityError: it is above `bound`; shows the token with the largest gap.

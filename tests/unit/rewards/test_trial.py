@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from configs.schema.reward import JudgeConfig, RewardConfig
 from rewards.functions.custom import as_verdict, load_custom
 from rewards.trial import try_rewards
-from rl.algorithms.guards import TooManyUnscored, Unscored, count_unscored, refuse_unscored
+from rl.algorithms.guards import TooManyUnscored, UnscoredGuard
 from rl.data.records import Answer, Group, Problem, Score, ScoredGroup, Verdict
 from tests.repository import ROOT
 
@@ -113,19 +113,18 @@ def group(name: str, bad: int, good: int) -> ScoredGroup:
 
 
 def test_a_run_stops_when_too_many_answers_have_no_reward_and_shows_the_worst() -> None:
-    counts = count_unscored(Unscored(), [group("fine", 0, 170), group("b", 20, 0)])
-    refuse_unscored(counts, max_share=0.1)  # 20 of 190: too few answers to judge by
-    counts = count_unscored(counts, [group("worst", 30, 0)])
-    assert (counts.answers, counts.without_reward) == (220, 50)
+    guard = UnscoredGuard(max_share=0.1)
+    guard.check([group("fine", 0, 170), group("b", 20, 0)])  # 20 of 190: too few to judge by
     with pytest.raises(TooManyUnscored, match=r"50 of 220 answers \(22\.7%\)") as stopped:
-        refuse_unscored(counts, max_share=0.1)
+        guard.check([group("worst", 30, 0)])
+    assert (guard.answers, guard.without_reward) == (220, 50)
     lines = str(stopped.value).splitlines()
     assert "30 times bad_gold by math on problem 'worst': gold of worst" in lines[1]
     assert "20 times" in lines[2]
 
 
 def test_a_share_at_the_limit_is_within_it() -> None:
-    counts = count_unscored(Unscored(), [group("a", 30, 270)])
-    refuse_unscored(counts, max_share=0.1)
+    groups = [group("a", 30, 270)]
+    UnscoredGuard(max_share=0.1).check(groups)
     with pytest.raises(TooManyUnscored):
-        refuse_unscored(counts, max_share=0.09)
+        UnscoredGuard(max_share=0.09).check(groups)
