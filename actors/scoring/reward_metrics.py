@@ -1,4 +1,4 @@
-"""What a reward actor shows on Ray's Prometheus endpoint."""
+"""Figures of a reward actor at Ray's Prometheus endpoint."""
 
 import os
 from collections.abc import Iterable
@@ -14,7 +14,6 @@ class RewardMetrics:
     """Counters and gauges of one reward actor, told apart by its process."""
 
     def __init__(self) -> None:
-        whose = {"worker": str(os.getpid())}
         self._verdicts = Counter(
             "reward_verdicts", "Verdicts by reward and cause.", ("worker", "reward", "cause")
         )
@@ -25,24 +24,21 @@ class RewardMetrics:
         self._kills = Counter("reward_kills", "Verifiers killed at the deadline.", ("worker",))
         self._restarts = Counter("reward_restarts", "Verifiers replaced.", ("worker",))
         for metric in (self._verdicts, self._score, self._depth, self._kills, self._restarts):
-            metric.set_default_tags(whose)
-        self._lost = {"kills": 0, "restarts": 0}
+            metric.set_default_tags({"worker": str(os.getpid())})
+        self._kills_told = self._restarts_told = 0
 
-    def scored(self, scores: Iterable[Score], waits_s: Iterable[float]) -> None:
-        """Note finished scores, and how long each took."""
+    def scored(self, scores: Iterable[Score], wait_s: float) -> None:
+        """Note finished scores; each took `wait_s` seconds."""
         for score in scores:
             for name, verdict in score.verdicts.items():
                 self._verdicts.inc(tags={"reward": name, "cause": verdict.cause})
-        for wait_s in waits_s:
             self._score.observe(max(1e3 * wait_s, 1e-3))
 
     def pool(self, depth: int, kills: int, restarts: int) -> None:
         """Note the pool's state; `kills` and `restarts` count from its start."""
         self._depth.set(depth)
-        for name, counter, total in (
-            ("kills", self._kills, kills),
-            ("restarts", self._restarts, restarts),
-        ):
-            if total > self._lost[name]:
-                counter.inc(total - self._lost[name])
-                self._lost[name] = total
+        if kills > self._kills_told:
+            self._kills.inc(kills - self._kills_told)
+        if restarts > self._restarts_told:
+            self._restarts.inc(restarts - self._restarts_told)
+        self._kills_told, self._restarts_told = kills, restarts

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -16,12 +16,10 @@ from rewards.functions.custom import CustomTask
 from rewards.math.comparison import extract_comparison
 from rewards.registry import INLINE, check_names
 from rewards.verifier.pool import VerifierPool
-from rewards.verifier.process import Task
 from rewards.weighting import weighted_score
 from rl.data.records import CAUSES, Problem, Score, Verdict
 
 _VERDICTS_KEPT = 100_000
-_WAITS_KEPT = 10_000
 
 
 class RewardWorker:
@@ -33,14 +31,17 @@ class RewardWorker:
     def __init__(self, config: RewardConfig) -> None:
         check_names(config)
         self._config = config
-        self._light = {name: INLINE[name](config) for name in config.weights if name in INLINE}
+        self._inline = {name: INLINE[name](config) for name in config.weights if name in INLINE}
         self._verifiers = VerifierPool(config)
-        self._judge = _judge_of(config)
-        self._asking = ThreadPoolExecutor(config.judge.parallel if config.judge else 1)
+        self._judge: Callable[[Problem, Completion], Verdict] | None = None
+        if config.judge is not None:
+            from rewards.judges.openai_judge import Judge
+
+            self._judge = Judge(config.judge, config.thinking).verdict
+        self._judge_threads = ThreadPoolExecutor(config.judge.parallel if config.judge else 1)
         self._verdicts: OrderedDict[Hashable, Future[Verdict]] = OrderedDict()
         self._timed_out_golds: dict[tuple[str, ...], Verdict] = {}
         self._causes: Counter[str] = Counter()
-        self._waits_s: deque[float] = deque(maxlen=_WAITS_KEPT)
         self._metrics = RewardMetrics() if ray.is_initialized() else None
 
     async def score(self, problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
@@ -48,12 +49,11 @@ class RewardWorker:
         began = time.monotonic()
         scores = await asyncio.gather(*(self._score(problem, one) for one in completions))
         wait_s = time.monotonic() - began
-        self._waits_s.extend(wait_s for _ in scores)
         for score in scores:
             self._causes.update(verdict.cause for verdict in score.verdicts.values())
         if self._metrics is not None:
             pool = self._verifiers.stats
-            self._metrics.scored(scores, (wait_s for _ in scores))
+            self._metrics.scored(scores, wait_s)
             self._metrics.pool(self._verifiers.queue_depth(), pool.kills, pool.restarts)
         return tuple(scores)
 
@@ -69,41 +69,37 @@ class RewardWorker:
             return await self._ask(problem, completion)
         verdict = await self._rule_verdict(name, problem, completion)
         judge = self._config.judge
-        if judge is None or name not in judge.second_opinion_on:
-            return verdict
-        if verdict.cause not in ("wrong", "unparsable"):
+        doubted = judge is not None and name in judge.second_opinion_on
+        if not doubted or verdict.cause not in ("wrong", "unparsable"):
             return verdict
         opinion = await self._ask(problem, completion)
         return verdict if opinion.cause in ("wrong", "no_answer", "unparsable") else opinion
 
     async def _rule_verdict(self, name: str, problem: Problem, completion: Completion) -> Verdict:
-        if name in self._light:
-            return self._light[name](problem, completion)
+        if name in self._inline:
+            return self._inline[name](problem, completion)
         if name == "math":
             said = extract_comparison(problem, completion, self._config.math, self._config.thinking)
             if isinstance(said, Verdict):
                 return said
             if said.gold in self._timed_out_golds:
                 return self._timed_out_golds[said.gold]
-            verdict = await self._memoised(said, partial(self._verify, said))
+            verdict = await self._memoised(said, partial(self._verifiers.submit, said))
             if verdict.cause == "timeout" and verdict.gold_side:
                 self._timed_out_golds[said.gold] = verdict
             return verdict
-        where = self._config.custom[name]
-        task = CustomTask(where, problem, completion)
-        return await self._memoised((where, problem.id, completion), partial(self._verify, task))
+        task = CustomTask(self._config.custom[name], problem, completion)
+        key = (task.where, problem.id, completion)
+        return await self._memoised(key, partial(self._verifiers.submit, task))
 
     async def _ask(self, problem: Problem, completion: Completion) -> Verdict:
         assert self._judge is not None, "the recipe was checked to have a judge section"
         judge = partial(self._judge, problem, completion)
         key = ("judge", problem.id, completion.text)
-        return await self._memoised(key, lambda: self._asking.submit(judge))
-
-    def _verify(self, task: Task) -> Future[Verdict]:
-        return self._verifiers.submit(task)
+        return await self._memoised(key, lambda: self._judge_threads.submit(judge))
 
     async def _memoised(self, key: Hashable, start: Callable[[], Future[Verdict]]) -> Verdict:
-        """The verdict that `start` begins to work out; asked again by the same key, the same."""
+        """The verdict that `start` sets going, or the one that it gave for the same key before."""
         future = self._verdicts.get(key)
         if future is None:
             future = self._verdicts[key] = start()
@@ -114,29 +110,18 @@ class RewardWorker:
             self._verdicts.pop(key, None)  # may have been bad luck: the next asks anew
         return verdict
 
-    def stats(self) -> dict[str, float]:
-        """Figures since the start: verdicts by cause, queue, waits in ms, processes lost."""
+    def stats(self) -> dict[str, int]:
+        """Counts since the start: verdicts by cause, tasks verified, processes lost; the queue."""
         pool = self._verifiers.stats
-        waits_s = sorted(self._waits_s) or [0.0]
         return {
-            **{f"verdicts/{cause}": float(self._causes[cause]) for cause in CAUSES},
-            "queue_depth": float(self._verifiers.queue_depth()),
-            "verified": float(pool.verified),
-            "p50_ms": 1e3 * waits_s[len(waits_s) // 2],
-            "p99_ms": 1e3 * waits_s[int(0.99 * len(waits_s))],
-            "kills": float(pool.kills),
-            "restarts": float(pool.restarts),
+            **{f"verdicts/{cause}": self._causes[cause] for cause in CAUSES},
+            "queue_depth": self._verifiers.queue_depth(),
+            "verified": pool.verified,
+            "kills": pool.kills,
+            "restarts": pool.restarts,
         }
 
     def close(self) -> None:
         """End the verifier processes and the judge's threads."""
         self._verifiers.close()
-        self._asking.shutdown(wait=False, cancel_futures=True)
-
-
-def _judge_of(config: RewardConfig) -> Callable[[Problem, Completion], Verdict] | None:
-    if config.judge is None:
-        return None
-    from rewards.judges.openai_judge import Judge
-
-    return Judge(config.judge, config.thinking).verdict
+        self._judge_threads.shutdown(wait=False, cancel_futures=True)
