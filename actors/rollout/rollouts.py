@@ -17,7 +17,6 @@ from ray.exceptions import RayActorError
 from actors.cluster.crash_report import crash_report
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.pool import ActorPool, DriverLoop
-from actors.weight_transfer.sync import WeightSync
 from rewards.completion import completion_of
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.console.progress import wait_for
@@ -61,12 +60,11 @@ class PendingRollouts(Generic[G]):
 
 
 class Rollouts:
-    """Asks problems, and brings new weights to the engines. Called from the main thread."""
+    """Asks problems. Called from the main thread."""
 
     def __init__(
         self,
         loop: DriverLoop,
-        sync: WeightSync,
         pools: "RolloutPools",
         *,
         refs: ProblemRefs,
@@ -74,17 +72,10 @@ class Rollouts:
     ) -> None:
         """`timeout_s`: what a problem may take from being asked to the last of its scores."""
         self._loop = loop
-        self._sync = sync
         self._pools = pools
         self._refs = refs
         self._timeout_s = timeout_s
         self._time = BusyTime()
-        pools.engines.on_restart(sync.run)
-
-    @property
-    def syncs_verified(self) -> int:
-        """Syncs that brought every engine the right weights."""
-        return self._sync.verified
 
     def submit(
         self, problems: Sequence[Problem], request: SamplingRequest
@@ -103,16 +94,6 @@ class Rollouts:
             EngineDidNotStart: with the last words of its log.
         """
         wait_for(self._loop.start(self._ready()), lambda: "engines to start")
-
-    def sync_weights(self, version: int) -> None:
-        """Bring the learner's weights to every engine and make sure that they arrived.
-
-        Raises:
-            WeightSyncError: an engine reads back another version or other weights.
-        """
-        self._sync.version = version
-        done = self._loop.start(self._sync.run())
-        wait_for(done, lambda: f"{self._sync.stage} in the sync of version {version}")
 
     async def _ready(self) -> None:
         await asyncio.gather(*[_started(engine) for engine in self._pools.engines.handles])

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import multiprocessing
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -16,6 +16,7 @@ from actors.rollout.vllm_engine import start_engine
 from configs.schema.data import PromptConfig
 from configs.schema.grpo import PolicyConfig, RolloutConfig
 from models.inputs.encoder import InputEncoder
+from models.policy.weight_sums import WeightSums
 from rl.data.images import open_image
 from rl.data.records import Answer, Group, Problem, SamplingRequest
 
@@ -151,20 +152,14 @@ class RolloutWorker:
         """Let answers go on, once the weights were found to be the right ones."""
         await self._guarded(self._engine.resume_generation())
 
-    async def readback(
-        self, names: Sequence[str]
-    ) -> tuple[str, dict[str, str], dict[str, tuple[float, float]]]:
+    async def readback(self, names: Sequence[str]) -> tuple[str, dict[str, str], WeightSums]:
         """The engine's version, the weight group of each checkpoint name, and the groups' sums."""
         version = await self._guarded(self._engine.get_weight_version())
         groups = await self._guarded(self._engine.collective_rpc("weight_groups", args=(names,)))
-        shares: list[Mapping[str, tuple[float, float]]] = await self._guarded(
-            self._engine.collective_rpc("weight_sums")
-        )
-        sums: dict[str, tuple[float, float]] = {}
-        for share in shares:
-            for group, (total, squares) in share.items():
-                has = sums.get(group, (0.0, 0.0))
-                sums[group] = (has[0] + total, has[1] + squares)
+        sums = WeightSums()
+        for rank in await self._guarded(self._engine.collective_rpc("weight_sums")):
+            for group, own in rank.items():
+                sums.add(group, own)
         return version, groups[0], sums
 
     async def _guarded(self, call: Any) -> Any:

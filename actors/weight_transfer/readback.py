@@ -1,6 +1,5 @@
 """What runs inside vLLM's worker processes: reading weights back, and banning image tokens."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from vllm.model_executor.layers.linear import (
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 from vllm.model_executor.models.utils import WeightsMapper
 
-from models.policy.weight_sums import sum_and_squares, weight_group
+from models.policy.weight_sums import WeightSums, sum_and_squares, weight_group
 
 
 class WeightReadback:
@@ -46,12 +45,10 @@ class WeightReadback:
         Shares add up over tensor-parallel ranks: what every rank holds whole counts on rank 0.
         """
         model: nn.Module = self.model_runner.get_model()
-        sums: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
+        sums = WeightSums()
         for name, tensor, share in _held(model):
-            own_total, own_squares = sum_and_squares(tensor)
-            total, squares = sums[weight_group(name)]
-            sums[weight_group(name)] = (total + share * own_total, squares + share * own_squares)
-        return dict(sums)
+            sums.add(weight_group(name), sum_and_squares(tensor), share)
+        return dict(sums)  # vLLM's messages know plain types only
 
 
 def _held(model: nn.Module) -> Iterator[tuple[str, Tensor, float]]:

@@ -5,16 +5,17 @@ and the sync begins anew; a learner that dies ends the run; whatever else takes 
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from ray.exceptions import RayActorError, RayTaskError
 
 from actors.cluster.crash_report import crash_report
-from actors.cluster.pool import ActorPool
+from actors.cluster.pool import ActorPool, DriverLoop
 from configs.schema.grpo import SyncConfig
 from models.policy.parts import part_of
-from models.policy.weight_sums import compare_sums
+from models.policy.weight_sums import WeightSums, compare_sums
+from rl.console.progress import wait_for
 
 _HEALTH_CHECK_S = 2.0
 _GRACE_S = 20.0
@@ -34,18 +35,25 @@ class WeightPublisher(Protocol):
         """Form the transfer group with the engines."""
         ...
 
-    async def send_weights(self) -> dict[str, tuple[float, float]]:
-        """Send the weights; sums and sums of squares of each, by its name in the checkpoint."""
+    async def send_weights(self) -> WeightSums:
+        """Send the weights; the sums of each, by its name in the checkpoint."""
         ...
 
 
 class WeightSync:
-    """Sends, reads back, compares. Its coroutines run on the driver's loop."""
+    """Sends weights to all engines, reads them back and compares."""
 
-    def __init__(self, learners: WeightPublisher, engines: ActorPool, config: SyncConfig) -> None:
+    def __init__(
+        self,
+        learners: WeightPublisher,
+        engines: ActorPool,
+        config: SyncConfig,
+        loop: DriverLoop,
+    ) -> None:
         self._learners = learners
         self._engines = engines
         self._config = config
+        self._loop = loop
         self._connected: list[Any] = []
         self._lock = asyncio.Lock()
         self.version = 0
@@ -54,6 +62,15 @@ class WeightSync:
         """What is being waited for."""
         self.verified = 0
         """Syncs that brought every engine the right weights."""
+
+    def sync(self, version: int) -> None:
+        """Bring the learner's weights to every engine as `version`; from the main thread.
+
+        Raises: as `run` does.
+        """
+        self.version = version
+        done = self._loop.start(self.run())
+        wait_for(done, lambda: f"{self.stage} in the sync of version {version}")
 
     async def run(self) -> None:
         """Bring the weights to every engine. One that dies meanwhile is replaced first.
@@ -128,7 +145,7 @@ class WeightSync:
         held = await asyncio.gather(*[e.readback.remote(list(sent)) for e in engines])
         for number, (version, groups, sums) in enumerate(held):
             faults = [] if version == str(self.version) else [f"version {version}"]
-            expected = _by_group(_run(sent, groups, sums), groups)
+            expected = _by_group(sent, groups, sums)
             faults += compare_sums(expected, sums, self._config.tolerance)
             if faults:
                 raise WeightSyncError(
@@ -140,21 +157,11 @@ class WeightSync:
         self.verified += 1
 
 
-def _run(
-    sent: dict[str, tuple[float, float]],
-    groups: dict[str, str],
-    held: dict[str, tuple[float, float]],
-) -> dict[str, tuple[float, float]]:
-    """What of `sent` the engine runs: of a vision tower, layers behind the one that is read are
-    left out (LLaVA reads the last but one)."""
-    return {n: s for n, s in sent.items() if groups[n] in held or part_of(n) != "vision"}
-
-
-def _by_group(
-    sent: dict[str, tuple[float, float]], groups: dict[str, str]
-) -> dict[str, tuple[float, float]]:
-    sums: dict[str, tuple[float, float]] = {}
-    for name, (total, squares) in sent.items():
-        has = sums.get(groups[name], (0.0, 0.0))
-        sums[groups[name]] = (has[0] + total, has[1] + squares)
+def _by_group(sent: WeightSums, groups: Mapping[str, str], held: WeightSums) -> WeightSums:
+    """What of `sent` the engine runs, by its weight groups: of a vision tower, layers behind the
+    one that is read are left out (LLaVA reads the last but one)."""
+    sums = WeightSums()
+    for name, own in sent.items():
+        if groups[name] in held or part_of(name) != "vision":
+            sums.add(groups[name], own)
     return sums

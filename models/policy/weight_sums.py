@@ -6,12 +6,21 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-WeightSums = dict[str, tuple[float, float]]
-"""Name -> (sum, sum of squares) in float64 of the tensor, or of all tensors of a group."""
+Sums = tuple[float, float]
+"""(sum, sum of squares) in float64."""
 
 _LAYER = re.compile(r"^.*?\.\d+(?=\.)")
 _PIECE = 2**24
 """Elements that are summed at a time."""
+
+
+class WeightSums(dict[str, Sums]):
+    """Name -> sums of the tensor, or of all tensors of a group."""
+
+    def add(self, name: str, sums: Sums, share: float = 1.0) -> None:
+        """Add `share` of `sums` to those of `name`."""
+        total, squares = self.get(name, (0.0, 0.0))
+        self[name] = (total + share * sums[0], squares + share * sums[1])
 
 
 def weight_group(name: str) -> str:
@@ -23,8 +32,8 @@ def weight_group(name: str) -> str:
     return match.group(0) if match else name
 
 
-def sum_and_squares(tensor: Tensor) -> tuple[float, float]:
-    """(sum, sum of squares) in float64, a piece at a time: a whole copy could fill a GPU."""
+def sum_and_squares(tensor: Tensor) -> Sums:
+    """Sums of a tensor of any shape and dtype, a piece at a time: a whole copy could fill a GPU."""
     total = torch.zeros(2, dtype=torch.float64, device=tensor.device)
     for piece in tensor.detach().reshape(-1).split(_PIECE):
         values = piece.double()
@@ -32,15 +41,11 @@ def sum_and_squares(tensor: Tensor) -> tuple[float, float]:
     return float(total[0]), float(total[1])
 
 
-def compare_sums(
-    sent: Mapping[str, tuple[float, float]],
-    held: Mapping[str, tuple[float, float]],
-    tolerance: float,
-) -> list[str]:
+def compare_sums(sent: Mapping[str, Sums], held: Mapping[str, Sums], tolerance: float) -> list[str]:
     """Where an engine's weight sums differ from what the learner sent.
 
     Args:
-        sent: weight group -> (sum, sum of squares), float64, over the tensors as sent.
+        sent: sums of each weight group over the tensors as sent.
         held: the same, read back from the engine.
         tolerance: largest gap, relative to the root of the sum of squares for sums, and to the sum
             of squares itself.

@@ -52,7 +52,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
             report = parts.learner.update(rows) if rows else NOTHING_LEARNED
         guard.check(report, step)
         with watch.time("sync"):
-            parts.rollouts.sync_weights(step + 1)
+            parts.weights.sync(step + 1)
 
         metrics = answer_metrics(groups, recipe.reward) | staleness_metrics(groups, step)
         metrics |= {"useful_groups": len(rows) / len(groups), **report.metrics}

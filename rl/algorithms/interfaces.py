@@ -41,8 +41,12 @@ class Rollouts(Protocol):
         """Groups of scored answers, in the problems' order; returns at once."""
         ...
 
-    def sync_weights(self, version: int) -> None:
-        """Bring the learner's weights to every engine, and make sure that they arrived."""
+
+class Weights(Protocol):
+    """The way of the learner's weights to the engines."""
+
+    def sync(self, version: int) -> None:
+        """Bring them to every engine as `version`, and make sure that they arrived."""
         ...
 
 
@@ -83,6 +87,7 @@ class GRPOParts:
     problems: Problems
     rollouts: Rollouts
     learner: Learner
+    weights: Weights
     evaluate: Evaluator | None
     """None: the recipe has no held-out problems."""
     log: StepLog

@@ -136,7 +136,7 @@ def _train(
     if newest:
         actors.learners.restore(newest.learner)
         CONSOLE.print(f"going on from step {first}, {newest.folder}")
-    actors.rollouts.sync_weights(first)
+    actors.weights.sync(first)
     gap = preflight(recipe, ready.problems, _encoder(recipe, ready.folder), actors)
     CONSOLE.print(f"engine and learner agree: prompts equal, logprobs {gap:.1e} nats apart")
 
@@ -156,11 +156,19 @@ def _train(
     with RunLog(recipe.run_folder, recipe, gauge=Gauges(recipe.name), resume=resume) as log:
         if evaluate and not newest:
             log.write_evaluation(0, evaluate())
-        parts = GRPOParts(ready.problems, actors.rollouts, actors.learners, evaluate, log, save)
+        parts = GRPOParts(
+            ready.problems,
+            actors.rollouts,
+            actors.learners,
+            weights=actors.weights,
+            evaluate=evaluate,
+            log=log,
+            save=save,
+        )
         train(recipe, parts, first)
         summary = summarise(recipe.run_folder)
         summary |= {
-            "syncs_verified": actors.rollouts.syncs_verified,
+            "syncs_verified": actors.weights.verified,
             "rollout_restarts": actors.pools.engines.restarts,
             "rejected_rows": sum(ready.problems.rejected.values()),
         }

@@ -145,6 +145,7 @@ class RunningActors:
 
     learners: LearnerGroup
     rollouts: Rollouts
+    weights: WeightSync
     pools: RolloutPools
 
     def start(self) -> None:
@@ -162,9 +163,10 @@ def running_actors(recipe: GRPORecipe, folder: Path, device: Device) -> Generato
     pools = start_pools(recipe, folder, device, seats)
     learners = start_learners(recipe, folder, device, loop, refs=refs, seats=seats)
     try:
-        sync = WeightSync(learners, pools.engines, recipe.sync)
-        rollouts = Rollouts(loop, sync, pools, refs=refs, timeout_s=recipe.rollout.timeout_s)
-        yield RunningActors(learners, rollouts, pools)
+        weights = WeightSync(learners, pools.engines, recipe.sync, loop)
+        pools.engines.on_restart(weights.run)
+        rollouts = Rollouts(loop, pools, refs=refs, timeout_s=recipe.rollout.timeout_s)
+        yield RunningActors(learners, rollouts, weights, pools)
     finally:
         pools.kill()
         learners.kill()

@@ -97,12 +97,12 @@ class System:
         self._start = spare / "start"
         self._exports = spare / "exports"
         self.learners.save(self._start)
-        self.rollouts.sync_weights(0)
+        self.actors.weights.sync(0)
 
     def send_weights(self) -> int:
         """Send the learner's weights as the next version."""
         self.version += 1
-        self.rollouts.sync_weights(self.version)
+        self.actors.weights.sync(self.version)
         return self.version
 
     def reset(self) -> None:

@@ -118,7 +118,9 @@ def test_an_update_that_one_engine_refused_can_be_begun_again_on_the_other(pair:
 
 
 def test_a_sync_that_takes_too_long_ends_the_run(pair: System) -> None:
-    sync = WeightSync(pair.learners, pair.engines, SyncConfig(timeout_s=4))
+    sync = WeightSync(
+        pair.learners, pair.engines, SyncConfig(timeout_s=4), pair.actors.weights._loop
+    )
     core = engine_core_of(pid_of(pair.engines.handles[0])).pid
     loop = pair.learners._loop
     loop.start(sync.run()).result()

@@ -37,7 +37,7 @@ def _put_source(learner: Any, kind: type[PolicySource]) -> None:
 
 
 def test_a_number_changed_on_its_way_stops_the_sync(system: System) -> None:
-    verified = system.rollouts.syncs_verified
+    verified = system.actors.weights.verified
     system.in_learner(_put_source, GarblingSource)
     try:
         with pytest.raises(WeightSyncError) as caught:
@@ -47,7 +47,7 @@ def test_a_number_changed_on_its_way_stops_the_sync(system: System) -> None:
     words = str(caught.value)
     assert f"version {system.version}" in words
     assert "layers.1:" in words and "layers.0:" not in words and "layers.2:" not in words
-    assert system.rollouts.syncs_verified == verified
+    assert system.actors.weights.verified == verified
     system.send_weights()
     assert mean_gap(system.gaps(system.sample([problem(1)]))) < 1e-4
 

@@ -78,9 +78,9 @@ class Engines:
     held: Table = field(init=False)
 
     def __post_init__(self) -> None:
-        self.sync_weights(self.version)
+        self.sync(self.version)
 
-    def sync_weights(self, version: int) -> None:
+    def sync(self, version: int) -> None:
         self.version = version
         self.held = {name: list(logits) for name, logits in self.table.items()}
 
@@ -123,7 +123,13 @@ class Bandit:
         resume = self.first or None
         with RunLog(self.folder, self.recipe, resume=resume) as log:
             parts = GRPOParts(
-                self.questions, self.engines, self.learner, self.evaluate, log, self.saved.append
+                self.questions,
+                self.engines,
+                self.learner,
+                weights=self.engines,
+                evaluate=self.evaluate,
+                log=log,
+                save=self.saved.append,
             )
             loop(self.recipe, parts, self.first)
 

@@ -25,9 +25,6 @@ class Told:
         self.asked.append((problems, request))
         return Ready(self._groups[request.count > 1])
 
-    def sync_weights(self, version: int) -> None:
-        raise AssertionError("an evaluation asks the engines as they are")
-
 
 RECIPE = recipe(
     rollout={"temperature": 0.7, "max_new_tokens": 99},

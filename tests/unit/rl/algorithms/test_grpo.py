@@ -95,7 +95,7 @@ def test_on_policy_a_resumed_run_ends_with_the_same_policy(bandit: Make) -> None
     half.train(train)
     resumed = bandit(first=6)
     resumed.learner.table.update(half.learner.table)
-    resumed.engines.sync_weights(6)
+    resumed.engines.sync(6)
     resumed.train(train)
     assert resumed.learner.table == whole.learner.table
     timeless = [{k: v for k, v in line.items() if k != "time"} for line in samples(whole)]
@@ -171,8 +171,8 @@ def test_too_many_unscored_answers_end_the_run_before_they_teach(bandit: Make) -
 @pytest.mark.parametrize("staleness", [0, 2])
 def test_an_engine_that_misses_its_weights_ends_the_run(bandit: Make, staleness: int) -> None:
     run = bandit({"max_staleness": staleness})
-    publish = run.engines.sync_weights
-    run.engines.sync_weights = lambda version: publish(min(version, 3))
+    publish = run.engines.sync
+    run.engines.sync = lambda version: publish(min(version, 3))
     with pytest.raises(StaleRollout, match=r"policy version 3, older than version 4"):
         run.train(train)
     assert len(metrics(run)) == 4 + staleness
@@ -214,13 +214,13 @@ def test_evaluations_and_checkpoints_come_every_so_many_steps_and_at_the_end(
         "checkpoint": {"every": 2},
     }
     run = bandit(changes, evaluate=lambda: {"accuracy": float(len(seen))})
-    publish = run.engines.sync_weights
+    publish = run.engines.sync
 
     def note(version: int) -> None:
         seen.append(version)
         publish(version)
 
-    run.engines.sync_weights = note
+    run.engines.sync = note
     run.train(train)
     assert seen == [1, 2, 3, 4, 5]
     evaluations = read_lines(run.folder / "evaluations.jsonl")
