@@ -1,8 +1,8 @@
 """How verifier processes are started: forked from a server that has sympy imported and warm.
 
 A replacement is ready in tens of milliseconds, and is never forked from a process that has Ray's or
-torch's threads in it. Children also leave the caller's `__main__` alone: multiprocessing would have
-each of them import it, and with it everything that a training script imports.
+torch's threads in it. Nor do verifiers import the caller's `__main__`, as multiprocessing has its
+children do, and with it everything that a training script imports.
 """
 
 import os
@@ -21,7 +21,7 @@ _lock = threading.Lock()
 
 
 class _Popen(popen_forkserver.Popen):
-    """A fork-server child that is not told of the caller's main module."""
+    """A fork-server child that does not import the caller's main module."""
 
     def _launch(self, process_obj: Any) -> None:
         with _lock, _main_hidden():
@@ -41,8 +41,9 @@ class VerifierContext(ForkServerContext):
 
 
 def start_server() -> VerifierContext:
-    """Have the fork server running, and return the context that forks from it."""
-    with _lock, _environment(PYTHONPATH=_ROOT, OMP_NUM_THREADS="1"):
+    """Start the fork server if it does not run yet; returns the context that forks from it."""
+    path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
+    with _lock, _environment(PYTHONPATH=path, OMP_NUM_THREADS="1"):
         forkserver.set_forkserver_preload(["rewards.verifier.preload"])
         forkserver.ensure_running()
     return VerifierContext()
@@ -60,16 +61,12 @@ def _main_hidden() -> Generator[None]:
 
 @contextmanager
 def _environment(**values: str) -> Generator[None]:
-    """Environment variables that the server inherits; the caller's own are put back."""
-    before = {name: os.environ.get(name) for name in values}
-    if before.get("PYTHONPATH"):
-        values["PYTHONPATH"] += os.pathsep + str(before["PYTHONPATH"])
+    """Set environment variables, for the server to inherit, and put the caller's own back."""
+    before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in values.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)

@@ -1,7 +1,7 @@
-"""A pool of verifier processes that cannot hang: killed at a hard deadline per task, and replaced.
+"""A pool of verifier processes, each killed when a task passes its deadline, and replaced.
 
-Tasks are handed over in chunks of about 10 ms of work, so that pipes cost little and nobody waits
-long. A task that kills its process costs itself only: its neighbours in the chunk are run again.
+Tasks are handed over in chunks of about 10 ms of work, so that pipes cost little and no task waits
+long. Of a chunk whose process died, all tasks but the one at fault are run again.
 """
 
 import math
@@ -42,7 +42,7 @@ class _Job:
 
 @dataclass(slots=True)
 class PoolStats:
-    """What a pool has been through since it started."""
+    """Counts and times since a pool started."""
 
     kills: int = 0
     """Processes ended at the deadline."""
@@ -51,18 +51,15 @@ class PoolStats:
     verified: int = 0
     """Tasks with a verdict."""
     worst_overrun: float = 0.0
-    """Largest excess by the clock with which a timeout was told, as a share of the limit met."""
+    """Largest delay of a timeout verdict past its time limit, as a share of that limit."""
     turnaround_s: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES_KEPT))
-    """Newest waits from hand-over to verdict."""
+    """Newest times from submission to verdict, s."""
     service_s: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES_KEPT))
-    """Newest times that verifying itself took."""
+    """Newest times in the verifier process, s."""
 
 
 class VerifierPool:
-    """Runs tasks in `config.processes` processes; each task's future gets a verdict, always.
-
-    Safe to use from many threads.
-    """
+    """Runs tasks in `config.processes` processes; thread-safe. Each task's future gets a verdict."""
 
     def __init__(self, config: RewardConfig) -> None:
         self.stats = PoolStats()
@@ -74,17 +71,17 @@ class VerifierPool:
         self._flying: dict[int, list[_Job]] = {}
         self._mean_s = _CHUNK_S / 4
         self._closed = False
-        CONSTS.sleep_unit = 0.02  # how soon pebble sees a dead process, seconds
-        CONSTS.term_timeout = 0.1  # how long it lets SIGTERM work before SIGKILL, seconds
+        CONSTS.sleep_unit = 0.02  # pebble looks for dead processes this often, s
+        CONSTS.term_timeout = 0.1  # and waits this long after SIGTERM before SIGKILL, s
         self._context = start_server()
         self._board: Any = self._context.RawArray("d", self._num_slots * process.SLOT)
         self._pool = self._new_pool()
         assert self._pool.active  # starts the processes now, so that the first task finds them
 
     def submit(self, task: Task) -> Future[Verdict]:
-        """The verdict on `task`, when it comes."""
+        """Queue `task`; the future resolves to its verdict and cannot be cancelled."""
         job = _Job(task, Future(), time.monotonic())
-        job.future.set_running_or_notify_cancel()  # others may share it: none can cancel it
+        job.future.set_running_or_notify_cancel()  # callers may share it
         with self._lock:
             if self._closed:
                 raise RuntimeError("the verifier pool is closed; make a new one")
@@ -124,19 +121,18 @@ class VerifierPool:
             slot = self._free.pop()
             self._flying[slot] = jobs
             self._board[slot * process.SLOT] = -1.0
-            tasks = [job.task for job in jobs]
-            limits_s = (process.clock_limit_s(task, self._config.deadline_s) for task in tasks)
-            backstop = 1.05 * sum(limits_s) + 0.05
             try:
-                landed = self._pool.schedule(
-                    process.run_tasks, args=(tasks, slot), timeout=backstop
-                )
+                chunk = self._schedule(jobs, slot)
             except RuntimeError:  # the pool broke
                 self._replace_pool()
-                landed = self._pool.schedule(
-                    process.run_tasks, args=(tasks, slot), timeout=backstop
-                )
-            landed.add_done_callback(partial(self._landed, slot, jobs))
+                chunk = self._schedule(jobs, slot)
+            chunk.add_done_callback(partial(self._finished, slot, jobs))
+
+    def _schedule(self, jobs: list[_Job], slot: int) -> Future[Any]:
+        tasks = [job.task for job in jobs]
+        limits_s = (process.clock_limit_s(task, self._config.deadline_s) for task in tasks)
+        timeout = 1.05 * sum(limits_s) + 0.05  # in case that the kernel timers do not fire
+        return self._pool.schedule(process.run_tasks, args=(tasks, slot), timeout=timeout)
 
     def _next_chunk(self) -> list[_Job]:
         """The jobs to run next: a user's reward alone, verifications about 10 ms together."""
@@ -149,16 +145,21 @@ class VerifierPool:
             jobs.append(self._waiting.popleft())
         return jobs
 
-    def _landed(self, slot: int, jobs: list[_Job], chunk: Future[Any]) -> None:
-        """A chunk came back, or its process died with it."""
+    def _finished(self, slot: int, jobs: list[_Job], chunk: Future[Any]) -> None:
+        """Hand out the verdicts of a chunk that came back, or whose process died."""
         with self._lock:
             if self._flying.pop(slot, None) is None:
                 return  # closed meanwhile
             error = chunk.exception()
-            if error is None:
-                told = self._came_back(jobs, chunk.result())
-            else:
+            if error is not None:
                 told = self._died(slot, jobs, error)
+            else:
+                told = [
+                    (job, verdict) for job, (verdict, _) in zip(jobs, chunk.result(), strict=True)
+                ]
+                for _, took_s in chunk.result():
+                    self.stats.service_s.append(took_s)
+                    self._mean_s += _FORGET * (took_s - self._mean_s)
             self._free.append(slot)
             self._feed()
             now = time.monotonic()
@@ -167,34 +168,27 @@ class VerifierPool:
         for job, verdict in told:
             job.future.set_result(verdict)
 
-    def _came_back(
-        self, jobs: list[_Job], results: list[tuple[Verdict, float]]
-    ) -> list[tuple[_Job, Verdict]]:
-        for _, took_s in results:
-            self.stats.service_s.append(took_s)
-            self._mean_s += _FORGET * (took_s - self._mean_s)
-        return [(job, verdict) for job, (verdict, _) in zip(jobs, results, strict=True)]
-
     def _died(
         self, slot: int, jobs: list[_Job], error: BaseException
     ) -> list[tuple[_Job, Verdict]]:
-        """Whose fault it was that a process died; the other jobs of its chunk wait again."""
+        """The verdict on the job whose process died; the other jobs of its chunk wait again."""
         index, phase, began = self._board[slot * process.SLOT : (slot + 1) * process.SLOT]
-        alarmed = isinstance(error, ProcessExpired) and error.exitcode in _DEADLINES
+        exitcode = error.exitcode if isinstance(error, ProcessExpired) else None
         told: list[tuple[_Job, Verdict]] = []
         self.stats.restarts += 1
         if index >= 0:
             culprit = jobs.pop(int(index))
-            if alarmed or isinstance(error, TimeoutError):
+            if exitcode in _DEADLINES or isinstance(error, TimeoutError):
                 self.stats.kills += 1
-                deadline = self._config.deadline_s
-                starved = isinstance(error, ProcessExpired) and error.exitcode == -signal.SIGALRM
-                allowed = process.clock_limit_s(culprit.task, deadline) if starved else deadline
-                overrun = (time.monotonic() - began) / allowed - 1.0
+                deadline_s = limit_s = self._config.deadline_s
+                if exitcode == -signal.SIGALRM:
+                    limit_s = process.clock_limit_s(culprit.task, deadline_s)
+                overrun = (time.monotonic() - began) / limit_s - 1.0
                 self.stats.worst_overrun = max(self.stats.worst_overrun, overrun)
-                told.append((culprit, _timeout(deadline, gold_side=phase == process.GOLD)))
+                verdict = _timeout(deadline_s, gold_side=phase == process.GOLD)
             else:
-                told.append((culprit, Verdict(0.0, "crash", f"the verifier died: {error!r}")))
+                verdict = Verdict(0.0, "crash", f"the verifier died: {error!r}")
+            told.append((culprit, verdict))
         for job in jobs:
             job.tries += index < 0
         lost = [job for job in jobs if job.tries >= _MAX_TRIES]

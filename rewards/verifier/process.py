@@ -1,9 +1,9 @@
-"""What runs inside a verifier process. Imports no torch, Ray or vLLM, and starts no thread but one.
+"""What runs inside a verifier process. Imports no torch, Ray or vLLM, and starts one thread only.
 
-Each task runs under kernel timers whose default action ends the process: no Python handler has to
-run, so a loop inside C code cannot outlive them, nor can a process whose parent is dead. One counts
-the process's own CPU time, so that a busy machine turns no honest answer into a timeout; the other
-is a clock, for what only waits.
+Each task runs under two kernel timers whose default action ends the process: no Python handler has
+to run, so they stop a loop inside C code too. One counts the process's own CPU time, so that a busy
+machine turns no honest answer into a timeout; the other counts time by the clock, for tasks that
+only wait.
 """
 
 import importlib
@@ -14,8 +14,6 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from multiprocessing import connection
 from typing import Any
 
 from configs.schema.reward import RewardConfig
@@ -27,32 +25,25 @@ Task = MathComparison | CustomTask
 
 NO_PHASE, GOLD, ANSWER = 0.0, 1.0, 2.0
 STARVED = 4.0
-"""A verifier short of CPU gets this many times its deadline by the clock."""
+"""A verification may take this many times its deadline by the clock, as it may wait for a CPU."""
 SLOT = 3
-"""Numbers in a slot of the progress board: task in hand, phase, and when it was begun (seconds of
-the monotonic clock, which is one for all processes)."""
+"""Numbers in a slot of the progress board: index of the task in hand (-1: none yet), its phase, and
+its start (seconds of the monotonic clock, which all processes share)."""
 
-
-@dataclass(slots=True)
-class _State:
-    """What the initialiser leaves for the tasks of this process."""
-
-    config: RewardConfig
-    board: Any
-
-
-_state: list[_State] = []
+_state: list[tuple[RewardConfig, Any]] = []
+"""This process's recipe and progress board, set by `initialise`."""
 
 
 def initialise(config: RewardConfig, board: Any) -> None:
-    """Make this process ready: import what verifying needs, and bound its life and memory."""
-    importlib.import_module(
-        "rewards.verifier.preload"
-    )  # already there in the process this was forked from
-    _state[:] = [_State(config, board)]
+    """Make this process ready: import what verifying needs, and bound its life and memory.
+
+    `board` is a shared array of float64, `SLOT` numbers per chunk of tasks under way.
+    """
+    importlib.import_module("rewards.verifier.preload")  # the fork server has it imported already
+    _state[:] = [(config, board)]
     for ending in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(ending, signal.SIG_DFL)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with open("/proc/self/statm", encoding="ascii") as statm:
         used = int(statm.read().split()[0]) * resource.getpagesize()
     limit = used + config.memory_mib * 2**20
@@ -60,19 +51,32 @@ def initialise(config: RewardConfig, board: Any) -> None:
 
 
 def run_tasks(tasks: Sequence[Task], slot: int) -> list[tuple[Verdict, float]]:
-    """Verdicts on `tasks`, each with the seconds it took; progress is noted on the board."""
-    (state,) = _state
-    board, base = state.board, slot * SLOT
+    """Verdicts on `tasks`, each with the seconds it took; notes progress in the board's `slot`."""
+    from rewards.math.equality import Phase, compare  # sympy, which the pool does without
+
+    ((config, board),) = _state
+    base = slot * SLOT
+
+    def entering(phase: Phase) -> None:
+        board[base + 1] = GOLD if phase == "gold" else ANSWER
+
     done: list[tuple[Verdict, float]] = []
     for index, task in enumerate(tasks):
         began = time.monotonic()
         board[base : base + SLOT] = [float(index), NO_PHASE, began]
-        signal.setitimer(signal.ITIMER_PROF, state.config.deadline_s)
-        signal.setitimer(signal.ITIMER_REAL, clock_limit_s(task, state.config.deadline_s))
+        signal.setitimer(signal.ITIMER_PROF, config.deadline_s)
+        signal.setitimer(signal.ITIMER_REAL, clock_limit_s(task, config.deadline_s))
         try:
-            verdict = _verdict(task, state, base)
+            if isinstance(task, CustomTask):
+                verdict = run_custom(task)
+            else:
+                verdict = compare(task, config.math, entering)
         except MemoryError:
-            verdict = _out_of_memory(board[base + 1] == GOLD, state.config)
+            detail = f"needs more than {config.memory_mib} MiB to verify"
+            if board[base + 1] == GOLD:
+                verdict = Verdict(0.0, "bad_gold", f"gold answer {detail}", gold_side=True)
+            else:
+                verdict = Verdict(0.0, "unparsable", detail)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             signal.setitimer(signal.ITIMER_PROF, 0.0)
@@ -81,30 +85,13 @@ def run_tasks(tasks: Sequence[Task], slot: int) -> list[tuple[Verdict, float]]:
 
 
 def clock_limit_s(task: Task, deadline_s: float) -> float:
-    """Seconds by the clock after which a task is killed however little CPU it had."""
+    """Seconds by the clock after which a task is killed, whatever CPU time it had."""
     return deadline_s if isinstance(task, CustomTask) else STARVED * deadline_s
 
 
-def _verdict(task: Task, state: _State, base: int) -> Verdict:
-    if isinstance(task, CustomTask):
-        return run_custom(task)
-    from rewards.math.equality import Phase, compare
-
-    def entering(phase: Phase) -> None:
-        state.board[base + 1] = GOLD if phase == "gold" else ANSWER
-
-    return compare(task, state.config.math, entering)
-
-
-def _out_of_memory(reading_gold: bool, config: RewardConfig) -> Verdict:
-    detail = f"needs more than {config.memory_mib} MiB to verify"
-    if reading_gold:
-        return Verdict(0.0, "bad_gold", f"gold answer {detail}", gold_side=True)
-    return Verdict(0.0, "unparsable", detail)
-
-
-def _die_with_parent() -> None:
+def _end_with_parent() -> None:
+    """End this process when its parent is dead."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        connection.wait([parent.sentinel])
+        parent.join()
         os._exit(1)
