@@ -55,8 +55,8 @@ def register() -> None:
 
 
 def _end_with_parent() -> None:
-    """A driver that is killed takes Ray along, but not vLLM's processes, which would keep their
-    memory for ever."""
+    """End this process when its parent is dead: a killed driver takes Ray along, but not vLLM's
+    processes, which would keep their memory for ever."""
     parent = multiprocessing.parent_process()
     name = "end with parent"
     if parent is None or name in {thread.name for thread in threading.enumerate()}:

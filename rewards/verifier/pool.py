@@ -59,7 +59,7 @@ class PoolStats:
 
 
 class VerifierPool:
-    """Runs tasks in `config.processes` processes; thread-safe. Each task's future gets a verdict."""
+    """Runs tasks in `config.processes` processes; every task gets a verdict. Thread-safe."""
 
     def __init__(self, config: RewardConfig) -> None:
         self.stats = PoolStats()
@@ -154,10 +154,9 @@ class VerifierPool:
             if error is not None:
                 told = self._died(slot, jobs, error)
             else:
-                told = [
-                    (job, verdict) for job, (verdict, _) in zip(jobs, chunk.result(), strict=True)
-                ]
-                for _, took_s in chunk.result():
+                results = chunk.result()
+                told = [(job, verdict) for job, (verdict, _) in zip(jobs, results, strict=True)]
+                for _, took_s in results:
                     self.stats.service_s.append(took_s)
                     self._mean_s += _FORGET * (took_s - self._mean_s)
             self._free.append(slot)
