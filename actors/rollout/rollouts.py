@@ -130,9 +130,9 @@ class Rollouts:
 
     async def _scored(self, problem: Problem, request: SamplingRequest) -> ScoredGroup:
         group = await self._group(problem, request)
-        blind = dataclasses.replace(problem, images=())  # rewards read text
+        text = problem.without_images()
         completions = [completion_of(answer, request.max_new_tokens) for answer in group.answers]
-        scoring = self._pools.rewards.run(lambda w: w.score.remote(blind, completions))
+        scoring = self._pools.rewards.run(lambda w: w.score.remote(text, completions))
         scores, reference = await asyncio.gather(scoring, self._reference(group))
         return ScoredGroup(group, tuple(scores), reference)
 
@@ -140,8 +140,8 @@ class Rollouts:
         if self._pools.reference is None:
             return None
         answers = tuple(TrainingAnswer(i, a.token_ids) for i, a in enumerate(group.answers))
-        row = TrainingRow(group.problem, group.prompt_ids, answers)
-        return await self._pools.reference.run(lambda w: w.logprobs.remote(row))
+        share = self._refs.share([(TrainingRow(group.problem, group.prompt_ids, answers),)])
+        return await self._pools.reference.run(lambda w: w.logprobs.remote(share))
 
 
 async def _started(engine: Any) -> None:

@@ -5,7 +5,6 @@ import logging
 import multiprocessing
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
@@ -17,7 +16,6 @@ from configs.schema.data import PromptConfig
 from configs.schema.grpo import PolicyConfig, RolloutConfig
 from models.inputs.encoder import InputEncoder
 from models.policy.weight_sums import WeightSums
-from rl.data.images import open_image
 from rl.data.records import Answer, Group, Problem, SamplingRequest
 
 logger = logging.getLogger(__name__)
@@ -99,7 +97,7 @@ class RolloutWorker:
             self._die()
         answers = sorted(final.outputs, key=lambda output: output.index)
         return Group(
-            problem=replace(problem, images=()),  # whoever asked has them
+            problem=problem.without_images(),  # whoever asked has them
             prompt_ids=tuple(final.prompt_token_ids),
             answers=tuple(self._answer(output, version) for output in answers),
         )
@@ -108,7 +106,7 @@ class RolloutWorker:
         ids = list(self._encoder.short_ids(problem))
         if not problem.images:
             return {"prompt_token_ids": ids}
-        images = [open_image(image) for image in problem.images]
+        images = [self._encoder.images.open(image) for image in problem.images]
         return {"prompt_token_ids": ids, "multi_modal_data": {"image": images}}
 
     def _answer(self, output: Any, version: int) -> Answer:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import torch
 
+from actors.cluster.object_refs import SharedBatches
 from configs.schema.data import PromptConfig
 from configs.schema.grpo import PolicyConfig
 from configs.schema.learner import LearnerConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import pack
-from rl.algorithms.rows import TrainingRow, split_row
+from rl.algorithms.rows import split_row
 
 
 class ReferencePolicy:
@@ -37,10 +38,11 @@ class ReferencePolicy:
         self._policy.to(self._device).eval()
 
     @torch.no_grad()
-    def logprobs(self, row: TrainingRow) -> tuple[tuple[float, ...], ...]:
-        """Logprobs in nats of each answer's tokens, in the order of the row's answers."""
+    def logprobs(self, share: SharedBatches) -> tuple[tuple[float, ...], ...]:
+        """Logprobs in nats of each answer's tokens, in the order of the one row's answers."""
         from models.policy.policy import logprobs_by_answer
 
+        (((row,),),) = (share.open(),)
         pixels = self._encoder.pixels([row.problem])
         found: dict[int, tuple[float, ...]] = {}
         for piece in split_row(row, self._max_tokens):

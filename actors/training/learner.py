@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from actors.cluster.object_refs import SharedBatches
 from actors.weight_transfer.rendezvous import Rendezvous
 from configs.schema.data import PromptConfig
 from configs.schema.grpo import PolicyConfig
@@ -47,24 +47,6 @@ class LearnerSpec:
     """Updates that the learning rate's schedule spans."""
     device: str
     """cpu or cuda."""
-
-
-@dataclass(frozen=True, slots=True)
-class RankShare:
-    """One rank's micro-batches. Their problems come as object refs, each image once a node."""
-
-    batches: Sequence[MicroBatch]
-    """Rows whose problems have been left without images."""
-    problems: Sequence[Any]
-    """Object refs of the whole problems."""
-
-    def open(self) -> list[MicroBatch]:
-        """The micro-batches with their problems whole."""
-        whole = {problem.id: problem for problem in ray.get(list(self.problems))}
-        return [
-            tuple(replace(row, problem=whole[row.problem.id]) for row in batch)
-            for batch in self.batches
-        ]
 
 
 class LearnerRank:
@@ -121,7 +103,7 @@ class LearnerRank:
             world_size=ranks,
         )
 
-    def update(self, share: RankShare, tokens: int) -> UpdateReport:
+    def update(self, share: SharedBatches, tokens: int) -> UpdateReport:
         """One step of the optimiser over this rank's micro-batches; `tokens`: of all ranks."""
         from actors.training.update import Update
 
@@ -132,7 +114,7 @@ class LearnerRank:
         return replace(update.finish(), gaps=loss.gaps)
 
     @torch.no_grad()
-    def logprobs(self, share: RankShare) -> dict[int, tuple[float, ...]]:
+    def logprobs(self, share: SharedBatches) -> dict[int, tuple[float, ...]]:
         """Logprobs in nats of each answer's tokens, by the answer's index."""
         from models.policy.policy import logprobs_by_answer
 

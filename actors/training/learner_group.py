@@ -10,14 +10,13 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from actors.cluster.crash_report import crash_report
-from actors.cluster.object_refs import ProblemRefs
+from actors.cluster.object_refs import ProblemRefs, SharedBatches
 from actors.cluster.pool import DriverLoop
 from actors.cluster.shared_folder import check_reached, file_visible
-from actors.training.learner import RankShare
 from actors.weight_transfer.rendezvous import Rendezvous
 from configs.schema.rollout import Transport
 from models.policy.weight_sums import WeightSums
-from rl.algorithms.rows import MicroBatch, TrainingRow, build_microbatches, count_tokens
+from rl.algorithms.rows import TrainingRow, build_microbatches, count_tokens
 from rl.console.progress import wait_for
 from rl.data.records import UpdateReport
 
@@ -83,20 +82,9 @@ class LearnerGroup:
         found = self._wait("read answers", calls)
         return {index: values for own in found for index, values in own.items()}
 
-    def _shares(self, rows: Sequence[TrainingRow]) -> list[RankShare]:
+    def _shares(self, rows: Sequence[TrainingRow]) -> list[SharedBatches]:
         dealt = build_microbatches(rows, self._max_tokens, len(self._ranks))
-        return [self._share(batches) for batches in dealt]
-
-    def _share(self, batches: Sequence[MicroBatch]) -> RankShare:
-        problems = {row.problem.id: row.problem for batch in batches for row in batch}
-        light = [
-            tuple(
-                dataclasses.replace(row, problem=dataclasses.replace(row.problem, images=()))
-                for row in batch
-            )
-            for batch in batches
-        ]
-        return RankShare(light, [self._refs.put(problem) for problem in problems.values()])
+        return [self._refs.share(batches) for batches in dealt]
 
     async def init_weight_transfer(self, engines: list[Any], ranks_per_engine: int) -> None:
         """Let every rank meet the engines; rank 0 will send."""

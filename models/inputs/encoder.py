@@ -25,7 +25,7 @@ from transformers import (
 
 from configs.schema.data import PromptConfig
 from models.inputs.assistant_format import AssistantFormat, assistant_format, masked_pieces
-from rl.data.images import open_image, upright_size
+from rl.data.images import DecodedImages, upright_size
 from rl.data.records import Chat, Problem, TokenisedChat, Turn
 
 IMAGE_MARK = "<image>"
@@ -48,6 +48,7 @@ class InputEncoder:
         config = AutoConfig.from_pretrained(folder, **trust)
         self.has_vision = has_vision(config)
         self._prompt = prompt
+        self.images = DecodedImages()
         self._expansions: dict[tuple[int, ...], tuple[int, ...]] = {}
         if self.has_vision:
             self.processor: Any = AutoProcessor.from_pretrained(folder, **trust)
@@ -222,7 +223,7 @@ class InputEncoder:
         shown = [image for each in asked for image in each.images]
         if not shown or not self.has_vision:
             return {}
-        images = [open_image(image) for image in shown]
+        images = [self.images.open(image) for image in shown]
         text = self.processor.image_token * len(images)
         made = self.processor(text=text, images=images, return_tensors="pt")
         drop = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}

@@ -1,5 +1,7 @@
 """Opening an image: one place, so that what was checked is what is trained on."""
 
+import threading
+from collections import OrderedDict
 from collections.abc import Generator
 from contextlib import contextmanager
 from io import BytesIO
@@ -33,6 +35,32 @@ def open_image(image: bytes | str, max_pixels: int | None = None) -> Image.Image
     with _opened(image, max_pixels) as opened:
         opened.load()
         return _rgb(ImageOps.exif_transpose(opened))
+
+
+class DecodedImages:
+    """The images that a process decoded last, so that none is decoded at each use."""
+
+    def __init__(self, max_pixels: int = 32_000_000) -> None:
+        """`max_pixels`: of all that are kept together, 3 bytes each."""
+        self._room = max_pixels
+        self._kept: OrderedDict[bytes | str, Image.Image] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def open(self, image: bytes | str) -> Image.Image:
+        """As `open_image`; the result is shared and may not be changed."""
+        with self._lock:
+            if image in self._kept:
+                self._kept.move_to_end(image)
+                return self._kept[image]
+        decoded = open_image(image)
+        with self._lock:
+            if image not in self._kept:
+                self._kept[image] = decoded
+                self._room -= decoded.width * decoded.height
+            while self._room < 0:
+                _, oldest = self._kept.popitem(last=False)
+                self._room += oldest.width * oldest.height
+        return decoded
 
 
 def upright_size(image: bytes | str) -> tuple[int, int]:

@@ -1,11 +1,11 @@
-"""What flows through a run: problems, answers, verdicts, groups. Plain frozen data, no behaviour.
+"""What flows through a run: problems, answers, verdicts, groups. Plain frozen data.
 
 An image is carried once, as encoded bytes or as a path, inside its problem; pixels are made where
 they are used.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Cause = Literal["correct", "wrong", "no_answer", "unparsable", "bad_gold", "timeout", "crash"]
@@ -35,6 +35,10 @@ class Problem:
     """Encoded image bytes, or absolute paths."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """Further columns that the recipe names for its rewards (options, boxes)."""
+
+    def without_images(self) -> "Problem":
+        """The same problem for those who read text only, and on messages where a ref goes along."""
+        return replace(self, images=())
 
 
 @dataclass(frozen=True, slots=True)

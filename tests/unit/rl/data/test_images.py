@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rl.data.images import BadImage, open_image, upright_size
+from rl.data import images
+from rl.data.images import BadImage, DecodedImages, open_image, upright_size
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -70,3 +71,23 @@ def test_formats_whose_decoders_start_programs_are_not_decoded() -> None:
 
 def test_a_file_that_is_not_there_is_missing(tmp_path: Path) -> None:
     assert fault(str(tmp_path / "none.png")) == "missing_image"
+
+
+def test_an_image_is_decoded_once_while_there_is_room_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoded: list[bytes | str] = []
+
+    def count(image: bytes | str) -> Image.Image:
+        decoded.append(image)
+        return open_image(image)
+
+    monkeypatch.setattr(images, "open_image", count)
+    first, second, third = (encoded(Image.new("L", (10, 10), shade)) for shade in (0, 99, 200))
+    kept = DecodedImages(max_pixels=200)
+    assert kept.open(first) is kept.open(first)
+    kept.open(second), kept.open(first)  # the second is now the one that was not wanted longest
+    kept.open(third), kept.open(first)
+    assert decoded == [first, second, third]
+    kept.open(second)
+    assert decoded == [first, second, third, second]
