@@ -7,44 +7,11 @@ from fractions import Fraction
 Row = tuple[str, str]
 """Gold answer, and the text of a model's answer to it."""
 
-_WORDS = [
-    "so",
-    "then",
-    "we",
-    "first",
-    "look",
-    "at",
-    "the",
-    "picture",
-    "and",
-    "read",
-    "off",
-    "each",
-    "side",
-    "which",
-    "gives",
-    "that",
-    "area",
-    "must",
-    "be",
-    "twice",
-    "as",
-    "large",
-    "because",
-    "both",
-    "angles",
-    "are",
-    "equal",
-    "hence",
-    "it",
-    "follows",
-    "by",
-    "adding",
-    "them",
-    "up",
-    "once",
-    "more",
-]
+_PROSE = (
+    "so then we first look at the picture and read off each side which gives that area must "
+    "be twice as large because both angles are equal hence it follows by adding them up once more"
+)
+_WORDS = _PROSE.split()
 
 
 def honest_groups(count: int, size: int, seed: int) -> list[tuple[str, list[str]]]:
@@ -60,9 +27,9 @@ def honest_groups(count: int, size: int, seed: int) -> list[tuple[str, list[str]
         answers = list(dict.fromkeys(forms))
         while len(answers) < size:
             wrong = kind(draw)
-            answers += [
-                form for form in (wrong[draw.randrange(len(wrong))],) if form not in answers
-            ]
+            form = wrong[draw.randrange(len(wrong))]
+            if form not in answers:
+                answers.append(form)
         chosen = answers[:size]
         draw.shuffle(chosen)
         golds.add(forms[0])
@@ -160,21 +127,9 @@ def _text(draw: random.Random) -> list[str]:
 
 
 _KINDS: tuple[Callable[[random.Random], list[str]], ...] = (
-    _integer,
-    _fraction,
-    _decimal,
-    _percent,
-    _money,
-    _root,
-    _pi,
-    _polynomial,
-    _equation,
-    _interval,
-    _set,
-    _tuple,
-    _matrix,
-    _text,
-)
+    _integer, _fraction, _decimal, _percent, _money, _root, _pi, _polynomial,
+    _equation, _interval, _set, _tuple, _matrix, _text,
+)  # fmt: skip
 
 
 def hostile_answers(count: int, seed: int) -> list[str]:

@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -55,34 +55,13 @@ def trl(groups: Groups) -> None:
         accuracy_reward(completions, [f"${gold}$"] * len(texts))
 
 
-def serve(way: str, pipe: Connection) -> None:
-    """Times one way over the groups that come through `pipe`, in a process of its own."""
+def timed(way: str, groups: Groups) -> float:
+    """Seconds that one way takes over `groups`; runs in a process of its own."""
     logging.disable(logging.WARNING)
     run = {"direct": direct, "trl": trl}[way]
-    while (groups := pipe.recv()) is not None:
-        began = time.perf_counter()
-        run(groups)
-        pipe.send(time.perf_counter() - began)
-
-
-class Contender:
-    """A way of verifying that runs in one other process."""
-
-    def __init__(self, way: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(way, theirs), daemon=True)
-        self._process.start()
-
-    def time(self, groups: Groups) -> float:
-        """Seconds over `groups`."""
-        self._pipe.send(list(groups))
-        return float(self._pipe.recv())
-
-    def close(self) -> None:
-        """End the process."""
-        self._pipe.send(None)
-        self._process.join()
+    began = time.perf_counter()
+    run(groups)
+    return time.perf_counter() - began
 
 
 async def score_all(
@@ -111,9 +90,9 @@ def fresh(config: RewardConfig, warm_up: Groups) -> RewardWorker:
     return worker
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of the values do not pass, ms."""
-    ordered = sorted(values)
+def percentile_ms(values_s: Sequence[float], share: float) -> float:
+    """The time in ms that `share` of the times, given in s, do not pass."""
+    ordered = sorted(values_s)
     return 1e3 * ordered[min(int(share * len(ordered)), len(ordered) - 1)]
 
 
@@ -122,33 +101,30 @@ def side_by_side(
 ) -> dict[str, Any]:
     """Answers a second of each way, over the same groups, in turns."""
     ways = ["direct", *(["trl"] if importlib.util.find_spec("trl") else [])]
-    contenders = {way: Contender(way) for way in ways}
-    for contender in contenders.values():
-        contender.time(warm_up)
+    spawn = multiprocessing.get_context("spawn")
+    processes = {way: ProcessPoolExecutor(max_workers=1, mp_context=spawn) for way in ways}
+    for way, process in processes.items():
+        process.submit(timed, way, warm_up).result()
     worker = fresh(config, warm_up)
     took = dict.fromkeys(("ours", *ways), 0.0)
     for turn in range(rounds):
         part = groups[turn::rounds]
-        for way, contender in contenders.items():
-            took[way] += contender.time(part)
+        for way, process in processes.items():
+            took[way] += process.submit(timed, way, part).result()
         took["ours"] += asyncio.run(score_all(worker, part, 64))[0]
-    for contender in contenders.values():
-        contender.close()
+    for process in processes.values():
+        process.shutdown()
     stats = worker._verifiers.stats
-    service = {
-        "verify_p50_ms": percentile(stats.service_s, 0.5),
-        "verify_p99_ms": percentile(stats.service_s, 0.99),
-        "verify_max_ms": percentile(stats.service_s, 1.0),
-    }
     worker.close()
     answers = sum(len(texts) for _, texts in groups)
-    rates = {f"{way}_per_s": answers / seconds for way, seconds in took.items()}
     return {
         "answers": answers,
-        **rates,
+        **{f"{way}_per_s": answers / seconds for way, seconds in took.items()},
         "ratio_vs_direct": took["direct"] / took["ours"],
         "ratio_vs_trl": took["trl"] / took["ours"] if "trl" in took else None,
-        **service,
+        "verify_p50_ms": percentile_ms(stats.service_s, 0.5),
+        "verify_p99_ms": percentile_ms(stats.service_s, 0.99),
+        "verify_max_ms": percentile_ms(stats.service_s, 1.0),
     }
 
 
@@ -159,23 +135,18 @@ def latency(groups: Groups, warm_up: Groups, config: RewardConfig) -> dict[str, 
     asyncio.run(score_all(worker, singles, config.processes))
     waits_s = list(worker._verifiers.stats.turnaround_s)
     worker.close()
-    return {"p50_ms": percentile(waits_s, 0.5), "p99_ms": percentile(waits_s, 0.99)}
+    return {"p50_ms": percentile_ms(waits_s, 0.5), "p99_ms": percentile_ms(waits_s, 0.99)}
 
 
 def hostile(groups: Groups, warm_up: Groups, config: RewardConfig) -> dict[str, Any]:
     """The same answers with and without hostile ones in place of 2 % of them."""
     replaced = hostile_answers(sum(len(texts) for _, texts in groups) // HOSTILE_EVERY, seed=7)
-    mixed: list[tuple[str, list[str]]] = []
-    bad: set[int] = set()
-    place = 0
-    for gold, texts in groups:
-        chosen = list(texts)
-        for index in range(len(chosen)):
-            if place % HOSTILE_EVERY == HOSTILE_EVERY // 2 and len(bad) < len(replaced):
-                chosen[index] = replaced[len(bad)]
-                bad.add(place)
-            place += 1
-        mixed.append((gold, chosen))
+    mixed = [(gold, list(texts)) for gold, texts in groups]
+    places = [(texts, index) for _, texts in mixed for index in range(len(texts))]
+    bad = range(HOSTILE_EVERY // 2, len(places), HOSTILE_EVERY)[: len(replaced)]
+    for place, text in zip(bad, replaced, strict=False):
+        texts, index = places[place]
+        texts[index] = text
     clean_worker, mixed_worker = fresh(config, warm_up), fresh(config, warm_up)
     clean_s, clean = asyncio.run(score_all(clean_worker, groups, 64))
     mixed_s, scored = asyncio.run(score_all(mixed_worker, mixed, 64))
@@ -187,7 +158,7 @@ def hostile(groups: Groups, warm_up: Groups, config: RewardConfig) -> dict[str, 
         for index, (one, other) in enumerate(zip(clean, scored, strict=True))
         if index not in bad
     )
-    causes = [scored[index].verdicts["math"].cause for index in sorted(bad)]
+    causes = [scored[index].verdicts["math"].cause for index in bad]
     return {
         "rows": len(bad),
         "deadline_s": config.deadline_s,
@@ -219,9 +190,7 @@ def main() -> None:
     chosen = options.parse_args()
     console = Console()
     if importlib.util.find_spec("trl") is None:
-        console.print(
-            "trl cannot be imported, so its column is left out: pip install --no-deps trl"
-        )
+        console.print("trl is not installed, so its column is left out: pip install --no-deps trl")
     config = RewardConfig(weights={"math": 1.0}, processes=chosen.processes)
     drawn = honest_groups(chosen.groups + WARM_UP_GROUPS, GROUP, seed=1)
     warm_up, groups = drawn[:WARM_UP_GROUPS], drawn[WARM_UP_GROUPS:]

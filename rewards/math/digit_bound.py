@@ -1,4 +1,4 @@
-"""How many digits working an expression out would take, from its unevaluated tree.
+"""How many digits the value of an expression would have, from its unevaluated tree.
 
 math-verify parses 9^{9^{9^9}} or (10^{10})! in a millisecond and hangs when it evaluates them. The
 bounds here are rough and err upwards; what slips through still meets the deadline.
@@ -7,46 +7,31 @@ bounds here are rough and err upwards; what slips through still meets the deadli
 import math
 from typing import Any
 
-from sympy import (
-    Basic,
-    Float,
-    Integer,
-    MatrixBase,
-    Mul,
-    Pow,
-    Product,
-    Rational,
-    Sum,
-    Symbol,
-    binomial,
-    exp,
-    factorial,
-    factorial2,
-)
-from sympy.core.add import Add
+import sympy
+from sympy import Add, Basic, Float, Integer, Mul, Pow, Product, Rational
 
 _LOG10_2 = math.log10(2.0)
 
 
 def digit_bound(expression: Any) -> float:
-    """Upper estimate of the decimal digits (or terms) that evaluating `expression` makes."""
-    if isinstance(expression, MatrixBase):
+    """Upper estimate of the decimal digits (or terms) in the value of `expression`."""
+    if isinstance(expression, sympy.MatrixBase):
         return sum(digit_bound(element) for element in expression.flat())
     if isinstance(expression, Integer):
         return 1.0 + int(expression).bit_length() * _LOG10_2
     if isinstance(expression, Rational):
         return digit_bound(Integer(expression.p)) + digit_bound(Integer(expression.q))
-    if not isinstance(expression, Basic) or isinstance(expression, Symbol | Float):
+    if not isinstance(expression, Basic) or isinstance(expression, sympy.Symbol | Float):
         return 1.0
     if isinstance(expression, Pow):
         base, power = expression.args
         inner = max(digit_bound(base), digit_bound(power))
         return max(inner, _product(abs(_value(power)), _log_size(base)))
-    if isinstance(expression, exp):
+    if isinstance(expression, sympy.exp):
         return max(digit_bound(expression.args[0]), abs(_value(expression.args[0])))
-    if isinstance(expression, factorial | factorial2):
+    if isinstance(expression, sympy.factorial | sympy.factorial2):
         return max(digit_bound(expression.args[0]), _log_factorial(_value(expression.args[0])))
-    if isinstance(expression, binomial):
+    if isinstance(expression, sympy.binomial):
         top, chosen = (_value(argument) for argument in expression.args)
         few = min(chosen, top - chosen) if math.isfinite(top - chosen) else chosen
         return max(0.0, few) * math.log10(max(top, 10.0)) if math.isfinite(top) else math.inf
@@ -91,12 +76,12 @@ def _rough(expression: Any) -> float:
     if isinstance(expression, Pow):
         base, power = (_rough(argument) for argument in expression.args)
         return abs(base) ** power if base else 0.0
-    if isinstance(expression, factorial | factorial2):
+    if isinstance(expression, sympy.factorial | sympy.factorial2):
         value = _rough(expression.args[0])
         return math.gamma(value + 1.0) if value >= 0 else 1.0
-    if isinstance(expression, exp):
+    if isinstance(expression, sympy.exp):
         return math.exp(_rough(expression.args[0]))
-    if isinstance(expression, Sum | Product | binomial):
+    if isinstance(expression, sympy.Sum | Product | sympy.binomial):
         return math.inf if digit_bound(expression) > 300 else 10.0 ** digit_bound(expression)
     if isinstance(expression, Basic) and expression.args:
         return max(_rough(argument) for argument in expression.args)

@@ -1,16 +1,14 @@
 """Rewrites an answer into the LaTeX that math-verify reads. Pure text, linear time, no sympy.
 
-Only forms that math-verify gets wrong are touched; what they mean never changes.
+Touches only forms that math-verify gets wrong, and never changes what they mean.
 """
 
 import re
 from collections.abc import Callable
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b-\u200f\u2028-\u202f\u2060\ufeff]")
-_SIGNS = str.maketrans(
+_SIGNS = str.maketrans("\u2212\u2013\uff0c\uff08\uff09\u00a0", "--,() ") | str.maketrans(
     {
-        "\u2212": "-",
-        "\u2013": "-",
         "\u00d7": r"\times ",
         "÷": r"\div ",
         "·": r"\cdot ",
@@ -31,10 +29,6 @@ _SIGNS = str.maketrans(
         "¼": r"\frac{1}{4}",
         "¾": r"\frac{3}{4}",
         "\uff05": r"\%",
-        "\uff0c": ",",
-        "\uff08": "(",
-        "\uff09": ")",
-        "\u00a0": " ",
     }
 )
 _Rewrite = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
@@ -118,7 +112,7 @@ def normalise(text: str) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """What is left when dollar signs, a text command or a full stop around all of it go."""
+    """The text without dollar signs, a text command or a full stop around all of it."""
     for _ in range(_MAX_WRAPPERS):
         before, text = text, text.strip().rstrip(". ")
         if (match := _DOLLARS.fullmatch(text) or _WRAPPED.fullmatch(text)) is not None:
@@ -131,9 +125,7 @@ def _unwrapped(text: str) -> str:
 def _without_words(text: str) -> str:
     """A number without the words behind it: `5 dollars` is 5; `5 million` stays."""
     match = _NUMBER_WITH_WORDS.fullmatch(text)
-    if match is None or _WORDS_OF_VALUE.search(match[2]):
-        return text
-    return match[1]
+    return match[1] if match and not _WORDS_OF_VALUE.search(match[2]) else text
 
 
 def same_text(one: str, other: str) -> bool:
@@ -141,9 +133,7 @@ def same_text(one: str, other: str) -> bool:
     one, other = (" ".join(_WRAPPED.sub(r"\1", text).split()) for text in (one, other))
     if one == other:
         return True
-    if "\\" in one or not _PROSE.search(one):
-        return False
-    return _words(one) == _words(other)
+    return "\\" not in one and bool(_PROSE.search(one)) and _words(one) == _words(other)
 
 
 def _words(text: str) -> str:
