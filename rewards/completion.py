@@ -15,9 +15,9 @@ class Completion:
     text: str
     """The answer as text, special tokens left out."""
     num_tokens: int
-    """Tokens sampled, the end-of-sequence token included."""
+    """Number of tokens sampled, the end-of-sequence token included."""
     max_tokens: int
-    """Tokens that the sampler allowed."""
+    """The sampler's limit on tokens."""
     finish_reason: FinishReason
     """`stop`: the policy ended it; `length`: it was cut off at `max_tokens`."""
 

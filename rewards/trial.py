@@ -11,14 +11,11 @@ from rl.data.thinking import think_then_answer
 
 
 def try_rewards(config: RewardConfig, problem: Problem) -> dict[str, Verdict]:
-    """Verdicts of the recipe's rewards on the answer that `problem`'s own gold would be.
-
-    Custom rewards run under the recipe's deadline. The judge is not asked.
+    """Verdicts of the recipe's rewards, the judge left out, on `problem`'s gold as an answer.
 
     Raises:
-        ValueError: a name is unknown, a custom reward is not there, raises, hangs or returns
-            something else than a number in [0, 1] or a Verdict, or the row lacks what a reward
-            needs.
+        ValueError: a name is unknown; a custom reward cannot be found, raises, hangs or returns
+            neither a number in [0, 1] nor a Verdict; or the row lacks what a reward needs.
     """
     check_names(config)
     boxed = f"\\boxed{{{problem.gold[0] if problem.gold else ''}}}"
@@ -32,31 +29,30 @@ def try_rewards(config: RewardConfig, problem: Problem) -> dict[str, Verdict]:
             said = extract_comparison(problem, completion, config.math, config.thinking)
             if isinstance(said, Verdict):
                 verdicts[name] = said
-    custom = {name: config.custom[name] for name in config.weights if name in config.custom}
-    verdicts |= _custom_verdicts(custom, problem, completion, config)
+    verdicts |= _custom_verdicts(config, problem, completion)
     for name, verdict in verdicts.items():
-        if verdict.counts and verdict.cause != "timeout":
-            continue
-        raise ValueError(
-            f"reward {name!r} cannot score problem {problem.id!r}: {verdict.cause}: "
-            f"{verdict.detail}; mend the reward or the row, or take {name!r} out of reward.weights"
-        )
+        if not verdict.counts or verdict.cause == "timeout":
+            raise ValueError(
+                f"reward {name!r} cannot score problem {problem.id!r}: {verdict.cause}: "
+                f"{verdict.detail}; mend the reward or the row, or take {name!r} out of "
+                "reward.weights"
+            )
     return verdicts
 
 
 def _custom_verdicts(
-    custom: dict[str, str], problem: Problem, completion: Completion, config: RewardConfig
+    config: RewardConfig, problem: Problem, completion: Completion
 ) -> dict[str, Verdict]:
+    """Verdicts of the user's own rewards, under the recipe's deadline."""
+    custom = {name: config.custom[name] for name in config.weights if name in config.custom}
     if not custom:
         return {}
     for where in custom.values():
-        load_custom(where)  # raises here, with the file's own traceback, rather than over there
+        load_custom(where)  # raises here, with the file's own traceback
     pool = VerifierPool(config)
     try:
-        tried = {
-            name: pool.submit(CustomTask(where, problem, completion))
-            for name, where in custom.items()
-        }
+        tasks = {name: CustomTask(where, problem, completion) for name, where in custom.items()}
+        tried = {name: pool.submit(task) for name, task in tasks.items()}
         return {name: future.result() for name, future in tried.items()}
     finally:
         pool.close()

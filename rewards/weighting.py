@@ -1,4 +1,4 @@
-"""From verdicts to a score."""
+"""From an answer's verdicts to its score."""
 
 from collections.abc import Mapping
 
@@ -7,10 +7,10 @@ from rl.data.records import Score, Verdict
 
 
 def weighted_score(verdicts: Mapping[str, Verdict], config: RewardConfig) -> Score:
-    """reward = sum over rewards of weight * score, or None.
+    """reward = sum over rewards of weight * score.
 
-    None when a verdict of weight above 0 says nothing of the policy: such an answer is left out of
-    its group rather than counted as wrong.
+    None when a verdict of weight above 0 does not count (`Verdict.counts`): such an answer is left
+    out of its group rather than counted as wrong.
     """
     ordered = {name: verdicts[name] for name in config.weights}
     if not all(ordered[name].counts for name in config.counting):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from string import ascii_uppercase
 from typing import cast
 
 from configs.schema.reward import ThinkingConfig
@@ -37,9 +38,8 @@ def choice_reward(problem: Problem, completion: Completion, thinking: ThinkingCo
     options = _options(problem)
     if options is None:
         return bad_gold(problem, f"options {problem.fields['options']!r} are no list or mapping")
-    golds = [_named(form, options) for form in problem.gold]
-    known = [gold for gold in golds if gold is not None]
-    if not known or len(known) < len(golds):
+    known = [gold for form in problem.gold if (gold := _named(form, options)) is not None]
+    if not known or len(known) < len(problem.gold):
         return bad_gold(problem, f"gold {problem.gold!r} names none of options {sorted(options)}")
     said = final_answer(completion.text, thinking) or _only_line(completion.text, thinking)
     if not said:
@@ -63,18 +63,18 @@ def _options(problem: Problem) -> dict[str, str] | None:
         texts = {str(letter).strip("(). ").upper(): str(text) for letter, text in pairs}
         return texts if all(re.fullmatch("[A-Z]", letter) for letter in texts) else None
     if isinstance(given, Sequence) and not isinstance(given, str | bytes) and len(given) <= 26:
-        texts = [str(text) for text in cast("Sequence[object]", given)]
-        return {chr(ord("A") + index): text for index, text in enumerate(texts)}
+        texts = cast("Sequence[object]", given)
+        return {letter: str(text) for letter, text in zip(ascii_uppercase, texts, strict=False)}
     return None
 
 
 def _only_line(text: str, thinking: ThinkingConfig) -> str | None:
     tail = (split_thinking(text, thinking).final or "").strip()
-    return tail if tail and "\n" not in tail else None
+    return None if "\n" in tail else tail
 
 
 def _named(said: str, options: Mapping[str, str]) -> frozenset[str] | None:
-    """The options that a short text names; None when it names none for sure."""
+    """Letters of the options that a short text names; None when it clearly names none."""
     text = _WRAPPER.sub(r"\1", said)
     text = _NOISE.sub(" ", text)
     text = _SAID_FIRST.sub("", " ".join(text.split())).strip().rstrip(".").strip()
@@ -98,12 +98,11 @@ def _named(said: str, options: Mapping[str, str]) -> frozenset[str] | None:
 
 
 def _by_text(said: str, options: Mapping[str, str]) -> list[str]:
-    """Letters of the options with this text; where there are none, of those of its normal form."""
-    as_said = [letter for letter, option in options.items() if same_text(said, option)]
-    if as_said:
-        return as_said
+    """Letters of the options with this text, or else of those with the same normal form."""
     normal = normalise(said)
-    return [letter for letter, option in options.items() if same_text(normal, normalise(option))]
+    return [letter for letter, option in options.items() if same_text(said, option)] or [
+        letter for letter, option in options.items() if same_text(normal, normalise(option))
+    ]
 
 
 def _letter(match: re.Match[str], options: Mapping[str, str]) -> str | None:

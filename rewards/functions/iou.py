@@ -45,7 +45,7 @@ def iou_reward(problem: Problem, completion: Completion, thinking: ThinkingConfi
 
 
 def iou(one: Box, other: Box) -> float:
-    """Area of the intersection over area of the union, in [0, 1]."""
+    """Area of the intersection of two boxes over that of their union, in [0, 1]."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     if width <= 0 or height <= 0:
@@ -56,14 +56,11 @@ def iou(one: Box, other: Box) -> float:
 
 def _matched(found: Sequence[Box], golds: Sequence[Box]) -> float:
     """Sum of the overlaps of greedily matched pairs."""
-    pairs = sorted(
-        ((iou(box, gold), i, j) for i, box in enumerate(found) for j, gold in enumerate(golds)),
-        reverse=True,
-    )
+    pairs = [(iou(box, gold), i, j) for i, box in enumerate(found) for j, gold in enumerate(golds)]
     used: set[int] = set()
     taken: set[int] = set()
     total = 0.0
-    for overlap, i, j in pairs:
+    for overlap, i, j in sorted(pairs, reverse=True):
         if i not in used and j not in taken:
             used.add(i)
             taken.add(j)

@@ -8,7 +8,7 @@ def length_reward(problem: Problem, completion: Completion, overlong_tokens: int
     """min(1, (max_tokens - num_tokens) / overlong_tokens), and 0 for an answer that was cut off.
 
     DAPO's penalty runs from 0 down to -1 over the last `overlong_tokens` before the limit; scores
-    run from 1 down to 0, the same up to a constant, which advantages within a group do not see.
+    run from 1 down to 0, and the constant between them cancels in advantages within a group.
     """
     left = completion.max_tokens - completion.num_tokens
     if completion.finish_reason == "length" or left < 0:

@@ -5,10 +5,9 @@ from rl.data.records import Problem, Verdict
 
 
 def repetition_reward(problem: Problem, completion: Completion, ngram: int) -> Verdict:
-    """1 - repeated n-grams / n-grams, with n words an n-gram; 1 for answers shorter than that.
+    """1 - repeated n-grams / all n-grams of `ngram` words; 1 for an answer shorter than that.
 
-    An n-gram counts as repeated each time but the first (arXiv:2502.03373, appendix C.2, penalises
-    the same n-grams).
+    An n-gram counts as repeated from its second time on, as in arXiv:2502.03373, appendix C.2.
     """
     words = completion.text.split()
     total = len(words) - ngram + 1

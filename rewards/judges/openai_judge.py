@@ -1,7 +1,8 @@
-"""The `judge` reward: an OpenAI-compatible server asked whether answer and gold agree.
+"""The `judge` reward: an OpenAI-compatible server is asked whether answer and gold agree.
 
-Replies are structured, kept on disk, retried, and held to a rate. A judge that cannot be reached
-is a crash, not a wrong answer (Skywork-R1V3, arXiv:2507.06167, lets a judge overrule the rule).
+Replies follow a JSON schema and are cached; requests are retried and limited in rate. A judge that
+cannot be reached is a `crash`, not a wrong answer. (Skywork-R1V3, arXiv:2507.06167, lets a judge
+overrule the rule.)
 """
 
 import hashlib
@@ -33,7 +34,7 @@ _WORTH_RETRYING = (APIConnectionError, InternalServerError, RateLimitError, Vali
 
 
 class _Reply(BaseModel):
-    """What the judge is made to reply."""
+    """The judge's reply."""
 
     model_config = ConfigDict(extra="forbid")
     reason: str
@@ -56,9 +57,9 @@ class Judge:
             base_url=config.endpoint,
             api_key=os.environ.get(config.api_key_variable, "none"),
             timeout=config.timeout_s,
-            max_retries=0,  # counted here instead
+            max_retries=0,  # `_ask` retries
         )
-        self._pace = RateLimit(config.requests_per_s)
+        self._rate = RateLimit(config.requests_per_s)
         self._replies = ReplyCache(config.cache)
 
     def verdict(self, problem: Problem, completion: Completion) -> Verdict:
@@ -80,14 +81,13 @@ class Judge:
         except (OpenAIError, ValidationError) as error:
             tries = self._config.attempts
             return Verdict(0.0, "crash", f"no verdict from the judge in {tries} tries: {error!r}")
-        agrees = reply.agrees
-        return Verdict(float(agrees), "correct" if agrees else "wrong", f"judge: {reply.reason}")
+        cause = "correct" if reply.agrees else "wrong"
+        return Verdict(float(reply.agrees), cause, f"judge: {reply.reason}")
 
     def _ask(self, asked: str) -> _Reply:
         """The judge's reply, from the cache where it was asked before."""
         key = hashlib.sha256(f"{self._config.model}\0{_SYSTEM}\0{asked}".encode()).hexdigest()
-        known = self._replies.get(key)
-        if known is not None:
+        if (known := self._replies.get(key)) is not None:
             return _Reply.model_validate_json(known)
         attempts = Retrying(
             retry=retry_if_exception_type(_WORTH_RETRYING),
@@ -100,7 +100,7 @@ class Judge:
         return reply
 
     def _request(self, asked: str) -> _Reply:
-        self._pace.wait()
+        self._rate.wait()
         response = self._client.chat.completions.create(
             model=self._config.model,
             messages=[
@@ -116,7 +116,7 @@ class Judge:
 
 
 class RateLimit:
-    """Starts at most so many requests a second, evenly."""
+    """Spaces requests evenly, at most `per_s` a second; thread-safe."""
 
     def __init__(self, per_s: float) -> None:
         self._gap_s = 1.0 / per_s
@@ -124,6 +124,7 @@ class RateLimit:
         self._lock = threading.Lock()
 
     def wait(self) -> None:
+        """Sleep until the caller may start its request."""
         with self._lock:
             now = time.monotonic()
             turn = max(now, self._next)
@@ -132,22 +133,24 @@ class RateLimit:
 
 
 class ReplyCache:
-    """Replies by key, in a file that several actors of one machine may share, or in memory."""
+    """Replies by key, in an SQLite file that actors of one machine may share, or in memory."""
 
     def __init__(self, path: str | None) -> None:
-        if path is not None:
-            Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
-        where = str(Path(path).expanduser()) if path is not None else ":memory:"
+        file = Path(path).expanduser() if path is not None else None
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._file = sqlite3.connect(where, check_same_thread=False, timeout=30.0)
-        with self._lock, self._file:
+        self._file = sqlite3.connect(file or ":memory:", check_same_thread=False, timeout=30.0)
+        with self._file:
             self._file.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply)")
 
     def get(self, key: str) -> str | None:
+        """The reply kept under `key`, or None."""
         with self._lock:
             row = self._file.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
     def put(self, key: str, reply: str) -> None:
+        """Keep `reply` under `key`."""
         with self._lock, self._file:
             self._file.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, reply))

@@ -1,6 +1,6 @@
-"""The `math` reward, second half: do answer and gold say the same? By math-verify.
+"""The `math` reward, second half: whether answer and gold are equal, by math-verify.
 
-May hang, eat memory or kill its process, as any use of sympy on a stranger's text; so it runs in
+As any use of sympy on untrusted text it may hang, eat memory or kill its process, so it runs in
 processes that are killed at a deadline (`rewards.verifier`). math-verify's own timeouts are off:
 they use SIGALRM, which that deadline needs.
 """
@@ -30,9 +30,10 @@ for _name in ("math_verify.parser", "math_verify.grader"):
 def compare(
     claim: MathComparison, config: MathConfig, entering: Callable[[Phase], None]
 ) -> Verdict:
-    """Whether the claim's answer equals one of its gold forms.
+    """Whether the claim's answer equals one of its gold forms; the best verdict of those counts.
 
-    `entering` is told what is being read, so that whoever kills this knows whose fault it was.
+    `entering` is called before the gold and before the answer are read, so that a process killed
+    on the way shows which of the two was at fault.
     """
     entering("gold")
     golds = [_read(form, "gold") for form in claim.gold]
@@ -49,7 +50,7 @@ _BEST_FIRST: tuple[Cause, ...] = ("correct", "bad_gold", "unparsable", "wrong")
 
 
 def _one(answer: list[Any], gold: list[Any], claim: MathComparison, config: MathConfig) -> Verdict:
-    """The verdict against one gold form, both read."""
+    """The verdict against one gold form; both sides as `parse_latex` returns them."""
     large_answer, large_gold = _too_large(answer, config), _too_large(gold, config)
     if (large_answer or large_gold) and not any(form in gold for form in answer):
         over = f"working it out takes over {config.max_digits} digits"
@@ -70,10 +71,9 @@ def _one(answer: list[Any], gold: list[Any], claim: MathComparison, config: Math
 
 
 def _surely_differ(gold: list[Any], answer: list[Any]) -> bool:
-    """Whether values settle it: one expression and its text on each side, neither text the same."""
-    if len(gold) != 2 or len(answer) != 2 or gold[1] == answer[1]:
-        return False
-    return certainly_differ(gold[0], answer[0])
+    """Whether the values differ, where each side is one expression with a text of its own."""
+    one_each = len(gold) == len(answer) == 2 and gold[1] != answer[1]
+    return one_each and certainly_differ(gold[0], answer[0])
 
 
 def _too_large(forms: list[Any], config: MathConfig) -> bool:
@@ -82,7 +82,7 @@ def _too_large(forms: list[Any], config: MathConfig) -> bool:
 
 @lru_cache(maxsize=4096)
 def _read(form: str, side: Phase) -> list[Any]:
-    """The expressions that `form` may stand for, and its text; a gold's calculus worked out."""
+    """`parse_latex(form)`, remembered; integrals, sums and limits of a gold are worked out here."""
     forms = parse_latex(form)
     if side == "gold":
         for expression in forms:

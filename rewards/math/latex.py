@@ -1,4 +1,4 @@
-"""Reads LaTeX as math-verify does, four times faster on what its grammar finds easy.
+"""Reads LaTeX as math-verify does, four times faster on unambiguous expressions.
 
 math-verify's parser predicts with full context at every ambiguity, and works that out anew each
 time. ANTLR's simpler prediction either builds the very same tree or reports a syntax error (ANTLR's
@@ -28,14 +28,14 @@ class _Quick(_Latex2Sympy):
 
 
 def parse_latex(form: str) -> list[Any]:
-    """What math-verify's `parse` makes of a box that holds `form`: an expression and its text.
+    """What math-verify's `parse` makes of a box that holds `form`.
 
-    The text alone where there is no expression; nothing at all where even that is empty.
+    Returns the sympy expression and its text, the text alone where it is no expression, or nothing
+    where that is empty.
     """
-    if "answer" not in form.lower():  # such words call for math-verify's other patterns
-        quick = _quick(form)
-        if quick is not None:
-            return quick
+    # A form with the word "answer" needs math-verify's other patterns.
+    if "answer" not in form.lower() and (quick := _quick(form)) is not None:
+        return quick
     return parse(rf"\boxed{{{form}}}", extraction_config=[_CONFIG], parsing_timeout=0)
 
 

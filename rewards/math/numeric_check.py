@@ -18,10 +18,10 @@ _NO_PLAIN_VALUE = (UnevaluatedExpr, AppliedUndef)
 
 
 def certainly_differ(gold: Any, answer: Any) -> bool:
-    """True only when the two certainly differ; False when this cannot tell.
+    """True when two sympy expressions certainly differ; False when they may be equal.
 
-    Told for numbers, expressions and assignments (`y = 2x`) alone. Percentages, which may equal
-    their hundredfold here, and single words are left to math-verify.
+    Decides on numbers, expressions and assignments (`y = 2x`) only. Percentages, which math-verify
+    lets equal their hundredfold, and single words are left to it.
     """
     gold, answer = _right_sides(gold, answer)
     if not (_plain(gold) and _plain(answer)):
@@ -34,7 +34,7 @@ def certainly_differ(gold: Any, answer: Any) -> bool:
 
 
 def _right_sides(gold: Any, answer: Any) -> tuple[Any, Any]:
-    """What math-verify compares where sides assign to a letter: the right sides."""
+    """The sides of assignments to a letter that math-verify compares: the right ones."""
     if not _assigns(gold) or (isinstance(answer, Eq) and not _assigns(answer)):
         return gold, answer
     if not isinstance(answer, Eq):
@@ -61,16 +61,16 @@ def _gap_at(gold: Expr, answer: Expr, symbols: list[Any], scale: int) -> bool:
     places = {
         symbol: Rational(prime, scale) for symbol, prime in zip(symbols, _PRIMES, strict=False)
     }
-    values = [_value(expression, places) for expression in (gold, answer)]
-    if values[0] is None or values[1] is None:
+    one, other = _value(gold, places), _value(answer, places)
+    if one is None or other is None:
         return False
     # Plain numbers may be rounded to decimals before they are compared; expressions are not.
-    size = max(abs(values[0]), abs(values[1]), 1e-30 if symbols else 1e-3)
-    return abs(values[0] - values[1]) > _CLEAR * size
+    size = max(abs(one), abs(other), 1e-30 if symbols else 1e-3)
+    return abs(one - other) > _CLEAR * size
 
 
 def _value(expression: Any, places: dict[Any, Rational]) -> complex | None:
-    """The value at a point, or None where there is none or it leaves the floats' range."""
+    """The value at a point; None where it has none, or one outside the range of floats."""
     try:
         number = complex((expression.subs(places) if places else expression).evalf(15))
     except (TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
