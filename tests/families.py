@@ -26,7 +26,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from models.tiny.model import CHAT_TEMPLATE, IMAGE_TOKEN, build_tiny_vlm, tiny_tokenizer
+from models.assembly.image_tokens import IMAGE_TOKEN
+from models.tiny.model import CHAT_TEMPLATE, build_tiny_vlm, tiny_tokenizer
 
 _WIDE = 0.08
 """Narrow layers need wider weights than large ones for images and places to matter."""

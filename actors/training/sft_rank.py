@@ -21,7 +21,7 @@ from models.policy.loading import load_policy
 from rl.algorithms.sft import SFTJob, StepResult
 from rl.data.chats import ChatSet
 from rl.run_log.samples import LoggedChat
-from rl.storage.atomic import link_or_copy, replace_folder
+from rl.storage.atomic import atomic_folder, link_or_copy
 from rl.storage.checkpoints import Checkpoint, Checkpoints
 from rl.storage.run_folder import save_recipe
 
@@ -184,12 +184,11 @@ class SFTRank:
 
     def export_best(self) -> None:
         """Export the policy as the best so far."""
-        aside = self._best.with_name(".best")
-        if self._rank == 0:
-            shutil.rmtree(aside, ignore_errors=True)
-        self._export(aside)
-        if self._rank == 0:
-            replace_folder(aside, self._best)
+        if self._rank != 0:
+            self._export(self._best)  # takes part in the gathering; rank 0 writes
+            return
+        with atomic_folder(self._best, existing="replace") as aside:
+            self._export(aside)
 
     def publish_final_policy(self) -> None:
         """Make the last step's policy, or the best, the run's own."""
@@ -198,12 +197,9 @@ class SFTRank:
         newest = self._checkpoints.newest()
         assert newest is not None, "the last step of a run ends with a checkpoint"
         wants_best = self._job.recipe.evaluation.result == "best" and self._best.is_dir()
-        aside = self._job.recipe.run_folder / ".policy"
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.copytree(
-            self._best if wants_best else newest.policy, aside, copy_function=link_or_copy
-        )
-        replace_folder(aside, self._job.recipe.policy_folder)
+        final = self._best if wants_best else newest.policy
+        with atomic_folder(self._job.recipe.policy_folder, existing="replace") as aside:
+            shutil.copytree(final, aside, copy_function=link_or_copy, dirs_exist_ok=True)
 
     def close(self) -> None:
         """Let go of threads and of the policy."""

@@ -5,6 +5,8 @@ few lines are put in front that turn a list of parts into such a text, an image 
 what follows is the model's own template to the letter, think tags and all.
 """
 
+from models.assembly.image_tokens import IMAGE_TOKEN
+
 # Names begin with r1v_ so that none of the template's own is taken. Keys that stand beside the
 # content (tool calls, a separate chain of thought) stay.
 _FRONT = """\
@@ -16,7 +18,7 @@ _FRONT = """\
 {%- set r1v_seen.text = '' -%}
 {%- for r1v_part in r1v_message.content -%}
 {%- if r1v_part.type in ('image', 'image_url') -%}
-{%- set r1v_seen.text = r1v_seen.text + '<IMG_CONTEXT>' -%}
+{%- set r1v_seen.text = r1v_seen.text + '@IMAGE@' -%}
 {%- elif r1v_part.type == 'text' -%}
 {%- set r1v_seen.text = r1v_seen.text + r1v_part.text -%}
 {%- endif -%}
@@ -25,7 +27,7 @@ _FRONT = """\
 {%- endif -%}
 {%- endfor -%}
 {%- set messages = r1v_seen.messages -%}
-"""
+""".replace("@IMAGE@", IMAGE_TOKEN)
 
 
 def placing_images(template: str) -> str:

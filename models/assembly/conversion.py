@@ -34,7 +34,7 @@ from models.assembly.skywork_config import (
     tiles_of,
 )
 from models.assembly.skywork_names import Unmapped, as_chat, as_transformers, on_disk
-from rl.storage.atomic import atomic_folder as aside_of
+from rl.storage.atomic import atomic_folder
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -68,7 +68,7 @@ class Conversion:
         self, out: Path, shard_gib: float, written: Callable[[str], object] = lambda name: None
     ) -> None:
         """Write it as the folder `out`, whole or not at all; `written` hears of each tensor."""
-        with aside_of(out) as aside:
+        with atomic_folder(out) as aside:
             self.settings(aside)
             code = [file.name for file in self.folder.glob("*.py")]
             copy_files(self.folder, aside, [_GENERATION, *code])

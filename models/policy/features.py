@@ -9,7 +9,6 @@ import copy
 import hashlib
 import os
 import threading
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from models.inputs.encoder import InputEncoder
 from rl.data.records import Chat
+from rl.storage.atomic import atomic_file
 
 FEATURES = "features"
 """Where a policy finds them, in place of pixels."""
@@ -151,9 +151,8 @@ class DiskFeatures:
             if feature.nbytes > self._room:
                 return
             self._room -= feature.nbytes
-        aside = self._folder / f".{key}.{uuid.uuid4().hex}"  # process ids repeat across nodes
-        save_file({FEATURES: feature.contiguous()}, aside)
-        aside.rename(self._folder / key)
+        with atomic_file(self._folder / key) as aside:
+            save_file({FEATURES: feature.contiguous()}, aside)
 
 
 class FeatureCache:

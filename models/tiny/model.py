@@ -25,12 +25,12 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
+from models.assembly.image_tokens import IMAGE_TOKEN, SPECIAL_TOKENS
 from models.assembly.processor import image_processor, processor
 from rl.digits.wording import EXAMPLES, SENTENCES
 
-IMAGE_TOKEN = "<IMG_CONTEXT>"
 _START, _END, _PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
-_SPECIAL = (_PAD, _START, _END, "<img>", "</img>", IMAGE_TOKEN, "<video>")
+_SPECIAL = (_PAD, _START, _END, *SPECIAL_TOKENS.values())
 _THINK = ("<think>", "</think>")
 
 # Mean and spread of the built-in pictures, so that blank paper comes to nearly nothing.
@@ -46,7 +46,7 @@ CHAT_TEMPLATE = """\
 {%- else -%}
 {%- for part in message.content -%}
 {%- if part.type in ("image", "image_url") -%}
-<IMG_CONTEXT>
+@IMAGE@
 {%- elif part.type == "text" -%}
 {{ part.text }}
 {%- endif -%}
@@ -57,7 +57,7 @@ CHAT_TEMPLATE = """\
 {%- if add_generation_prompt -%}
 <|im_start|>assistant
 {% endif -%}
-"""
+""".replace("@IMAGE@", IMAGE_TOKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +174,7 @@ def tiny_tokenizer() -> Qwen2Tokenizer:
         unk_token=_PAD,
         eos_token=_END,
         pad_token=_PAD,
-        extra_special_tokens={
-            "start_image_token": "<img>",
-            "end_image_token": "</img>",
-            "context_image_token": IMAGE_TOKEN,
-            "video_token": "<video>",
-        },
+        extra_special_tokens=SPECIAL_TOKENS,
         chat_template=CHAT_TEMPLATE,
         padding_side="left",
     )

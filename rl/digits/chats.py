@@ -9,13 +9,12 @@ digits-text-styles  words alone: the same
 Row n asks about the n-th problem of the split, up to `MOST_CHATS` of them.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from rl.digits import problems as digits
 from rl.digits.wording import LIST, AnswerStyle, answer_text
-from rl.storage.cache import cache_folder, get_or_build
+from rl.storage.cache import cache_folder, code_digest, get_or_build
 
 MOST_CHATS = 4096
 """More would only take longer to check: all show the same scans."""
@@ -47,9 +46,8 @@ def chats_path(name: str, split: str) -> Path:
     if name not in NAMES:
         raise ValueError(f"there are no built-in chats {name!r}; the names are {NAMES}")
     sources = {source: digits.dataset_path(source, split) for source, _ in _KINDS[name]}
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    digest.update("".join(path.parent.name for path in sources.values()).encode())
-    folder = cache_folder() / "data" / f"{name}-{split}-{digest.hexdigest()[:16]}"
+    digest = code_digest((__file__,), *(path.parent.name for path in sources.values()))
+    folder = cache_folder() / "data" / f"{name}-{split}-{digest}"
     return get_or_build(folder, lambda aside: _write(aside, name, sources)) / "chats.parquet"
 
 

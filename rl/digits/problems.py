@@ -8,10 +8,8 @@ Axis legend: N problems, D digits of a problem, K scans, S the side of a picture
 Q the side of a quadrant.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -21,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rl.digits import wording as digit_talk
+from rl.digits import wording
 from rl.digits.wording import MOST_DIGITS, NUM_WORDINGS, sum_question
-from rl.storage.cache import cache_folder, get_or_build
+from rl.storage.cache import cache_folder, code_digest, get_or_build
 
 Split = Literal["train", "test"]
 Floats = NDArray[np.float32]
@@ -88,7 +86,9 @@ def dataset_path(name: str, split: str, drawing: Drawing | None = None) -> Path:
     if split not in SPLITS:
         raise ValueError(f"data set {name!r} has no split {split!r}; the splits are {SPLITS}")
     drawing = drawing or Drawing()
-    folder = cache_folder() / "data" / f"{name}-{_fingerprint(drawing)}"
+    # numpy's version counts, since its random streams may change
+    digest = code_digest((__file__, wording.__file__), drawing, np.__version__)
+    folder = cache_folder() / "data" / f"{name}-{digest}"
     return get_or_build(folder, lambda aside: _write(aside, name, drawing)) / f"{split}.parquet"
 
 
@@ -106,8 +106,8 @@ def rows(name: str, split: Split, drawing: Drawing) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {
         "id": [f"{name}-{split}-{n}" for n in range(num)],
         "question": [
-            sum_question(shown, int(wording), pictured=name == "digits")
-            for wording, shown in zip(wordings_N, digits, strict=True)
+            sum_question(shown, int(form), pictured=name == "digits")
+            for form, shown in zip(wordings_N, digits, strict=True)
         ],
         "answer": [str(sum(shown)) for shown in digits],
         "digits": digits,
@@ -217,14 +217,6 @@ def _png(picture: NDArray[np.uint8]) -> bytes:
     encoded = BytesIO()
     Image.fromarray(picture).save(encoded, format="PNG", compress_level=1)
     return encoded.getvalue()
-
-
-def _fingerprint(drawing: Drawing) -> str:
-    """Changes with this code, with the drawing, and with numpy, whose streams may change."""
-    digest = hashlib.sha256(Path(__file__).read_bytes() + Path(digit_talk.__file__).read_bytes())
-    digest.update(json.dumps(asdict(drawing), sort_keys=True).encode())
-    digest.update(np.__version__.encode())
-    return digest.hexdigest()[:16]
 
 
 def _write(folder: Path, name: str, drawing: Drawing) -> None:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from rl.run_log.views import Curve, Panel
+from rl.storage.atomic import atomic_file
 
 Line = Mapping[str, Any]
 """A line of metrics.jsonl or evaluations.jsonl: `step` and figures, null where not finite."""
@@ -42,9 +43,8 @@ def plot_run(
         _dress(axes, panel, any(drawn))
         if sum(drawn) > 1:
             axes.legend(frameon=False, fontsize=9, labelcolor=INK)
-    aside = path.with_name(f".{path.name}")
-    figure.savefig(aside, format="png")
-    aside.replace(path)
+    with atomic_file(path) as aside:
+        figure.savefig(aside, format="png")
 
 
 def running_mean(values: np.ndarray, width: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from rl.run_log.console_lines import print_evaluation, print_step
 from rl.run_log.plots import plot_run
 from rl.run_log.samples import Logged
 from rl.run_log.wandb_tracker import Tracker
+from rl.storage.atomic import atomic_file
 from rl.storage.jsonl import JsonlWriter, filter_lines, json_number, read_lines
 
 logger = logging.getLogger(__name__)
@@ -134,9 +135,8 @@ class RunLog:
         clean = {k: json_number(v) if isinstance(v, float) else v for k, v in summary.items()}
         clean["non_finite_figures"] = self._non_finite
         path = self.folder / "summary.json"
-        aside = self.folder / ".summary.json"
-        aside.write_text(json.dumps(clean, indent=2, allow_nan=False) + "\n", "utf-8")
-        aside.replace(path)
+        with atomic_file(path) as aside:
+            aside.write_text(json.dumps(clean, indent=2, allow_nan=False) + "\n", "utf-8")
         self.draw()
         return path
 

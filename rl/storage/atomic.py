@@ -1,47 +1,76 @@
 """Files and folders that appear whole or not at all."""
 
 import shutil
+import uuid
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-
-def replace_folder(aside: Path, folder: Path) -> None:
-    """Give what was written aside its name."""
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
-
-
-def link_or_copy(source: str, target: str) -> None:
-    """A second name for the same file where the file system can, a copy where not."""
-    try:
-        Path(target).hardlink_to(source)
-    except OSError:
-        shutil.copy2(source, target)
+from typing import Literal
 
 
 @contextmanager
-def atomic_folder(out: Path) -> Generator[Path]:
-    """A folder to fill that gets the name `out` when all went well, and is removed when not.
+def atomic_file(path: Path) -> Generator[Path]:
+    """Yield a path beside `path` to write to; it takes the name `path` if the block succeeds."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # process ids repeat across nodes
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def unfinished(folder: Path) -> Path:
+    """Where `atomic_folder` writes what becomes `folder`, unless existing="keep"."""
+    return folder.with_name(f".writing_{folder.name}")
+
+
+@contextmanager
+def atomic_folder(
+    folder: Path, existing: Literal["refuse", "replace", "keep"] = "refuse"
+) -> Generator[Path]:
+    """Yield an empty folder to fill; it takes the name `folder` if the block succeeds.
+
+    Args:
+        existing: what happens to a `folder` that is there already. "refuse": ValueError, unless it
+            is empty. "replace": it is removed at the end; what a failed attempt has written stays
+            until the next one, since other ranks may still be writing to it. "keep": it wins, and
+            the new one is dropped; several processes may build the same folder.
 
     Raises:
-        ValueError: `out` is there already.
+        ValueError: `existing` is "refuse" and `folder` is a file or holds files.
     """
-    refuse_existing(out)
-    aside = out.with_name(f".writing_{out.name}")
+    if existing == "refuse":
+        refuse_existing(folder)
+    aside = unfinished(folder)
+    if existing == "keep":
+        aside = aside.with_name(f"{aside.name}.{uuid.uuid4().hex}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
         yield aside
+        if existing == "replace":
+            shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):
-            out.rmdir()  # an empty one is in nobody's way
-        aside.rename(out)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+            folder.rmdir()  # an empty one is in nobody's way
+        try:
+            aside.rename(folder)
+        except OSError:
+            if existing != "keep" or not folder.is_dir():
+                raise
+    finally:
+        if existing != "replace":
+            shutil.rmtree(aside, ignore_errors=True)
 
 
-def refuse_existing(out: Path) -> None:
-    """ValueError where `out` is a file, or a folder that is not empty."""
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise ValueError(f"{out} is there already; name another folder in out=, or remove it")
+def refuse_existing(folder: Path) -> None:
+    """Raise ValueError if `folder` is a file, or a folder that is not empty."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise ValueError(f"{folder} is there already; name another folder in out=, or remove it")
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Make `target` a hard link to the file `source`, or a copy where links are not possible."""
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,33 +1,38 @@
-"""Things that are made once and kept: data sets, the laptop's parts, start policies."""
+"""Folders that are made once and kept: data sets, the laptop's parts, start policies."""
 
+import hashlib
+import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from rl.storage.atomic import atomic_folder
+
 
 def cache_folder() -> Path:
-    """Where everything made once lies: $R1V_CACHE, or ~/.cache/r1v-ray."""
+    """The root of all caches: $R1V_CACHE, or ~/.cache/r1v-ray."""
     return Path(os.environ.get("R1V_CACHE", "~/.cache/r1v-ray")).expanduser()
 
 
 def get_or_build(folder: Path, fill: Callable[[Path], object]) -> Path:
-    """`folder`; where it is not there, `fill` is given another one, which is then renamed.
+    """Return `folder`; where it is not there, it is what `fill` writes into the folder it is given.
 
-    So a half-made folder never has the name, and of two processes the slower one's is dropped.
+    A half-made folder never has the name. Of two processes that build it the slower one's is
+    dropped.
     """
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        fill(aside)
-        try:
-            aside.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    if not folder.is_dir():
+        with atomic_folder(folder, existing="keep") as aside:
+            fill(aside)
     return folder
+
+
+def code_digest(modules: tuple[str, ...], *settings: object) -> str:
+    """16 hex digits that change with the code in `modules` and with `settings`.
+
+    Args:
+        modules: the modules' `__file__`.
+        settings: told apart by their `str`.
+    """
+    code = b"".join(Path(module).read_bytes() for module in modules)
+    words = json.dumps([str(each) for each in settings]).encode()
+    return hashlib.sha256(code + words).hexdigest()[:16]

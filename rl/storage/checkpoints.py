@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rl.console.errors import UserError
+from rl.storage.atomic import atomic_folder, unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -47,23 +48,19 @@ class Checkpoints:
         self._keep = keep
 
     def write(self, step: int, fill: Callable[[Checkpoint], None]) -> Checkpoint:
-        """Let `fill` write into a folder aside, then give it its name and drop old ones."""
-        aside = self.aside(step)
-        shutil.rmtree(aside.folder, ignore_errors=True)
-        aside.folder.mkdir(parents=True)
-        fill(aside)
-        (aside.folder / STATE).write_text(json.dumps({"step": step}) + "\n", "utf-8")
-        whole = Checkpoint(step, self._folder / f"step_{step:06d}")
-        shutil.rmtree(whole.folder, ignore_errors=True)
-        aside.folder.rename(whole.folder)
+        """Write the checkpoint of `step` by `fill`; then drop all but the newest few."""
+        whole = self._at(step)
+        with atomic_folder(whole.folder, existing="replace") as aside:
+            fill(Checkpoint(step, aside))
+            (aside / STATE).write_text(json.dumps({"step": step}) + "\n", "utf-8")
         # Later ones can only be unreadable: they may not push out those that can be read.
         for old in [each for each in self._all() if each.step <= step][: -self._keep]:
             shutil.rmtree(old.folder)
         return whole
 
     def aside(self, step: int) -> Checkpoint:
-        """Where a checkpoint lies while it is written, for ranks that write their part of it."""
-        return Checkpoint(step, self._folder / f".writing_step_{step:06d}")
+        """The checkpoint of `step` while rank 0 is in `write`, for the other ranks' part of it."""
+        return Checkpoint(step, unfinished(self._at(step).folder))
 
     def newest(self) -> Checkpoint | None:
         """The newest whole checkpoint; half-written ones are passed over with a warning."""
@@ -89,6 +86,9 @@ class Checkpoints:
                 "should go on, or start it without --resume"
             )
         return found
+
+    def _at(self, step: int) -> Checkpoint:
+        return Checkpoint(step, self._folder / f"step_{step:06d}")
 
     def _all(self) -> list[Checkpoint]:
         found = [

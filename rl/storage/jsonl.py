@@ -3,10 +3,11 @@
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO, cast
+
+from rl.storage.atomic import atomic_file
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +55,11 @@ def filter_lines(path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
     """Rewrite `path` with the lines that `keep` wants, whole or not at all."""
     if not path.is_file():
         return
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w", encoding="utf-8", errors="backslashreplace") as file:
+    with (
+        atomic_file(path) as aside,
+        aside.open("w", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         file.writelines(to_json_line(line) for line in read_lines(path) if keep(line))
-    aside.replace(path)
 
 
 def json_number(value: float | None) -> float | None:

@@ -1,21 +1,20 @@
 """A run's folder: its recipe, and what an earlier run left there."""
 
-import os
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from configs.loading.recipe import SAVED_AS, recipe_text
 from rl.console.progress import CONSOLE
+from rl.storage.atomic import atomic_file
 
 
 def save_recipe(recipe: BaseModel, folder: Path) -> Path:
     """Write `recipe` to `folder`/recipe.yaml, whole or not at all; it can be run from there."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / SAVED_AS
-    aside = folder / f".{SAVED_AS}.{os.getpid()}"
-    aside.write_text(recipe_text(recipe), "utf-8")
-    aside.replace(target)
+    with atomic_file(target) as aside:
+        aside.write_text(recipe_text(recipe), "utf-8")
     return target
 
 

@@ -1,8 +1,6 @@
 """The laptop's parts, pretrained once as Ray tasks, two at a time, and cached."""
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,14 +9,12 @@ import ray
 
 from actors.cluster.cpu_threads import cpu_thread_variables
 from configs.schema.tiny import PartsConfig
-from models.tiny import model as tiny
-from models.tiny import pretraining as tiny_parts
+from models.tiny import model, pretraining
 from models.tiny.pretraining import PretrainConfig, pretrained_language, pretrained_tower
 from rl.console.progress import Phase, phase
-from rl.digits import problems as digits
-from rl.digits import wording as digit_talk
+from rl.digits import problems, wording
 from rl.digits.wording import AnswerStyle
-from rl.storage.cache import cache_folder, get_or_build
+from rl.storage.cache import cache_folder, code_digest, get_or_build
 
 _AT_A_TIME = 2
 """Parts that are pretrained at the same time."""
@@ -56,16 +52,9 @@ class TinyParts:
 
 def cached_parts(config: PartsConfig, seed: int) -> TinyParts:
     """Where these parts lie, or will: named by all that decides them."""
-    decides = [config, seed, _BASE, _SUBSTITUTE, _REASONER]
-    name = code_digest((tiny_parts, tiny, digit_talk, digits), decides)
+    code = (pretraining.__file__, model.__file__, wording.__file__, problems.__file__)
+    name = code_digest(code, config, seed, _BASE, _SUBSTITUTE, _REASONER)
     return TinyParts(cache_folder() / "parts" / name)
-
-
-def code_digest(modules: tuple[Any, ...], decides: Sequence[object]) -> str:
-    """Changes with the code of `modules` and with what `decides` says."""
-    code = b"".join(Path(module.__file__).read_bytes() for module in modules)
-    words = json.dumps([str(each) for each in decides]).encode()
-    return hashlib.sha256(code + words).hexdigest()[:16]
 
 
 def tiny_parts_of(config: PartsConfig, seed: int) -> TinyParts:

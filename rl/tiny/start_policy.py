@@ -13,20 +13,20 @@ from configs.schema.run import SFTLogConfig
 from configs.schema.tiny import TinyPathConfig
 from models.assembly import r1v
 from models.tiny import model as tiny
-from rl.digits import chats as digit_chats
-from rl.storage.cache import cache_folder, get_or_build
-from rl.tiny import parts as own_parts
-from rl.tiny import pipeline as tiny_path
-from rl.tiny.parts import cached_parts, code_digest, tiny_parts_of
+from rl.digits import chats
+from rl.storage.cache import cache_folder, code_digest, get_or_build
+from rl.tiny import parts, pipeline
+from rl.tiny.parts import cached_parts, tiny_parts_of
 from rl.tiny.pipeline import FineTuneStage, TinyPipeline
 
 
 def start_policy_folder(recipe: GRPORecipe) -> Path:
     """Where this recipe's start policy lies, or will: named by all that decides it."""
     path = recipe.start or TinyPathConfig()
-    modules = (own_parts, tiny_path, digit_chats, r1v)
-    decides = [path, recipe.seed, _reads_text_only(recipe), cached_parts(path.parts, recipe.seed)]
-    return cache_folder() / "policies" / code_digest(modules, decides)
+    code = (parts.__file__, pipeline.__file__, chats.__file__, r1v.__file__)
+    made_of = cached_parts(path.parts, recipe.seed)
+    name = code_digest(code, path, recipe.seed, _reads_text_only(recipe), made_of)
+    return cache_folder() / "policies" / name
 
 
 def untrained_policy(recipe: GRPORecipe) -> Path:
@@ -44,14 +44,14 @@ def make_start_policy(recipe: GRPORecipe) -> Path:
     assert recipe.start is not None, "the schema wants a start where policy.path is empty"
     log = SFTLogConfig(folder=recipe.run_folder / "start", wandb=False)
     path = TinyPipeline(recipe.start, recipe.seed, log)
-    parts = tiny_parts_of(recipe.start.parts, recipe.seed)
+    made_of = tiny_parts_of(recipe.start.parts, recipe.seed)
     if _reads_text_only(recipe):
         taught = path.fine_tune(
-            parts.reasoner, FineTuneStage("sft", "digits-text-styles", ("language",))
+            made_of.reasoner, FineTuneStage("sft", "digits-text-styles", ("language",))
         )
     else:
         (taught,) = path.run(
-            parts, FineTuneStage("sft", "digits-styles", ("projector", "language"))
+            made_of, FineTuneStage("sft", "digits-styles", ("projector", "language"))
         )
 
     def fill(aside: Path) -> None:

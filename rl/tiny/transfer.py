@@ -15,6 +15,7 @@ from models.policy.loading import load_model
 from rewards.text.answer import last_box
 from rl.console.progress import CONSOLE, phase
 from rl.data.problems import ProblemSet
+from rl.storage.atomic import atomic_file
 from rl.storage.run_folder import archive_existing_run, save_recipe
 from rl.tiny.greedy import greedy_answers
 from rl.tiny.parts import tiny_parts_of
@@ -61,7 +62,8 @@ def transfer_run(recipe: TransferRecipe) -> Figures:
             figures[station] = accuracies(policy, recipe)
         said = ", ".join(f"{name} {value:.3f}" for name, value in figures[station].items())
         CONSOLE.print(f"{station}: {said}")
-    (recipe.run_folder / "summary.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    with atomic_file(recipe.run_folder / "summary.json") as aside:
+        aside.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     return figures
 
 

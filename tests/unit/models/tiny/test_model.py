@@ -11,7 +11,8 @@ from transformers import (
     AutoTokenizer,
 )
 
-from models.tiny.model import IMAGE_TOKEN, TinySize, build_tiny_text, tiny_tokenizer
+from models.assembly.image_tokens import IMAGE_TOKEN
+from models.tiny.model import TinySize, build_tiny_text, tiny_tokenizer
 from rl.digits.wording import EXAMPLES, SENTENCES
 
 ASKED = [

@@ -8,7 +8,6 @@ from transformers import AutoConfig
 from configs.loading.recipe import RECIPES, read_recipe
 from configs.schema.grpo import GRPORecipe
 from configs.schema.tiny import PartsConfig, TinyPathConfig
-from rl.storage.cache import get_or_build
 from rl.tiny.parts import cached_parts
 from rl.tiny.start_policy import start_policy_folder, untrained_policy
 
@@ -51,29 +50,3 @@ def test_a_start_policy_is_named_by_path_seed_and_what_it_reads() -> None:
 def test_the_blank_policy_reads_pictures_only_where_the_recipe_does() -> None:
     assert AutoConfig.from_pretrained(untrained_policy(recipe())).model_type == "internvl"
     assert AutoConfig.from_pretrained(untrained_policy(recipe("digits_text"))).model_type == "qwen2"
-
-
-def test_what_is_made_once_is_never_half_made(cache: Path) -> None:
-    def fail(aside: Path) -> None:
-        (aside / "half").touch()
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        get_or_build(cache / "things" / "one", fail)
-    assert not list((cache / "things").iterdir())
-
-    get_or_build(cache / "things" / "one", lambda aside: (aside / "whole").touch())
-    get_or_build(cache / "things" / "one", fail)
-    assert [path.name for path in (cache / "things" / "one").iterdir()] == ["whole"]
-
-
-def test_of_two_makers_the_slower_one_s_work_is_dropped(cache: Path) -> None:
-    folder = cache / "one"
-
-    def overtaken(aside: Path) -> None:
-        get_or_build(folder, lambda other: (other / "first").touch())
-        (aside / "second").touch()
-
-    get_or_build(folder, overtaken)
-    assert [path.name for path in folder.iterdir()] == ["first"]
-    assert [path.name for path in cache.iterdir()] == ["one"]

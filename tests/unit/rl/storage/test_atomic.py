@@ -1,0 +1,55 @@
+"""Files and folders are written aside and get their name when they are whole."""
+
+from pathlib import Path
+
+import pytest
+
+from rl.storage.atomic import atomic_file, atomic_folder, link_or_copy, unfinished
+
+
+def test_a_file_is_replaced_only_when_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text("old")
+    with atomic_file(path) as aside:
+        aside.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_whose_writer_fails_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text("old")
+    with pytest.raises(OSError, match="disk full"), atomic_file(path) as aside:
+        aside.write_text("ha")
+        raise OSError("disk full")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_with_files_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with atomic_folder(tmp_path / "out") as aside:  # an empty one is taken over
+        (aside / "config.json").touch()
+    with pytest.raises(ValueError, match="is there already"), atomic_folder(tmp_path / "out"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_is_replaced_only_when_the_new_one_is_whole(tmp_path: Path) -> None:
+    best = tmp_path / "best"
+    for name in ("first", "second"):
+        with atomic_folder(best, existing="replace") as aside:
+            (aside / name).touch()
+    with pytest.raises(OSError, match="full"), atomic_folder(best, existing="replace") as aside:
+        (aside / "third").touch()
+        raise OSError("disk full")
+    assert [path.name for path in best.iterdir()] == ["second"]
+    assert [path.name for path in unfinished(best).iterdir()] == ["third"]
+
+
+def test_a_copy_shares_its_bytes_where_links_are_possible(tmp_path: Path) -> None:
+    source = tmp_path / "weights"
+    source.write_text("1")
+    link_or_copy(str(source), str(tmp_path / "again"))
+    assert (tmp_path / "again").samefile(source)
