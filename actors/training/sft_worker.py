@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch.distributed as dist
+from ray.util.queue import Queue
 
 from actors.cluster.gauges import Gauges
 from actors.cluster.shared_folder import UnusableFolder, check_reached, file_visible
@@ -24,8 +25,12 @@ from rl.storage.checkpoints import Checkpoint, Checkpoints
 from rl.storage.jsonl import read_lines
 
 
-def run_jobs(jobs: Sequence[SFTJob]) -> str | None:
+def run_jobs(jobs: Sequence[SFTJob], reports: Queue) -> str | None:
     """Run the jobs one after another, those that are finished left out.
+
+    Args:
+        reports: where the first rank puts (run's name, updates done, line to print) of each step
+            and evaluation, and (run's name, updates, None) after each run.
 
     Returns:
         Why a job ended before its time, for good. Whatever is raised instead makes Ray Train start
@@ -37,24 +42,25 @@ def run_jobs(jobs: Sequence[SFTJob]) -> str | None:
         return str(error)
     stores: dict[FeaturesConfig, FeatureStore | None] = {}
     for job in jobs:
-        if broadcast_from_rank0(finished(job.recipe)):
-            continue
-        try:
-            kept = job.recipe.features
-            if kept not in stores:
-                stores[kept] = _store(kept)
+        recipe = job.recipe
+        if not broadcast_from_rank0(finished(recipe)):
+            if recipe.features not in stores:
+                stores[recipe.features] = _store(recipe.features)
             if job.before is not None:
                 if dist.get_rank() == 0:
                     job.before()
                 dist.barrier()
-            run_job(job, stores[kept])
+            try:
+                run_job(job, stores[recipe.features], reports)
+            except DivergedError as error:  # every rank meets it at the same step
+                return f"{recipe.name}: {error}"
             gc.collect()  # sharded weights lie in cycles; the next run wants their memory
-        except DivergedError as error:  # every rank meets it at the same step
-            return f"{job.recipe.name}: {error}"
+        if dist.get_rank() == 0:
+            reports.put((recipe.name, job.steps, None))
     return None
 
 
-def run_job(job: SFTJob, store: FeatureStore | None) -> None:
+def run_job(job: SFTJob, store: FeatureStore | None, reports: Queue) -> None:
     """One run from its newest checkpoint, or its beginning, to its summary."""
     recipe = job.recipe
     checkpoints = Checkpoints(recipe.run_folder / "checkpoints", recipe.checkpoint.keep)
@@ -66,7 +72,7 @@ def run_job(job: SFTJob, store: FeatureStore | None) -> None:
     try:
         if newest:
             rank.restore(newest)
-        with _log(job, first) as log:
+        with _log(job, first, reports) as log:
             losses = broadcast_from_rank0(_losses(recipe.run_folder, first))
             train(recipe, SFTParts(rank, log, losses), first, job.steps)
             rank.publish_final_policy()
@@ -102,11 +108,17 @@ def _losses(folder: Path, first: int) -> list[tuple[int, float]]:
 class _FirstRankLog:
     """The run's log, written by rank 0."""
 
-    def __init__(self, job: SFTJob, first: int) -> None:
+    def __init__(self, job: SFTJob, first: int, reports: Queue) -> None:
         recipe = job.recipe
+
+        def show(done: int, text: str) -> None:
+            reports.put((recipe.name, done, text))
+
         self._folder = recipe.run_folder
         whole = recipe.model_copy(update={"steps": job.steps})
-        self._run = RunLog(self._folder, whole, gauge=Gauges(recipe.name), resume=first, view=SFT)
+        self._run = RunLog(
+            self._folder, whole, gauge=Gauges(recipe.name), resume=first, view=SFT, show=show
+        )
         self._seen = TrainedRowsLog(self._folder, first)
         self._rejected = sum(job.chats.rejected.values())
 
@@ -138,8 +150,8 @@ class _NoLog:
 
 
 @contextmanager
-def _log(job: SFTJob, first: int) -> Iterator[_FirstRankLog | _NoLog]:
-    log = _FirstRankLog(job, first) if dist.get_rank() == 0 else _NoLog()
+def _log(job: SFTJob, first: int, reports: Queue) -> Iterator[_FirstRankLog | _NoLog]:
+    log = _FirstRankLog(job, first, reports) if dist.get_rank() == 0 else _NoLog()
     try:
         yield log
     finally:

@@ -1,9 +1,8 @@
-"""A worker function run as a Ray Train job, with its progress on the console."""
+"""Supervised runs as one Ray Train job, with their progress on the console."""
 
 import os
-import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,8 @@ from actors.cluster.cpu_threads import cpu_thread_variables
 from rl.algorithms.sft import SFTJob, finished
 from rl.console.errors import UserError
 from rl.console.progress import phase
-from rl.run_log.console_lines import print_evaluation, print_step
-from rl.run_log.views import SFT
-from rl.storage.jsonl_tail import JsonlTail
+from rl.run_log.console_lines import print_line
 
-_LOOK_EVERY_S = 0.2
 _LINE_EVERY_S = 30.0
 """Where no bar can be shown; each step has a line of its own."""
 
@@ -25,35 +21,43 @@ class TrainingFailed(UserError):
     """The job ended before its time, for a reason that going on would meet again."""
 
 
-def _work(jobs: Sequence[SFTJob]) -> str | None:
-    """What each worker does. Only there is imported what it needs; the driver does without."""
+def _work(jobs: Sequence[SFTJob], reports: Any) -> str | None:
+    """What each worker does; it imports torch and DeepSpeed, which the driver does without."""
     from actors.training.sft_worker import run_jobs
 
-    return run_jobs(jobs)
+    return run_jobs(jobs, reports)
 
 
 def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
-    """All runs as one Ray Train job, shown as they go.
+    """Run `jobs` one after another in one Ray Train job, whose own files lie in `folder`.
 
     Checkpoints are the runs' own, written by all ranks to one folder and renamed when whole: Ray
     Train's would be copies of them, registered seconds later. Ray Train watches the workers and
-    starts them again.
+    starts them again. The first rank reports its lines through a queue beside the driver.
+
+    Raises:
+        TrainingFailed: a run diverged, or the ranks do not share a folder.
     """
     # The driver reads these; the first keeps relative paths what they are on the driver.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     if "RAY_ADDRESS" not in os.environ:  # nobody takes this machine away: one process less
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    from ray import get_runtime_context
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+    from ray.util.queue import Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    here = NodeAffinitySchedulingStrategy(get_runtime_context().get_node_id(), soft=False)
+    reports = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     first = jobs[0]
     learner, gpu = first.recipe.learner, first.device == "cuda"
     resources = {"CPU": learner.cpus_per_rank} | ({"GPU": 1.0} if gpu else {})
     variables = {} if gpu else cpu_thread_variables(learner.ranks, learner.cpu_threads)
     trainer = TorchTrainer(
         # As part of the function: Ray Train's controller would import all that its config names.
-        partial(_work, list(jobs)),
+        partial(_work, list(jobs), reports),
         scaling_config=ScalingConfig(
             num_workers=learner.ranks, use_gpu=gpu, resources_per_worker=resources
         ),
@@ -64,33 +68,39 @@ def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
             worker_runtime_env={"env_vars": variables},
         ),
     )
+
+    def fitted() -> Any:
+        try:
+            return trainer.fit().return_value
+        finally:
+            reports.put(None)
+
     pool = ThreadPoolExecutor(1, thread_name_prefix="fit")
     try:
-        fitted = pool.submit(trainer.fit)
-        for job in jobs:
-            if not (fitted.done() and fitted.exception()):
-                _show(job, fitted)
-        why = fitted.result().return_value
+        result = pool.submit(fitted)
+        show(jobs, iter(reports.get, None))
+        why = result.result()
     finally:
         pool.shutdown(wait=False)  # where this is interrupted, the session's end is its end
     if why is not None:
         raise TrainingFailed(why)
 
 
-def _show(job: SFTJob, fitted: "Future[Any]") -> None:
-    """Tell on the console what the job's log tells, until the job or the whole fit is over."""
-    run = job.recipe
-    if finished(run):
-        return
-    metrics = JsonlTail(run.run_folder / "metrics.jsonl")
-    evaluations = JsonlTail(run.run_folder / "evaluations.jsonl")
-    with phase(f"training {run.name}", job.steps, line_every_s=_LINE_EVERY_S) as work:
-        over = False
-        while not over:
-            over = fitted.done() or finished(run)
-            for line in metrics.new():
-                print_step(line, job.steps, SFT)
-                work.advance(line["step"] + 1 - work.done)
-            for line in evaluations.new():
-                print_evaluation(line, SFT)
-            time.sleep(0 if over else _LOOK_EVERY_S)
+def show(jobs: Sequence[SFTJob], reports: Iterator[tuple[str, int, str | None]]) -> None:
+    """Print the reports of the runs that are not finished, each run under a bar of its own.
+
+    Args:
+        reports: (name of the run, updates done, line to print); None for a line: the run is over.
+            Workers that are started again may say so twice.
+    """
+    for job in [job for job in jobs if not finished(job.recipe)]:
+        name = job.recipe.name
+        with phase(f"training {name}", job.steps, line_every_s=_LINE_EVERY_S) as work:
+            for of, done, text in reports:
+                if text is not None:
+                    print_line(done, text)
+                    work.advance(done - work.done)
+                elif of == name:
+                    break
+            else:
+                return

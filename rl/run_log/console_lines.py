@@ -1,25 +1,29 @@
-"""The lines that a run prints: one a step, one an evaluation."""
+"""The lines that a run prints, in rich's markup: one a step, one an evaluation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rl.console.progress import CONSOLE
-from rl.run_log import views as run_view
+from rl.run_log.views import Headline, View
 
 
-def print_step(line: Mapping[str, Any], steps: int, view: run_view.View) -> None:
-    """One line on the console of a line of metrics.jsonl, in a run of `steps` steps."""
-    title = f"step {line['step'] + 1:>{len(str(steps))}}/{steps}"
-    _tell(title, view.headlines, line)
+def print_line(done: int, text: str) -> None:
+    """Print `text`; `done`, the updates behind it, is for displays that show progress."""
+    CONSOLE.print(text, markup=True)
 
 
-def print_evaluation(line: Mapping[str, Any], view: run_view.View) -> None:
-    """One line on the console of a line of evaluations.jsonl."""
-    _tell(f"held out, after {line['step']} steps", view.evaluation, line)
+def step_text(line: Mapping[str, Any], steps: int, view: View) -> str:
+    """The headlines of a line of metrics.jsonl, in a run of `steps` steps."""
+    return _text(f"step {line['step'] + 1:>{len(str(steps))}}/{steps}", view.headlines, line)
 
 
-def _tell(title: str, headlines: Sequence[run_view.Headline], figures: Mapping[str, Any]) -> None:
-    """The headlines that were measured, and what was not finite."""
+def evaluation_text(line: Mapping[str, Any], view: View) -> str:
+    """The headlines of a line of evaluations.jsonl."""
+    return _text(f"held out, after {line['step']} steps", view.evaluation, line)
+
+
+def _text(title: str, headlines: Sequence[Headline], figures: Mapping[str, Any]) -> str:
+    """The headlines that were measured, and the names of figures that were not finite."""
     parts = [f"[bold]{title}[/bold]"]
     for headline in headlines:
         value = figures.get(headline.metric)
@@ -29,4 +33,4 @@ def _tell(title: str, headlines: Sequence[run_view.Headline], figures: Mapping[s
         parts.append("[red]update skipped[/red]")
     if odd := figures.get("non_finite"):
         parts.append(f"[red]not finite: {', '.join(odd)}[/red]")
-    CONSOLE.print("  ".join(parts), markup=True)
+    return "  ".join(parts)

@@ -16,10 +16,10 @@ from typing import Any, Protocol, Self
 
 from configs.schema.run import LogConfig
 from rl.data.images import image_format
-from rl.run_log import views as run_view
-from rl.run_log.console_lines import print_evaluation, print_step
+from rl.run_log.console_lines import evaluation_text, print_line, step_text
 from rl.run_log.plots import plot_run
 from rl.run_log.samples import Logged
+from rl.run_log.views import GRPO, View
 from rl.run_log.wandb_tracker import Tracker
 from rl.storage.atomic import atomic_file
 from rl.storage.jsonl import JsonlWriter, filter_lines, json_number, read_lines
@@ -49,7 +49,8 @@ class RunLog:
         *,
         gauge: Callable[[str, float], None] | None = None,
         resume: int | None = None,
-        view: run_view.View = run_view.GRPO,
+        view: View = GRPO,
+        show: Callable[[int, str], object] = print_line,
     ) -> None:
         """Open the log of a new run, or of one that goes on with step `resume`.
 
@@ -62,6 +63,7 @@ class RunLog:
         self._recipe = recipe
         self._gauge = gauge
         self._view = view
+        self._show = show
         self._non_finite = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._metrics_path = folder / "metrics.jsonl"
@@ -111,7 +113,7 @@ class RunLog:
         self._samples.write(*({"step": step, **sample} for sample in wanted))
         self._metrics.write(line)
         self._publish(step, "", figures)
-        print_step(line, self._recipe.steps, self._view)
+        self._show(step + 1, step_text(line, self._recipe.steps, self._view))
 
     def write_evaluation(self, step: int, figures: Mapping[str, float]) -> None:
         """Write how the policy behind `step` updates did on held-out problems, and draw the plot.
@@ -127,7 +129,7 @@ class RunLog:
         evaluations.write(line)
         evaluations.close()
         self._publish(step, "evaluation/", clean)
-        print_evaluation(line, self._view)
+        self._show(step, evaluation_text(line, self._view))
         self.draw()
 
     def write_summary(self, summary: Mapping[str, Any]) -> Path:

@@ -1,0 +1,63 @@
+"""What the first rank reports of its runs is printed, each run's under its own bar."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from configs.schema.sft import SFTRecipe
+from rl.algorithms.sft import SFTJob
+from rl.console.progress import CONSOLE
+from rl.data.chats import ChatIndex
+from rl.jobs.ray_train import show
+
+
+def job(name: str, folder: Path) -> SFTJob:
+    recipe = SFTRecipe.model_validate(
+        {
+            "name": name,
+            "steps": 2,
+            "policy": {"path": "some/model"},
+            "data": {"source": "rows.parquet"},
+            "log": {"folder": str(folder), "wandb": False},
+        }
+    )
+    nothing = ChatIndex(
+        0, np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.bool_), Counter()
+    )
+    return SFTJob(recipe, nothing, None, "cpu")
+
+
+def shown(jobs: list[SFTJob], *reports: tuple[str, int, str | None]) -> list[str]:
+    with CONSOLE.capture() as said:
+        show(jobs, iter(reports))
+    return [line.split(",")[0] for line in said.get().splitlines()]
+
+
+def test_each_run_s_lines_come_before_its_end_and_the_next_run(tmp_path: Path) -> None:
+    jobs = [job("one", tmp_path), job("two", tmp_path)]
+    lines = shown(
+        jobs,
+        ("one", 1, "a"),
+        ("one", 2, "b"),
+        ("one", 2, None),
+        ("two", 1, "c"),
+        ("two", 2, None),
+    )
+    assert lines == ["a", "b", "training one: 2 of 2", "c", "training two: 1 of 2"]
+
+
+def test_workers_that_are_started_again_may_say_twice_that_a_run_is_over(tmp_path: Path) -> None:
+    jobs = [job("one", tmp_path), job("two", tmp_path)]
+    lines = shown(
+        jobs, ("one", 2, None), ("one", 2, None), ("two", 2, "a"), ("two", 1, "b"), ("two", 2, None)
+    )
+    assert lines == ["training one: 0 of 2", "a", "b", "training two: 1 of 2"]
+
+
+def test_runs_that_are_finished_or_never_begun_are_not_shown(tmp_path: Path) -> None:
+    jobs = [job(name, tmp_path) for name in ("one", "two", "three")]
+    jobs[0].recipe.run_folder.mkdir()
+    (jobs[0].recipe.run_folder / "summary.json").touch()
+    lines = shown(jobs, ("one", 2, None), ("two", 1, "a"))  # the job ends here
+    assert lines == ["a", "training two: 1 of 2"]
