@@ -1,51 +1,56 @@
-"""How chats are written down: which columns hold them, and each row's messages as they stand.
+"""Formats of chat data: which columns hold the chats, and the messages of each row.
 
 messages            a list of {role, content}; content is a text, or parts of type text, image or
                     image_url. `weight: 0` marks an answer that is context only.
 conversations       a list of {from, value}; `<image>` in a value marks an image's place.
 prompt_completion   two columns, each a text or a list of messages; only the completion is learned.
-verl                `prompt` as above. What is to be said is the first that a row has of `response`;
-                    `extra_info.answer`, a worked answer where there is one, which verl's examples
-                    of supervised training teach; and `reward_model.ground_truth`, the bare result.
-                    verl's multi-turn files have `messages`, and are read as those.
+verl                `prompt` as above. The answer is the first that a row has of `response`,
+                    `extra_info.answer` (a worked answer, as in verl's SFT examples), and
+                    `reward_model.ground_truth` (the result alone). verl's multi-turn files have
+                    `messages`, and are read as those.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import Any, cast
 
-from configs.loading.suggest import closest_match
 from configs.schema.data import ChatDataConfig, ChatFormat
-from rl.data.row_values import BadRow, shown
+from rl.data.row_values import BadRow, check_columns, columns_of, shown
 from rl.data.sources import Source
 
 _VERL_TARGETS = ("response", "extra_info", "reward_model")
 _IMAGES = ("images", "image")
-_FORMATS: tuple[ChatFormat, ...] = get_args(ChatFormat)
+_FIELDS: Mapping[ChatFormat, tuple[str, ...]] = {
+    "messages": ("messages_column",),
+    "conversations": ("conversations_column",),
+    "prompt_completion": ("prompt_column", "completion_column"),
+    "verl": ("prompt_column",),
+}
+"""Fields of `ChatDataConfig` that name the columns of a format."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as a row has it."""
+    """A message of a row, unchecked."""
 
     role: Any
     content: Any
     trained: bool
-    """Whether an assistant's is learned."""
+    """Whether the loss counts it, if it is an assistant's."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatColumns:
-    """Where a data set keeps its chats."""
+    """Format of a data set's chats, and the columns that hold them."""
 
     format: ChatFormat
     said: tuple[str, ...]
-    """Columns that hold what was said, in order."""
+    """Columns of the messages: question before answer."""
     images: str | None
     """Column of images."""
 
     def columns(self, data: ChatDataConfig) -> list[str]:
-        """Everything that has to be read."""
+        """All columns that have to be read."""
         named = (*self.said, self.images, data.id_column)
         return list(dict.fromkeys(column for column in named if column is not None))
 
@@ -61,36 +66,29 @@ class ChatColumns:
 
 
 def layout_of(source: Source, data: ChatDataConfig) -> ChatColumns:
-    """The layout that the recipe names, or else the one that the columns show.
+    """The format and columns that the recipe names, or else the one format that fits the columns.
 
     Raises:
-        ValueError: a column that the recipe names is missing, or the columns fit no format, or
-            more than one.
+        ValueError: a column that the recipe names is missing; or the columns fit no format, or
+            several.
     """
-    named: list[ChatFormat] = [] if data.format == "auto" else [data.format]
-    fitting: list[ChatFormat] = [f for f in named or _FORMATS if _said(f, data, source.columns)]
-    if named and not fitting:
-        raise ValueError(_lacking(source, _needed(named[0], data)))
+    known: Iterable[ChatFormat] = _FIELDS if data.format == "auto" else (data.format,)
+    fitting = [format for format in known if _said(format, data, source.columns)]
+    if data.format != "auto":
+        check_columns(source, _needed(data.format, data))
+        if not fitting:
+            targets = ", ".join(_VERL_TARGETS)
+            raise ValueError(f"{columns_of(source)}\n  data.format=verl needs one of {targets} too")
     if len(fitting) != 1:
         raise ValueError(_unrecognised(source, fitting))
-    others = {"image_column": data.image_column, "id_column": data.id_column}
-    wanted = {field: column for field, column in others.items() if column is not None}
-    if not set(wanted.values()) <= set(source.columns):
-        raise ValueError(_lacking(source, wanted))
+    check_columns(source, {"image_column": data.image_column, "id_column": data.id_column})
     images = data.image_column or next((c for c in _IMAGES if c in source.columns), None)
     return ChatColumns(fitting[0], _said(fitting[0], data, source.columns), images)
 
 
 def _needed(format: ChatFormat, data: ChatDataConfig) -> dict[str, str]:
     """The columns that a format cannot do without, by the recipe's fields that name them."""
-    prompt = {"prompt_column": data.prompt_column}
-    needed: Mapping[ChatFormat, dict[str, str]] = {
-        "messages": {"messages_column": data.messages_column},
-        "conversations": {"conversations_column": data.conversations_column},
-        "prompt_completion": prompt | {"completion_column": data.completion_column},
-        "verl": prompt,
-    }
-    return needed[format]
+    return {field: getattr(data, field) for field in _FIELDS[format]}
 
 
 def _said(format: ChatFormat, data: ChatDataConfig, columns: Sequence[str]) -> tuple[str, ...]:
@@ -100,18 +98,6 @@ def _said(format: ChatFormat, data: ChatDataConfig, columns: Sequence[str]) -> t
     if not set(needed) <= set(columns) or (format == "verl" and not targets):
         return ()
     return needed + targets if format == "verl" else needed
-
-
-def _lacking(source: Source, wanted: Mapping[str, str]) -> str:
-    faults = [f"data.source {source.name!r} has the columns {', '.join(source.columns)}:"]
-    for field, column in wanted.items():
-        if column not in source.columns:
-            hint = closest_match(column, source.columns)
-            advice = f"; did you mean {hint!r}?" if hint else ""
-            faults.append(f"data.{field} is {column!r}, which is no column{advice}")
-    if len(faults) == 1:
-        faults.append(f"data.format=verl needs one of {', '.join(_VERL_TARGETS)} too")
-    return "\n  ".join(faults)
 
 
 def _unrecognised(source: Source, fitting: Sequence[ChatFormat]) -> str:

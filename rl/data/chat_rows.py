@@ -1,4 +1,4 @@
-"""One row of data to one chat, or the reason why not."""
+"""Makes a chat of a row of data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ _ROLES: Mapping[Any, Role] = {
     "gpt": "assistant",
 }
 _Slot = bytes | str | None
-"""An image that stands in a message itself; None: the next one of the image column."""
+"""An image that a message itself holds; None: the next one of the image column."""
 
 
 def chat_from(
@@ -31,14 +31,18 @@ def chat_from(
     layout: ChatColumns,
     folders: Sequence[Path],
 ) -> Chat:
-    """The chat in `row`, whose `number` is its id where the recipe names no column for that.
+    """The chat in `row`.
 
-    What comes after the last turn to be learned is left out. Images that no turn marks come first
-    in the first question.
+    Turns after the last one to be learned are left out. Images that no turn marks come first in the
+    first question.
+
+    Args:
+        number: the row's number, its id where the recipe names no id column.
+        folders: resolved folders that image paths may lead into.
 
     Raises:
-        BadRow: nobody asks or answers, a role or message is not known, images are missing or are
-            not as many as the turns mark, or there is no id.
+        BadRow: question, answer or id are missing; a role or message is not known; images are
+            missing or not as many as the turns mark.
     """
     turns: list[Turn] = []
     slots: list[_Slot] = []
@@ -65,7 +69,8 @@ def chat_from(
 
 
 def _learned(turns: Sequence[Turn], which: Literal["all", "last"]) -> list[Turn]:
-    """The turns up to the last that is learned. BadRow when there is nothing sound to learn."""
+    """The turns up to the last that is learned. BadRow without a question or answer, or with an
+    image in an answer."""
     asked = [t for t in takewhile(lambda t: t.role != "assistant", turns) if t.role == "user"]
     if not any(turn.text.strip() for turn in asked):
         raise BadRow("no_question", "no question comes before the first answer")
@@ -85,6 +90,7 @@ def _learned(turns: Sequence[Turn], which: Literal["all", "last"]) -> list[Turn]
 
 
 def _marked(turns: Sequence[Turn], count: int) -> list[Turn]:
+    """The turns with `count` image marks before the first question."""
     first = next((i for i, turn in enumerate(turns) if turn.role == "user"), None)
     return [
         replace(turn, text=IMAGE_MARK * count + turn.text) if i == first else turn
@@ -93,7 +99,7 @@ def _marked(turns: Sequence[Turn], count: int) -> list[Turn]:
 
 
 def _content(content: Any, folders: Sequence[Path]) -> tuple[str, list[_Slot]]:
-    """A message's text with a mark for each image, and these images."""
+    """A message's text with an image mark for each image, and the images."""
     if isinstance(content, str):
         return content, [None] * content.count(IMAGE_MARK)
     if not isinstance(content, list):
@@ -114,7 +120,7 @@ def _content(content: Any, folders: Sequence[Path]) -> tuple[str, list[_Slot]]:
 
 
 def _own_image(part: Mapping[str, Any], folders: Sequence[Path]) -> _Slot:
-    """The image that a part brings, None where it only marks the place of one."""
+    """The image that a part holds; None where it only marks the place of one."""
     for key in ("image_url", "image", "url", "path", "base64"):
         value = part.get(key)
         if value is None:

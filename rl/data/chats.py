@@ -1,11 +1,12 @@
-"""Chats of a data set: checked once by the driver, then read wherever they are needed.
+"""Chats of a data set: checked once by the driver, then read by every rank.
 
-Images are never all in memory: a row is read from a memory-mapped table when it is asked.
+Images are never all in memory: rows are read from a memory-mapped table when they are needed.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema.data import ChatDataConfig
-from rl.data.chat_formats import ChatColumns, layout_of
+from rl.data.chat_formats import layout_of
 from rl.data.chat_rows import chat_from
 from rl.data.order import ShuffledOrder
 from rl.data.records import Chat
@@ -23,14 +24,14 @@ from rl.data.sources import Source, open_source
 
 @dataclass(frozen=True, slots=True)
 class ChatIndex:
-    """What a check of all rows found, for those who need not check again. Small enough to send."""
+    """What a check of all rows found; whoever has it need not check again."""
 
     rows: int
     """Rows of the source, usable or not."""
     numbers: NDArray[np.int64]
-    """[n] the usable chats' rows."""
+    """[n] row numbers of the usable chats."""
     lengths: NDArray[np.int32]
-    """[n] their tokens, images included."""
+    """[n] tokens of each, image tokens included."""
     has_image: NDArray[np.bool_]
     """[n]"""
     rejected: Counter[str]
@@ -41,15 +42,18 @@ class ChatSet:
     """The usable chats of one split. A place is a chat's number among them."""
 
     def __init__(
-        self, source: Source, data: ChatDataConfig, layout: ChatColumns, index: ChatIndex, seed: int
+        self,
+        source: Source,
+        make: Callable[[Mapping[str, Any], int], Chat],
+        index: ChatIndex,
+        seed: int,
     ) -> None:
         self.index = index
-        """What `reopen` needs."""
+        """Small enough to send; `reopen` makes this set of it elsewhere."""
         self.cursor = ShuffledOrder(len(index.numbers), seed)
         """The order of places, epoch by epoch."""
         self._source = source
-        self._data = data
-        self._layout = layout
+        self._make = make
 
     @classmethod
     def open(
@@ -63,19 +67,17 @@ class ChatSet:
     ) -> "ChatSet":
         """Check every row of `data`; write those that cannot be used to `rejected` (JSONL).
 
-        `measure` gives a chat's tokens, images included; it is called from this thread, and a
-        ValueError of it rejects the row, as more than `max_tokens` do.
+        Args:
+            measure: a chat's length in tokens, image tokens included, called from this thread;
+                ValueError rejects the row.
+            max_tokens: rows that are longer are rejected.
 
         Raises:
             ValueError: the source or a column does not exist, or the columns fit no format.
             TooManyRejected: no row can be used, or the share of those that cannot is above
                 `data.max_rejected_share`.
         """
-        source, layout = _source_of(data)
-
-        def make(row: Mapping[str, Any], number: int) -> Chat:
-            return chat_from(row, number, data, layout, source.folders)
-
+        source, make = _source_of(data)
         found = check_rows(source, data, make, measure, max_tokens, rejected)
         index = ChatIndex(
             rows=len(source),
@@ -84,22 +86,22 @@ class ChatSet:
             has_image=np.array(found.has_image, dtype=np.bool_),
             rejected=found.rejected,
         )
-        return cls(source, data, layout, index, seed)
+        return cls(source, make, index, seed)
 
     @classmethod
     def reopen(cls, data: ChatDataConfig, index: ChatIndex, seed: int) -> "ChatSet":
-        """The set whose `index` another process found, without checking it again.
+        """The set whose `index` another process found; no row is checked again.
 
         Raises:
-            ValueError: the source has other rows here than there.
+            ValueError: the source has another number of rows here.
         """
-        source, layout = _source_of(data)
+        source, make = _source_of(data)
         if len(source) != index.rows:
             raise ValueError(
                 f"data.source {data.source!r} has {len(source):,} rows here, but {index.rows:,} "
                 "where it was checked; give every node the same files"
             )
-        return cls(source, data, layout, index, seed)
+        return cls(source, make, index, seed)
 
     def __len__(self) -> int:
         return len(self.index.numbers)
@@ -109,30 +111,20 @@ class ChatSet:
         """[n] tokens of each chat, images included."""
         return self.index.lengths
 
-    @property
-    def has_image(self) -> NDArray[np.bool_]:
-        """[n]"""
-        return self.index.has_image
-
-    @property
-    def rejected(self) -> Counter[str]:
-        """Rows left out, by reason."""
-        return self.index.rejected
-
     def chats(self, places: Sequence[int]) -> list[Chat]:
         """The chats at `places`, in that order."""
         numbers = [int(self.index.numbers[place]) for place in places]
         rows = self._source.select_rows(numbers) if numbers else []
-        return [
-            chat_from(row, number, self._data, self._layout, self._source.folders)
-            for row, number in zip(rows, numbers, strict=True)
-        ]
+        return [self._make(row, number) for row, number in zip(rows, numbers, strict=True)]
 
 
-def _source_of(data: ChatDataConfig) -> tuple[Source, ChatColumns]:
+def _source_of(
+    data: ChatDataConfig,
+) -> tuple[Source, Callable[[Mapping[str, Any], int], Chat]]:
+    """The rows of `data`, and what makes a chat of a row and its number."""
     source = open_source(data.source, data.split)
     layout = layout_of(source, data)
     source = source.select_columns(layout.columns(data))
     if data.image_folder is not None:
         source = replace(source, folders=(data.image_folder.expanduser().resolve(),))
-    return source, layout
+    return source, partial(chat_from, data=data, layout=layout, folders=source.folders)

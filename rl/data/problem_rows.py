@@ -1,4 +1,4 @@
-"""One row of data to one problem, or the reason why not."""
+"""Makes a problem of a row of data."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,15 @@ from rl.data.row_values import BadRow, images_in, row_id, shown
 def problem_from(
     row: Mapping[str, Any], number: int, data: DataConfig, folders: Sequence[Path]
 ) -> Problem:
-    """The problem in `row`, whose `number` is its id where the recipe names no column for that.
+    """The problem in `row`; images stay encoded, paths are made absolute.
 
-    Images stay encoded; a path is made absolute and has to lie within one of `folders`.
+    Args:
+        number: the row's number, its id where the recipe names no id column.
+        folders: resolved folders that image paths may lead into.
 
     Raises:
-        BadRow: there is no question, answer or id, an image is missing or lies outside, or the
-            question marks more images than there are.
+        BadRow: question, answer or id are missing; an image is missing or lies outside `folders`;
+            or the question marks more images than there are.
     """
     question = row[data.question_column]
     if not isinstance(question, str) or not question.strip():

@@ -1,19 +1,20 @@
-"""Problems of a data set: checked once, then asked by step.
+"""Problems of a data set: checked once, then read by step.
 
-Images are never all in memory: a row is read from a memory-mapped table when it is asked.
+Images are never all in memory: rows are read from a memory-mapped table when they are needed.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from configs.loading.suggest import closest_match
 from configs.schema.data import DataConfig
 from rl.data.order import ShuffledOrder
 from rl.data.problem_rows import problem_from
 from rl.data.records import Problem
 from rl.data.row_checks import TooManyRejected, check_rows
+from rl.data.row_values import check_columns
 from rl.data.sources import Source, open_source
 
 __all__ = ["ProblemSet", "TooManyRejected"]
@@ -25,7 +26,7 @@ class ProblemSet:
     def __init__(
         self,
         source: Source,
-        data: DataConfig,
+        make: Callable[[Mapping[str, Any], int], Problem],
         usable: list[int],
         rejected: Counter[str],
         seed: int,
@@ -33,7 +34,7 @@ class ProblemSet:
         self.rejected = rejected
         """Rows left out, by reason."""
         self._source = source
-        self._data = data
+        self._make = make
         self._usable = usable
         self._order = ShuffledOrder(len(usable), seed)
 
@@ -49,21 +50,27 @@ class ProblemSet:
     ) -> "ProblemSet":
         """Check every row of `data`; write those that cannot be used to `rejected` (JSONL).
 
-        `measure` gives a problem's prompt in tokens, images included; it is called from this
-        thread, and a ValueError of it rejects the row.
+        Args:
+            measure: length of a problem's prompt in tokens, image tokens included, called from
+                this thread; ValueError rejects the row.
+            max_prompt_tokens: rows with a longer prompt are rejected.
 
         Raises:
             ValueError: the source or a column does not exist, or no row can be used.
             TooManyRejected: their share is above `data.max_rejected_share`.
         """
         source = open_source(data.source, data.split)
-        source = source.select_columns(_check_columns(source, data))
-
-        def make(row: Mapping[str, Any], number: int) -> Problem:
-            return problem_from(row, number, data, source.folders)
-
+        named = {
+            "question_column": data.question_column,
+            "answer_column": data.answer_column,
+            "image_column": data.image_column,
+            "id_column": data.id_column,
+        } | {f"reward_columns, {column}": column for column in data.reward_columns}
+        check_columns(source, named)
+        source = source.select_columns(dict.fromkeys(c for c in named.values() if c is not None))
+        make = partial(problem_from, data=data, folders=source.folders)
         found = check_rows(source, data, make, measure, max_prompt_tokens, rejected)
-        return cls(source, data, found.numbers, found.rejected, seed)
+        return cls(source, make, found.numbers, found.rejected, seed)
 
     def __len__(self) -> int:
         return len(self._usable)
@@ -83,32 +90,4 @@ class ProblemSet:
     def _problems(self, places: list[int]) -> list[Problem]:
         numbers = [self._usable[place] for place in places]
         rows = self._source.select_rows(numbers)
-        return [
-            problem_from(row, number, self._data, self._source.folders)
-            for row, number in zip(rows, numbers, strict=True)
-        ]
-
-
-def _check_columns(source: Source, data: DataConfig) -> list[str]:
-    """The columns that the recipe names. ValueError when the source lacks one."""
-    named = {
-        "question_column": data.question_column,
-        "answer_column": data.answer_column,
-        "image_column": data.image_column,
-        "id_column": data.id_column,
-    } | {f"reward_columns, {column}": column for column in data.reward_columns}
-    faults: list[str] = []
-    for field, column in named.items():
-        if column is None or column in source.columns:
-            continue
-        hint = closest_match(column, source.columns)
-        advice = [f"did you mean {hint!r}?"] if hint else []
-        if field == "image_column":
-            advice.append("data without images needs data.image_column=null")
-        faults.append(f"data.{field} is {column!r}, which is no column; {' '.join(advice)}")
-    if faults:
-        columns = ", ".join(source.columns)
-        raise ValueError(
-            "\n  ".join([f"data.source {data.source!r} has the columns {columns}:", *faults])
-        )
-    return list(dict.fromkeys(column for column in named.values() if column is not None))
+        return [self._make(row, number) for row, number in zip(rows, numbers, strict=True)]

@@ -1,4 +1,4 @@
-"""Every row of a data set looked at once, before a run starts: what can be used, and why not."""
+"""Checks every row of a data set before a run starts."""
 
 import json
 import os
@@ -23,7 +23,7 @@ class TooManyRejected(UserError):
 
 
 class Sample(Protocol):
-    """What a row is made into: a problem, a chat."""
+    """What a row is made into: a problem or a chat."""
 
     @property
     def id(self) -> str: ...
@@ -32,7 +32,7 @@ class Sample(Protocol):
 
 
 class RowsConfig(Protocol):
-    """What a data section of a recipe says of rows, whatever they are made into."""
+    """The fields that data sections of recipes have in common."""
 
     @property
     def source(self) -> str: ...
@@ -51,12 +51,12 @@ S = TypeVar("S", bound=Sample)
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check of all rows found; the lists go by usable row."""
+    """What a check of all rows found; each list has one entry a usable row."""
 
     numbers: list[int] = field(default_factory=list[int])
-    """Its number in the data."""
+    """Row numbers."""
     tokens: list[int] = field(default_factory=list[int])
-    """Its length."""
+    """Lengths in tokens."""
     has_image: list[bool] = field(default_factory=list[bool])
     rejected: Counter[str] = field(default_factory=Counter[str])
     """Rows left out, by reason."""
@@ -80,13 +80,15 @@ def check_rows(
 ) -> Checked:
     """Make a sample of every row; write those that cannot be used to `rejected` (JSONL).
 
-    `make` gets a row and its number, in several threads; its BadRow rejects the row. `measure`
-    gives a sample's length in tokens; it is called from this thread, and its ValueError rejects
-    the row too.
+    Args:
+        make: makes a sample of a row and its number, in several threads; BadRow rejects the row.
+        measure: a sample's length in tokens, called from this thread; ValueError rejects the row.
+        max_tokens: rows that are longer are rejected.
 
     Raises:
         ValueError: there are no rows.
-        TooManyRejected: none can be used, or more than `data.max_rejected_share` cannot.
+        TooManyRejected: none can be used, or the share of rejected rows is above
+            `data.max_rejected_share`.
     """
     total = min(len(source), data.limit or len(source))
     if not total:
@@ -118,7 +120,7 @@ def check_rows(
 def _outcomes(
     source: Source, total: int, rules: _Rules[S]
 ) -> Iterator[tuple[int, dict[str, Any], tuple[S, int] | BadRow]]:
-    """Each row's number, the row, and its sample with its length or what is wrong with it."""
+    """Each row's number, the row, and its sample with its length in tokens, or its fault."""
     seen: dict[str, int] = {}
 
     def decoded(row: dict[str, Any], number: int) -> S | BadRow:

@@ -1,11 +1,13 @@
-"""Values of a data set's row, checked one by one."""
+"""Columns and values of a data set, checked one by one."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from configs.loading.suggest import closest_match
 from rl.data.images import BadImage, ImageFault, open_image
+from rl.data.sources import Source
 
 RowFault = Literal[
     ImageFault,
@@ -29,8 +31,33 @@ class BadRow(ValueError):
         self.fault: RowFault = fault
 
 
+def check_columns(source: Source, wanted: Mapping[str, str | None]) -> None:
+    """Check that `source` has all columns of `wanted`, given by the recipe's fields that name them.
+
+    Raises:
+        ValueError: with each column that is missing, and its nearest name.
+    """
+    faults: list[str] = []
+    for field, column in wanted.items():
+        if column is None or column in source.columns:
+            continue
+        hint = closest_match(column, source.columns)
+        fault = f"data.{field} is {column!r}, which is no column"
+        fault += f"; did you mean {hint!r}?" if hint else ""
+        if field == "image_column":
+            fault += "; data without images needs data.image_column=null"
+        faults.append(fault)
+    if faults:
+        raise ValueError("\n  ".join([columns_of(source), *faults]))
+
+
+def columns_of(source: Source) -> str:
+    """The first line of an error about the columns of `source`."""
+    return f"data.source {source.name!r} has the columns {', '.join(source.columns)}:"
+
+
 def row_id(row: Mapping[str, Any], number: int, column: str | None) -> str:
-    """The row's own name, or its number in the data where no column is named for that."""
+    """The row's id in `column`, or its number where `column` is None. BadRow if it is empty."""
     if column is None:
         return str(number)
     value = row[column]
@@ -49,7 +76,17 @@ def check_images(images: Sequence[bytes | str], max_pixels: int) -> None:
 
 
 def images_in(value: Any, folders: Sequence[Path]) -> Iterable[bytes | str]:
-    """Images of one cell: None, bytes, a path, a data URL, {"bytes", "path"}, a list of these."""
+    """The images of one cell: None, bytes, a path, a data URL, {"bytes", "path"}, a list of these.
+
+    Args:
+        folders: resolved folders that paths may lead into; relative ones start at the first.
+
+    Returns:
+        Encoded images as bytes, or absolute paths.
+
+    Raises:
+        BadRow: an image is missing, lies outside `folders`, or the cell holds something else.
+    """
     if value is None:
         return
     if isinstance(value, list):
@@ -86,7 +123,7 @@ def _named(name: str, folders: Sequence[Path]) -> bytes | str:
 
 
 def _within(path: str, folders: Sequence[Path]) -> str:
-    """`path` made absolute, links followed; data may not reach for files that are not its own."""
+    """`path` made absolute, links followed. Data may not read files outside its own folders."""
     try:
         resolved = (folders[0] / path).resolve()
         exists = resolved.is_file()

@@ -4,7 +4,7 @@ Rows stay in a memory-mapped table; images stay the encoded bytes or paths that 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -43,7 +43,7 @@ class Source:
     def __len__(self) -> int:
         return len(self.table)
 
-    def select_columns(self, columns: Sequence[str]) -> "Source":
+    def select_columns(self, columns: Iterable[str]) -> "Source":
         """The same rows with no more than `columns`, so that others are never read."""
         return replace(self, table=self.table.select_columns(list(columns)))
 

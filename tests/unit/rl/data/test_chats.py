@@ -62,7 +62,7 @@ def test_texts_parts_and_images_may_be_mixed_in_one_file(tmp_path: Path) -> None
     assert len(chats) == 3
     assert chats.lengths.tolist() == [4, 12, 4]
     assert chats.lengths.dtype == np.int32
-    assert chats.has_image.tolist() == [False, True, False]
+    assert chats.index.has_image.tolist() == [False, True, False]
     assert [chat.id for chat in chats.chats([2, 0])] == ["2", "0"]
     assert chats.chats([1])[0].images == (RED,)
     assert chats.chats([]) == []
@@ -149,7 +149,7 @@ def test_unusable_rows_are_written_down_with_their_reason_and_left_out(tmp_path:
         (4, "too_long"),
         (6, "no_answer"),
     ]
-    assert chats.rejected["too_long"] == 1
+    assert chats.index.rejected["too_long"] == 1
     with pytest.raises(TooManyRejected, match="5 of 7 rows"):
         opened(path, max_image_pixels=5_000, max_rejected_share=0.7)
 
@@ -162,7 +162,7 @@ def test_paths_start_at_the_image_folder_and_never_leave_it(tmp_path: Path) -> N
     rows = [{"messages": asked("q"), "image": name} for name in ("a.png", "../b.png")]
     chats = opened(jsonl(tmp_path, *rows), image_folder=pictures)
     assert [chat.images for chat in chats.chats([0])] == [(str((pictures / "a.png").resolve()),)]
-    assert chats.rejected == {"image_outside_folder": 1}
+    assert chats.index.rejected == {"image_outside_folder": 1}
 
 
 def test_a_set_opened_again_is_the_same_and_checks_nothing(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_set_opened_again_is_the_same_and_checks_nothing(tmp_path: Path) -> No
     assert again.cursor.items(0, len(again)) == order
     assert again.chats(order) == chats.chats(order)
     assert again.lengths.tolist() == chats.lengths.tolist()
-    assert again.rejected == chats.rejected == {"no_answer": 4}
+    assert again.index.rejected == chats.index.rejected == {"no_answer": 4}
     jsonl(tmp_path, *rows[:8])
     with pytest.raises(ValueError, match="8 rows here, but 10 where it was checked"):
         ChatSet.reopen(config(path), chats.index, seed=5)

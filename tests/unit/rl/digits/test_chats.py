@@ -54,7 +54,7 @@ def test_every_set_is_taken_for_chats_without_a_word_about_its_columns(
         rejected=tmp_path / "rejected.jsonl",
         seed=0,
     )
-    assert len(chats) == 24 and not chats.rejected
+    assert len(chats) == 24 and not chats.index.rejected
     assert chats.index.has_image.any() == (not name.startswith("digits-text"))
 
 
