@@ -10,7 +10,7 @@ verl                `prompt` as above. The answer is the first that a row has of
                     `messages`, and are read as those.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -72,8 +72,8 @@ def layout_of(source: Source, data: ChatDataConfig) -> ChatColumns:
         ValueError: a column that the recipe names is missing; or the columns fit no format, or
             several.
     """
-    known: Iterable[ChatFormat] = _FIELDS if data.format == "auto" else (data.format,)
-    fitting = [format for format in known if _said(format, data, source.columns)]
+    known: list[ChatFormat] = list(_FIELDS) if data.format == "auto" else [data.format]
+    fitting: list[ChatFormat] = [format for format in known if _said(format, data, source.columns)]
     if data.format != "auto":
         check_columns(source, _needed(data.format, data))
         if not fitting:
