@@ -12,37 +12,33 @@ import torch
 
 from models.assembly.shards import LazyTensor, Shards
 
-_PROJECTOR = {
+_TOWER, _OUR_TOWER = "vision_model.", "vision_tower."
+_OTHERS = {
     "mlp1.0.": "multi_modal_projector.layer_norm.",
     "mlp1.1.": "multi_modal_projector.linear_1.",
     "mlp1.3.": "multi_modal_projector.linear_2.",
+    "language_model.model.": "language_model.model.",
+    "language_model.lm_head.": "language_model.lm_head.",
 }
-_EMBEDDINGS = {
+"""Beginnings of the names of projector and language model: the chat layout's, transformers'."""
+_TOWER_NAMES = {
     "embeddings.class_embedding": "embeddings.cls_token",
-    "embeddings.patch_embedding.weight": "embeddings.patch_embeddings.projection.weight",
-    "embeddings.patch_embedding.bias": "embeddings.patch_embeddings.projection.bias",
+    "embeddings.patch_embedding.": "embeddings.patch_embeddings.projection.",
     "embeddings.position_embedding": "embeddings.position_embeddings",
+    "encoder.layers.N.attn.proj.": "encoder.layer.N.attention.projection_layer.",
+    "encoder.layers.N.attn.q_norm.": "encoder.layer.N.attention.q_norm.",
+    "encoder.layers.N.attn.k_norm.": "encoder.layer.N.attention.k_norm.",
+    "encoder.layers.N.mlp.fc1.": "encoder.layer.N.mlp.fc1.",
+    "encoder.layers.N.mlp.fc2.": "encoder.layer.N.mlp.fc2.",
+    "encoder.layers.N.norm1.": "encoder.layer.N.layernorm_before.",
+    "encoder.layers.N.norm2.": "encoder.layer.N.layernorm_after.",
+    "encoder.layers.N.ls1": "encoder.layer.N.lambda_1",
+    "encoder.layers.N.ls2": "encoder.layer.N.lambda_2",
 }
-_BLOCK = {
-    "attn.proj.weight": "attention.projection_layer.weight",
-    "attn.proj.bias": "attention.projection_layer.bias",
-    "attn.q_norm.weight": "attention.q_norm.weight",
-    "attn.k_norm.weight": "attention.k_norm.weight",
-    "mlp.fc1.weight": "mlp.fc1.weight",
-    "mlp.fc1.bias": "mlp.fc1.bias",
-    "mlp.fc2.weight": "mlp.fc2.weight",
-    "mlp.fc2.bias": "mlp.fc2.bias",
-    "norm1.weight": "layernorm_before.weight",
-    "norm1.bias": "layernorm_before.bias",
-    "norm2.weight": "layernorm_after.weight",
-    "norm2.bias": "layernorm_after.bias",
-    "ls1": "lambda_1",
-    "ls2": "lambda_2",
-}
-_QKV = re.compile(r"attn\.qkv\.(weight|bias)")
-_ONE_OF_QKV = re.compile(r"attention\.([qkv])_proj\.(weight|bias)")
-_CHAT_BLOCK = re.compile(r"encoder\.layers\.(\d+)\.(.+)")
-_OUR_BLOCK = re.compile(r"encoder\.layer\.(\d+)\.(.+)")
+"""The same for the tower; N is a block's number."""
+_BLOCK_NUMBER = re.compile(r"(encoder\.layers?\.)(\d+)\.")
+_QKV = re.compile(r"encoder\.layers\.(\d+)\.attn\.qkv\.(weight|bias)")
+_ONE_OF_QKV = re.compile(r"encoder\.layer\.(\d+)\.attention\.[qkv]_proj\.(weight|bias)")
 # Forms that transformers' own versions gave to the same checkpoint.
 _OLDER_AND_NEWER = (
     (re.compile(r"^model\.language_model\."), "language_model.model."),
@@ -72,11 +68,8 @@ def on_disk(name: str) -> str:
 
 
 def in_module(name: str) -> str:
-    """The name that the module itself gives to what is `name` on disk."""
-    for start, inner in _IN_MODULE.items():
-        if name.startswith(start):
-            return inner + name.removeprefix(start)
-    return name
+    """The name that the module itself gives to the tensor called `name` on disk."""
+    return _moved(name, _IN_MODULE) or name
 
 
 def tower_as_transformers(shards: Shards, prefix: str) -> dict[str, LazyTensor]:
@@ -91,14 +84,11 @@ def tower_as_transformers(shards: Shards, prefix: str) -> dict[str, LazyTensor]:
         if not name.startswith(prefix):
             continue
         inner = name.removeprefix(prefix)
-        block = _CHAT_BLOCK.fullmatch(inner)
-        if inner in _EMBEDDINGS:
-            plan[_EMBEDDINGS[inner]] = shards.planned(name)
-        elif block and block[2] in _BLOCK:
-            plan[f"encoder.layer.{block[1]}.{_BLOCK[block[2]]}"] = shards.planned(name)
-        elif block and (fused := _QKV.fullmatch(block[2])):
+        if target := _renamed(inner, _TOWER_NAMES):
+            plan[target] = shards.planned(name)
+        elif fused := _QKV.fullmatch(inner):
             for third, letter in enumerate("qkv"):
-                target = f"encoder.layer.{block[1]}.attention.{letter}_proj.{fused[1]}"
+                target = f"encoder.layer.{fused[1]}.attention.{letter}_proj.{fused[2]}"
                 plan[target] = _third(shards, name, third)
         else:
             unknown.append(name)
@@ -106,31 +96,21 @@ def tower_as_transformers(shards: Shards, prefix: str) -> dict[str, LazyTensor]:
     return plan
 
 
-def tower_as_chat(shards: Shards, names: Mapping[str, str]) -> dict[str, LazyTensor]:
-    """The tower by its names in the chat layout; `names`: transformers' name to the file's.
-
-    Raises:
-        Unmapped: with all names that are not known, or whose two siblings are missing.
-    """
-    embeddings = {ours: theirs for theirs, ours in _EMBEDDINGS.items()}
-    blocks = {ours: theirs for theirs, ours in _BLOCK.items()}
+def _tower_as_chat(shards: Shards, names: Mapping[str, str]) -> dict[str, LazyTensor]:
+    """The tower by its names in the chat layout; `names`: transformers' name to the file's."""
+    back = {ours: theirs for theirs, ours in _TOWER_NAMES.items()}
     plan: dict[str, LazyTensor] = {}
     unknown: list[str] = []
     for inner, name in names.items():
-        block = _OUR_BLOCK.fullmatch(inner)
-        one = _ONE_OF_QKV.fullmatch(block[2]) if block else None
-        if inner in embeddings:
-            plan[embeddings[inner]] = shards.planned(name)
-        elif block and block[2] in blocks:
-            plan[f"encoder.layers.{block[1]}.{blocks[block[2]]}"] = shards.planned(name)
-        elif block and one:
-            form = f"encoder.layer.{block[1]}.attention.{{}}_proj.{one[2]}"
-            siblings = [names.get(form.format(letter)) for letter in "qkv"]
-            held = [sibling for sibling in siblings if sibling is not None]
-            if len(held) < 3:
+        if target := _renamed(inner, back):
+            plan[target] = shards.planned(name)
+        elif one := _ONE_OF_QKV.fullmatch(inner):
+            form = f"encoder.layer.{one[1]}.attention.{{}}_proj.{one[2]}"
+            three = [names[other] for other in map(form.format, "qkv") if other in names]
+            if len(three) == 3:
+                plan[f"encoder.layers.{one[1]}.attn.qkv.{one[2]}"] = _fused(shards, three)
+            else:
                 unknown.append(name)
-                continue
-            plan[f"encoder.layers.{block[1]}.attn.qkv.{one[2]}"] = _fused(shards, held)
         else:
             unknown.append(name)
     _refuse(unknown, "the chat layout's tower")
@@ -143,57 +123,58 @@ def as_transformers(shards: Shards) -> dict[str, LazyTensor]:
     Raises:
         Unmapped: with all names that are not known.
     """
-    plan = {
-        f"vision_tower.{name}": tensor
-        for name, tensor in tower_as_transformers(shards, "vision_model.").items()
-    }
-    unknown: list[str] = []
-    for name in shards:
-        if name.startswith("vision_model."):
-            continue
-        target = _renamed(name, _PROJECTOR)
-        if target is None:
-            unknown.append(name)
-        else:
-            plan[target] = shards.planned(name)
-    _refuse(unknown, "transformers' InternVL")
-    return plan
+    tower = tower_as_transformers(shards, _TOWER)
+    others = {name: name for name in shards if not name.startswith(_TOWER)}
+    plan = {_OUR_TOWER + name: tensor for name, tensor in tower.items()}
+    return plan | _plan_others(shards, others, _OTHERS, "transformers' InternVL")
 
 
 def as_chat(shards: Shards) -> dict[str, LazyTensor]:
     """A transformers InternVL checkpoint by its names in the chat layout.
 
     Raises:
-        Unmapped: with all names that are not known.
+        Unmapped: with all names that are not known, and those of query, key and value weights that
+            are not complete.
     """
-    names = {on_disk(name): name for name in shards}
-    start = "vision_tower."
-    tower = {n.removeprefix(start): of for n, of in names.items() if n.startswith(start)}
-    plan = {f"vision_model.{n}": tensor for n, tensor in tower_as_chat(shards, tower).items()}
-    back = {ours: theirs for theirs, ours in _PROJECTOR.items()}
-    unknown: list[str] = []
-    for name, of in names.items():
-        if name.startswith(start):
-            continue
-        target = _renamed(name, back)
-        if target is None:
-            unknown.append(of)
+    tower: dict[str, str] = {}
+    others: dict[str, str] = {}
+    for name in shards:
+        written = on_disk(name)
+        if written.startswith(_OUR_TOWER):
+            tower[written.removeprefix(_OUR_TOWER)] = name
         else:
-            plan[target] = shards.planned(of)
-    _refuse(unknown, "the chat layout")
-    return plan
+            others[written] = name
+    plan = {_TOWER + name: tensor for name, tensor in _tower_as_chat(shards, tower).items()}
+    back = {ours: theirs for theirs, ours in _OTHERS.items()}
+    return plan | _plan_others(shards, others, back, "the chat layout")
 
 
-def _renamed(name: str, projector: Mapping[str, str]) -> str | None:
-    if name.startswith(("language_model.model.", "language_model.lm_head.")):
-        return name
-    for start, other in projector.items():
+def _plan_others(
+    shards: Shards, names: Mapping[str, str], starts: Mapping[str, str], layout: str
+) -> dict[str, LazyTensor]:
+    """Tensors by their names in `layout`; `names`: the name to move to the file's."""
+    targets = {of: _moved(name, starts) for name, of in names.items()}
+    _refuse([of for of, target in targets.items() if target is None], layout)
+    return {target: shards.planned(of) for of, target in targets.items() if target is not None}
+
+
+def _renamed(name: str, starts: Mapping[str, str]) -> str | None:
+    """`_moved` for a tower's tensor, whose block's number stands for N."""
+    target = _moved(_BLOCK_NUMBER.sub(r"\1N.", name), starts)
+    number = _BLOCK_NUMBER.match(name)
+    return target.replace(".N.", f".{number[2]}.") if target and number else target
+
+
+def _moved(name: str, starts: Mapping[str, str]) -> str | None:
+    """`name` with another beginning; None where `starts` has none of it."""
+    for start, other in starts.items():
         if name.startswith(start):
             return other + name.removeprefix(start)
     return None
 
 
 def _third(shards: Shards, name: str, third: int) -> LazyTensor:
+    """Third 0, 1 or 2 of the rows of a fused weight or bias."""
     rows, *rest = shards.shapes[name]
     size = rows // 3
 
@@ -204,6 +185,7 @@ def _third(shards: Shards, name: str, third: int) -> LazyTensor:
 
 
 def _fused(shards: Shards, names: list[str]) -> LazyTensor:
+    """The rows of three weights or biases, one after another."""
     rows = sum(shards.shapes[name][0] for name in names)
     rest = shards.shapes[names[0]][1:]
     return LazyTensor(
