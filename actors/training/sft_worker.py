@@ -1,9 +1,9 @@
-"""What each worker of a Ray Train job does: runs one after another, and the log of the first."""
+"""The function of each Ray Train worker: runs one after another, logged by the first rank."""
 
 import gc
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch.distributed as dist
@@ -33,8 +33,8 @@ def run_jobs(jobs: Sequence[SFTJob], reports: Queue) -> str | None:
             and evaluation, and (run's name, updates, None) after each run.
 
     Returns:
-        Why a job ended before its time, for good. Whatever is raised instead makes Ray Train start
-        all workers again, and they go on from the newest checkpoint.
+        Why a run has failed for good; None: all are done. An exception instead makes Ray Train
+        start all workers again, and they go on from the newest checkpoint.
     """
     try:
         check_reached(jobs[0].recipe.run_folder, _seen_by_all)
@@ -61,7 +61,7 @@ def run_jobs(jobs: Sequence[SFTJob], reports: Queue) -> str | None:
 
 
 def run_job(job: SFTJob, store: FeatureStore | None, reports: Queue) -> None:
-    """One run from its newest checkpoint, or its beginning, to its summary."""
+    """Train from the newest checkpoint, or the beginning, to the summary."""
     recipe = job.recipe
     checkpoints = Checkpoints(recipe.run_folder / "checkpoints", recipe.checkpoint.keep)
     newest: Checkpoint | None = broadcast_from_rank0(
@@ -72,7 +72,7 @@ def run_job(job: SFTJob, store: FeatureStore | None, reports: Queue) -> None:
     try:
         if newest:
             rank.restore(newest)
-        with _log(job, first, reports) as log:
+        with closing(_Log(job, first, reports)) as log:
             losses = broadcast_from_rank0(_losses(recipe.run_folder, first))
             train(recipe, SFTParts(rank, log, losses), first, job.steps)
             rank.publish_final_policy()
@@ -82,7 +82,7 @@ def run_job(job: SFTJob, store: FeatureStore | None, reports: Queue) -> None:
 
 
 def _store(config: FeaturesConfig) -> FeatureStore | None:
-    """Where this rank keeps features."""
+    """Where this rank keeps the features of images; None: nowhere."""
     if config.keep == "off":
         return None
     if config.keep == "memory":
@@ -92,7 +92,7 @@ def _store(config: FeaturesConfig) -> FeatureStore | None:
 
 
 def _seen_by_all(marker: Path) -> list[str | None]:
-    """What `sees` says on each rank of rank 0's marker."""
+    """What `file_visible` says on each rank of rank 0's marker."""
     found: list[str | None] = [None] * dist.get_world_size()
     dist.all_gather_object(found, file_visible(None, broadcast_from_rank0(marker)))
     return found
@@ -105,54 +105,42 @@ def _losses(folder: Path, first: int) -> list[tuple[int, float]]:
     return [(step, math.nan if loss is None else loss) for step, loss in losses]
 
 
-class _FirstRankLog:
-    """The run's log, written by rank 0."""
+class _Log:
+    """The run's log, which the first rank writes; on the others all methods do nothing."""
 
     def __init__(self, job: SFTJob, first: int, reports: Queue) -> None:
-        recipe = job.recipe
-
-        def show(done: int, text: str) -> None:
-            reports.put((recipe.name, done, text))
-
-        self._folder = recipe.run_folder
-        whole = recipe.model_copy(update={"steps": job.steps})
+        """`first`: the step that comes first."""
+        self._job = job
+        self._run: RunLog | None = None
+        if dist.get_rank() != 0:
+            return
+        recipe = job.recipe.model_copy(update={"steps": job.steps})
         self._run = RunLog(
-            self._folder, whole, gauge=Gauges(recipe.name), resume=first, view=SFT, show=show
+            recipe.run_folder,
+            recipe,
+            gauge=Gauges(recipe.name),
+            resume=first,
+            view=SFT,
+            show=lambda done, text: reports.put((recipe.name, done, text)),
         )
-        self._seen = TrainedRowsLog(self._folder, first)
-        self._rejected = sum(job.chats.rejected.values())
+        self._trained = TrainedRowsLog(recipe.run_folder, first)
 
     def write_step(self, step: int, learned: StepResult) -> None:
-        self._seen.write(step, learned.rows)
-        self._run.write_step(step, learned.report.metrics, learned.samples)
+        if self._run:
+            self._trained.write(step, learned.rows)
+            self._run.write_step(step, learned.report.metrics, learned.samples)
 
     def write_evaluation(self, step: int, figures: Mapping[str, float]) -> None:
-        self._run.write_evaluation(step, figures)
+        if self._run:
+            self._run.write_evaluation(step, figures)
 
     def write_summary(self) -> None:
-        self._run.write_summary(summarise_sft(self._folder) | {"rejected_rows": self._rejected})
+        if self._run:
+            rejected = sum(self._job.chats.rejected.values())
+            figures = summarise_sft(self._job.recipe.run_folder)
+            self._run.write_summary(figures | {"rejected_rows": rejected})
 
     def close(self) -> None:
-        self._seen.close()
-        self._run.close()
-
-
-class _NoLog:
-    """What the other ranks write: nothing."""
-
-    def write_step(self, step: int, learned: StepResult) -> None: ...
-
-    def write_evaluation(self, step: int, figures: Mapping[str, float]) -> None: ...
-
-    def write_summary(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-@contextmanager
-def _log(job: SFTJob, first: int, reports: Queue) -> Iterator[_FirstRankLog | _NoLog]:
-    log = _FirstRankLog(job, first, reports) if dist.get_rank() == 0 else _NoLog()
-    try:
-        yield log
-    finally:
-        log.close()
+        if self._run:
+            self._trained.close()
+            self._run.close()

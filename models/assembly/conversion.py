@@ -5,7 +5,7 @@ back gives the same bits. What the other side cannot hold is refused before anyt
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from models.assembly.r1v import HEAD, check_shapes
 from models.assembly.shards import GIB, LazyTensor, Shards, copy_files, local_folder, write_shards
 from models.assembly.skywork_config import (
     CHAT_TYPES,
-    KINDS,
     as_chat_config,
     as_transformers_config,
     is_chat,
@@ -48,26 +47,27 @@ _TOKENIZER_FILES = (
 _GENERATION = "generation_config.json"
 _TEMPLATE = "chat_template.jinja"
 _VIDEO_TOKENS = ("<video>", "<|video_pad|>", "<quad>")
-"""Tokens that may stand for a video, which no job here shows: a new one would need a new row."""
+"""Tokens that can stand for a video. None is ever shown, but transformers' processor wants one, and
+a new token would need a new row of embeddings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A checkpoint that is about to be written in the other layout."""
+    """A checkpoint that can be written in the other layout."""
 
     folder: Path
     """Where it is read from."""
     plan: Mapping[str, LazyTensor]
-    """All its weights by their names in the other layout."""
-    notes: tuple[str, ...]
-    """What a reader of the other layout will not see, or see otherwise."""
+    """All weights by their names in the other layout."""
+    notes: Sequence[str]
+    """What is lost or read otherwise in the other layout, for the user."""
     settings: Callable[[Path], None]
     """Writes everything but weights."""
 
     def write(
         self, out: Path, shard_gib: float, written: Callable[[str], object] = lambda name: None
     ) -> None:
-        """Write it as the folder `out`, whole or not at all; `written` hears of each tensor."""
+        """Write the folder `out`, whole or not at all; `written` gets each tensor's name."""
         with atomic_folder(out) as aside:
             self.settings(aside)
             code = [file.name for file in self.folder.glob("*.py")]
@@ -76,7 +76,11 @@ class Conversion:
 
 
 def plan_conversion(source: Path | str, layout: str) -> Conversion:
-    """What a conversion to "transformers", "skywork" or "internvl" would write.
+    """The conversion of a checkpoint to another layout.
+
+    Args:
+        source: a folder or hub name.
+        layout: "transformers", "skywork" or "internvl".
 
     Raises:
         Unmapped: the other layout has no place for some tensors or settings; all are named.
@@ -104,8 +108,7 @@ def _to_transformers(folder: Path, raw: Mapping[str, Any]) -> Conversion:
     shards = Shards(folder)
     plan = as_transformers(shards)
     notes = [f"kept for the way back, unread meanwhile: {', '.join(carried)}"] * bool(carried)
-    if config.tie_word_embeddings and plan.pop(HEAD, None):
-        notes.append("the head's own weights: config.json ties it to the embeddings")
+    notes += _drop_tied_head(config, plan)
     check_shapes(config, plan)
     tokenizer = _tokenizer(folder, config.text_config)
     config.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
@@ -124,7 +127,7 @@ def _to_transformers(folder: Path, raw: Mapping[str, Any]) -> Conversion:
         made.save_pretrained(out)
         check_tokenizer(tokenizer, out)
 
-    return Conversion(folder, plan, tuple(notes), settings)
+    return Conversion(folder, plan, notes, settings)
 
 
 def _to_chat(folder: Path, layout: str) -> Conversion:
@@ -132,21 +135,17 @@ def _to_chat(folder: Path, layout: str) -> Conversion:
     config = InternVLConfig.from_pretrained(folder)
     reader: Any = AutoProcessor.from_pretrained(folder)
     images = reader.image_processor
-    kind = KINDS[layout]
-    raw = as_chat_config(config, kind, (images.min_patches, images.max_patches))
+    raw = as_chat_config(config, layout, (images.min_patches, images.max_patches))
     plan = as_chat(shards)
-    notes: list[str] = []
     held = {on_disk(name): shards.planned(name) for name in shards}
-    if config.tie_word_embeddings and held.pop(HEAD, None):
-        plan.pop(HEAD)
-        notes.append("the head's own weights: config.json ties it to the embeddings")
+    _drop_tied_head(config, held)
     check_shapes(config, held)
+    notes = _drop_tied_head(config, plan)
     if (tuple(images.image_mean), tuple(images.image_std)) != IMAGENET:
         notes.append(
             f"pixels of mean {images.image_mean} and spread {images.image_std}: written down in "
             "preprocessor_config.json, but engines take ImageNet's for this layout"
         )
-
     if "auto_map" not in raw:
         notes.append(
             "no auto_map: transformers and vLLM read this layout's config.json by the code that "
@@ -160,11 +159,18 @@ def _to_chat(folder: Path, layout: str) -> Conversion:
             (out / _TEMPLATE).write_text(without_images(reader.chat_template), "utf-8")
         images.save_pretrained(out)
 
-    return Conversion(folder, plan, tuple(notes), settings)
+    return Conversion(folder, plan, notes, settings)
+
+
+def _drop_tied_head(config: InternVLConfig, plan: dict[str, LazyTensor]) -> list[str]:
+    """Take a head that is tied to the embeddings out of `plan`; returns a note if there was one."""
+    if config.tie_word_embeddings and plan.pop(HEAD, None):
+        return ["the head's own weights: config.json ties it to the embeddings"]
+    return []
 
 
 def _tokenizer(folder: Path, text: Any) -> Any:
-    """The tokenizer of a checkpoint in the chat layout, as transformers' processor wants it."""
+    """The tokenizer of a checkpoint in the chat layout, with the processor's special tokens."""
     known = faithful_tokenizer(folder, text)
     held = known.get_vocab()
     video = next((token for token in _VIDEO_TOKENS if token in held), None)

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and spread of ImageNet's pixels, which InternVL subtracts and divides by."""
+"""Mean and standard deviation of ImageNet's colours, in [0, 1]."""
 
 # Texts on which a saved tokenizer must agree with the one it was made from.
 _PROBES = (
@@ -28,9 +28,13 @@ _PROBES = (
 def image_processor(
     side: int, tiles: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> GotOcr2ImageProcessor:
-    """Cuts an image into `tiles` (fewest, most) squares of `side` pixels by closest aspect ratio.
+    """Cuts an image into square tiles by closest aspect ratio, and adds a thumbnail where there is
+    more than one (paper, section 2.1).
 
-    A thumbnail joins where there is more than one (paper, section 2.1).
+    Args:
+        side: side of a tile, pixels.
+        tiles: fewest and most tiles.
+        mean, std: subtracted from and divided by, for each colour in [0, 1].
     """
     return GotOcr2ImageProcessor(
         size={"height": side, "width": side},
@@ -45,7 +49,8 @@ def image_processor(
 def processor(
     images: Any, tokenizer: Any, image_seq_length: int, chat_template: str | None
 ) -> InternVLProcessor:
-    """All that turns chat messages and images into a model's inputs."""
+    """Turns chat messages and images into a model's inputs; an image is `image_seq_length` tokens a
+    tile."""
     return InternVLProcessor(
         image_processor=images,
         tokenizer=tokenizer,
@@ -58,54 +63,53 @@ def processor(
 
 
 def image_settings(folder: Path) -> Mapping[str, Any]:
-    """What the folder's own files say of its image processor; empty where they are silent."""
-    file = folder / "preprocessor_config.json"
-    if file.is_file():
-        return json.loads(file.read_text("utf-8"))
-    whole = folder / "processor_config.json"
-    if whole.is_file():
-        return json.loads(whole.read_text("utf-8")).get("image_processor", {})
+    """Settings of the image processor saved in `folder`; empty if there is none."""
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        if (folder / name).is_file():
+            settings = json.loads((folder / name).read_text("utf-8"))
+            return settings if name.startswith("pre") else settings.get("image_processor", {})
     return {}
 
 
-def pixel_statistics(
-    settings: Mapping[str, Any],
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and spread in the settings of an image processor; ImageNet's where there are none."""
+def pixel_statistics(settings: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of an image processor's settings, or ImageNet's."""
     if "image_mean" in settings and "image_std" in settings:
         return tuple(settings["image_mean"]), tuple(settings["image_std"])
     return IMAGENET
 
 
 def faithful_tokenizer(folder: Path, config: Any = None, **options: Any) -> Any:
-    """The tokenizer in `folder` that cuts text as its tokenizer.json says.
+    """The tokenizer in `folder`, of a class that cuts text as its tokenizer.json says.
 
-    transformers picks a class by the kind of model and, for models whose published class is wrong,
-    by their name on the hub, which a folder has not; so what it picks is held against the file.
+    transformers picks the class by the kind of model, which is wrong for some published models, so
+    its choice is compared with the file.
+
+    Args:
+        config: the model's config, where transformers cannot read it from `folder`.
+        options: of `from_pretrained`.
     """
     picked = AutoTokenizer.from_pretrained(folder, config=config, **options)
     file = folder / "tokenizer.json"
     if file.is_file():
         cut = Tokenizer.from_file(str(file))
         for text in _PROBES:
-            right = cut.encode(text, add_special_tokens=False).ids
-            if picked(text, add_special_tokens=False)["input_ids"] != right:
+            if _ids(picked, text) != cut.encode(text, add_special_tokens=False).ids:
                 return PreTrainedTokenizerFast.from_pretrained(folder, **options)
     return picked
 
 
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
 def check_tokenizer(own: Any, saved: Path) -> None:
-    """See that the tokenizer read back from `saved` cuts text as `own` does.
+    """Raise ValueError unless the tokenizer read back from `saved` cuts text as `own` does.
 
-    Which class reads a tokenizer's files is chosen by the kind of model they lie beside, so a
-    model in a new folder may be read by another one.
-
-    Raises:
-        ValueError: it does not.
+    transformers chooses the class that reads it by the kind of model it lies beside.
     """
     read = AutoTokenizer.from_pretrained(saved, trust_remote_code=True)  # we wrote it
     for text in _PROBES:
-        wanted, got = (t(text, add_special_tokens=False)["input_ids"] for t in (own, read))
+        wanted, got = _ids(own, text), _ids(read, text)
         if wanted != got:
             raise ValueError(
                 f"the tokenizer of {own.name_or_path} ({type(own).__name__}) is read back as a "

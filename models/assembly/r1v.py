@@ -1,8 +1,8 @@
 """R1V put together: a vision encoder, a projector, and a language model (paper, section 2.1).
 
-`assemble` joins an encoder and a language model by a new projector; `swap` gives an assembled model
-another language model of the same family and width, and keeps the projector. Both stream weights
-from file to file and write an ordinary transformers folder.
+`plan_assembly` joins an encoder and a language model by a new projector; `plan_swap` gives an
+assembled model another language model of the same family and width, and keeps the projector.
+`Assembly.write` then streams weights from file to file into an ordinary transformers folder.
 """
 
 import json
@@ -44,17 +44,17 @@ _AUTO_MAP = {
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """A model that is about to be written."""
+    """A model that fits together and can be written."""
 
     config: InternVLConfig
     plan: Mapping[str, LazyTensor]
-    """All its weights by the names that transformers writes."""
+    """All weights by the names that transformers writes."""
     processor: Any
     language: Language
     shard_gib: float
 
     def write(self, out: Path, written: Callable[[str], object] = lambda name: None) -> None:
-        """Write it as the folder `out`, whole or not at all; `written` hears of each tensor.
+        """Write the folder `out`, whole or not at all; `written` gets each tensor's name.
 
         Raises:
             ValueError: `out` is there already, or the tokenizer would be read back as another.
@@ -70,29 +70,15 @@ class Assembly:
             write_shards(aside, self.plan, int(self.shard_gib * GIB), written)
 
 
-def assemble(vision: Path | str, llm: Path | str, out: Path, *, options: AssembleOptions) -> None:
-    """Write to `out` an R1V of the vision encoder, a new projector and the language model.
+def plan_assembly(vision: Path | str, llm: Path | str, options: AssembleOptions) -> Assembly:
+    """An R1V of a vision encoder, a new projector and a language model.
 
     Args:
         vision, llm: folders or hub names.
 
     Raises:
-        ValueError: the parts do not fit, or cannot be read; nothing was written.
+        ValueError: the parts do not fit, or cannot be read.
     """
-    plan_assembly(vision, llm, options).write(out)
-
-
-def swap(base: Path | str, llm: Path | str, out: Path) -> None:
-    """Write to `out` the vision encoder and projector of `base` on another language model.
-
-    Raises:
-        ValueError: width or family of the language models differ; nothing was written.
-    """
-    plan_swap(base, llm).write(out)
-
-
-def plan_assembly(vision: Path | str, llm: Path | str, options: AssembleOptions) -> Assembly:
-    """What `assemble` would write. ValueError as there."""
     tower = read_tower(vision, options.normalise)
     language = read_language(llm)
     if is_internvl(tower) and options.feature_layer != -1:
@@ -120,9 +106,14 @@ def plan_assembly(vision: Path | str, llm: Path | str, options: AssembleOptions)
 def plan_swap(
     base: Path | str, llm: Path | str, options: AssembleOptions | None = None
 ) -> Assembly:
-    """What `swap` would write; of the options only those of new rows, precision and files count.
+    """The vision encoder and projector of `base` on another language model.
 
-    ValueError as there.
+    Args:
+        base, llm: folders or hub names.
+        options: only new_rows, seed, dtype and shard_gib count.
+
+    Raises:
+        ValueError: width or family of the language models differ, or a part cannot be read.
     """
     options = options or AssembleOptions()
     folder = local_folder(base)
@@ -152,7 +143,7 @@ def _assembly(
     language: Language,
     options: AssembleOptions,
 ) -> Assembly:
-    """The model of a planned tower and projector and of a language model, in one precision."""
+    """The model of a tower and projector (`sight`) and a language model, in one precision."""
     spoken = language.planned(options.new_rows, options.seed)
     plan = {**sight, **{_LANGUAGE + name: tensor for name, tensor in spoken.items()}}
     config.dtype = language.dtype if options.dtype == "auto" else getattr(torch, options.dtype)
@@ -182,7 +173,7 @@ def _refuse_strangers(base: Path | str, has: Any, llm: Path | str, wants: Any) -
 
 
 def check_shapes(config: InternVLConfig, plan: Mapping[str, LazyTensor]) -> None:
-    """See that `plan` has each tensor of the model that `config` describes, and no other.
+    """Check that `plan` has each tensor of the model that `config` describes, and no other.
 
     Raises:
         ValueError: with the first few names that are missing, too many or of another shape.
@@ -203,7 +194,7 @@ def check_shapes(config: InternVLConfig, plan: Mapping[str, LazyTensor]) -> None
 
 
 def expected_shapes(config: InternVLConfig) -> dict[str, tuple[int, ...]]:
-    """Names on disk and shapes of the model that `config` describes; no memory is taken."""
+    """Names on disk and shapes of the weights of `config`'s model, built on the meta device."""
     with torch.device("meta"):
         model = _model_class(config)(config)
     shapes = {on_disk(name): tuple(t.shape) for name, t in model.state_dict().items()}
@@ -218,7 +209,7 @@ def _model_class(config: InternVLConfig) -> type[InternVLForConditionalGeneratio
 
 
 def _new_projector(config: Any, seed: int) -> dict[str, LazyTensor]:
-    """LayerNorm, Linear, GELU, Linear as torch begins them; the caller's random state is kept."""
+    """Weights of LayerNorm, Linear, GELU, Linear as torch initialises them, drawn from `seed`."""
     folded = config.vision_config.hidden_size * PIXEL_SHUFFLE**2
     width = config.text_config.hidden_size
     with torch.random.fork_rng(devices=[]):
@@ -229,14 +220,10 @@ def _new_projector(config: Any, seed: int) -> dict[str, LazyTensor]:
             "linear_2": nn.Linear(width, width),
         }
     return {
-        f"{_PROJECTOR}{layer}.{name}": _made(weight.detach())
+        f"{_PROJECTOR}{layer}.{name}": LazyTensor(tuple(weight.shape), weight.dtype, weight.detach)
         for layer, module in layers.items()
         for name, weight in module.named_parameters()
     }
-
-
-def _made(tensor: torch.Tensor) -> LazyTensor:
-    return LazyTensor(tuple(tensor.shape), tensor.dtype, lambda: tensor)
 
 
 def _cast(planned: LazyTensor, dtype: torch.dtype) -> LazyTensor:

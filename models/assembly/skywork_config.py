@@ -1,13 +1,12 @@
 """config.json of the `*ChatModel` layout (Skywork R1V, InternVL) and of transformers' InternVL.
 
-Settings that mean the same are renamed, those that would change what the model computes and have no
-counterpart are refused, and those that say nothing about the weights (a conversation template's
-name, training switches) are carried along under `chat_model`, so that the way back finds them
-(paper, sections 6.2 and 6.5).
+Settings that mean the same are renamed. Those that would change what the model computes and have no
+counterpart are refused. Those that do not bear on the weights (a conversation template's name,
+training switches) are kept under `chat_model` for the way back (paper, sections 6.2 and 6.5).
+"Theirs" is the chat layout, "ours" is transformers.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from transformers import AutoConfig, InternVLConfig, InternVLVisionConfig
@@ -16,23 +15,14 @@ from models.assembly.language import FAMILIES
 from models.assembly.skywork_names import Unmapped
 
 VISION_TYPE = "intern_vit_6b"
-CHAT_TYPES = ("internvl_chat", "skywork_chat")
 CARRIED = "chat_model"
 """Key of transformers' config.json that keeps settings of the chat layout for the way back."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChatKind:
-    """What a flavour of the layout calls itself."""
-
-    architecture: str
-    model_type: str
-
-
 KINDS = {
-    "skywork": ChatKind("SkyworkR1VChatModel", "skywork_chat"),
-    "internvl": ChatKind("InternVLChatModel", "internvl_chat"),
+    "internvl": ("InternVLChatModel", "internvl_chat"),
+    "skywork": ("SkyworkR1VChatModel", "skywork_chat"),
 }
+"""Architecture and model type of the layout's two flavours."""
+CHAT_TYPES = tuple(model_type for _, model_type in KINDS.values())
 _LLM_CLASSES = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
@@ -46,7 +36,7 @@ def is_chat(raw: Mapping[str, Any]) -> bool:
     return raw.get("model_type") in CHAT_TYPES or names[0].endswith("ChatModel")
 
 
-# Theirs, ours, and the value that theirs has where its config.json is silent.
+# Their key, our key, and the value of a key that is missing in their config.json.
 _VISION: tuple[tuple[str, str, Any], ...] = (
     ("hidden_size", "hidden_size", 3200),
     ("intermediate_size", "intermediate_size", 12800),
@@ -66,7 +56,11 @@ _VISION: tuple[tuple[str, str, Any], ...] = (
     ("initializer_factor", "layer_scale_init_value", 0.1),
 )
 _QK_NORM_EPS = 1e-6
-"""What transformers' query and key norms add under the root, whatever its config says."""
+"""Epsilon of transformers' query and key norms, whatever its config says."""
+_MAPPED = {"architectures", "model_type", "vision_config", "llm_config", "downsample_ratio"}
+_MAPPED |= {"ps_version", "select_layer", "tie_word_embeddings", "torch_dtype", "dtype"}
+_MAPPED |= {"force_image_size", "hidden_size"}
+"""Their keys with a counterpart in transformers' config; the rest is kept under `CARRIED`."""
 
 
 def vision_config(theirs: Mapping[str, Any]) -> InternVLVisionConfig:
@@ -86,24 +80,23 @@ def vision_config(theirs: Mapping[str, Any]) -> InternVLVisionConfig:
 
 
 def as_transformers_config(theirs: Mapping[str, Any]) -> tuple[InternVLConfig, list[str]]:
-    """A chat config as transformers', and what of it only waits for the way back.
+    """A chat config as transformers' config, without the image token's id, which the tokenizer has.
 
-    The image token's id is not among its settings: it is whatever the tokenizer calls so.
+    Returns:
+        The config, and the names of the settings that it only keeps for the way back.
 
     Raises:
         Unmapped: with every setting that transformers' InternVL cannot follow.
     """
-    _refuse_all(_faults(theirs))
+    if faults := _faults(theirs):
+        raise Unmapped("transformers' InternVL cannot follow " + "; ".join(faults))
     llm = dict(theirs["llm_config"])
     llm["model_type"] = _family(llm)
     text = AutoConfig.for_model(**llm)
     vision = vision_config(theirs["vision_config"])
     ratio = theirs.get("downsample_ratio", 0.5)
     grid = vision.image_size[0] // vision.patch_size[0]
-    mapped = {"vision_config", "llm_config", "architectures", "model_type", "downsample_ratio"}
-    mapped |= {"ps_version", "select_layer", "tie_word_embeddings", "torch_dtype", "dtype"}
-    mapped |= {"force_image_size", "hidden_size"}
-    rest = {key: value for key, value in theirs.items() if key not in mapped}
+    rest = {key: value for key, value in theirs.items() if key not in _MAPPED}
     known = {key for key, _, _ in _VISION} | {"model_type"}
     vision_rest = {k: v for k, v in theirs["vision_config"].items() if k not in known}
     config = InternVLConfig(
@@ -121,14 +114,17 @@ def as_transformers_config(theirs: Mapping[str, Any]) -> tuple[InternVLConfig, l
     return config, sorted(rest)
 
 
-def as_chat_config(
-    config: InternVLConfig, kind: ChatKind, tiles: tuple[int, int]
-) -> dict[str, Any]:
-    """transformers' config as a chat config; `tiles`: fewest and most tiles of an image.
+def as_chat_config(config: InternVLConfig, layout: str, tiles: tuple[int, int]) -> dict[str, Any]:
+    """transformers' config as a chat config.
+
+    Args:
+        layout: a key of `KINDS`.
+        tiles: fewest and most tiles of an image.
 
     Raises:
         Unmapped: with every setting that the chat layout cannot follow.
     """
+    architecture, model_type = KINDS[layout]
     vision: Any = config.vision_config
     text: Any = config.text_config
     faults: list[str] = []
@@ -138,15 +134,15 @@ def as_chat_config(
         faults.append(f"vision_feature_layer={config.vision_feature_layer}; engines read the last")
     if config.projector_hidden_act != "gelu":
         faults.append(f"projector_hidden_act={config.projector_hidden_act!r}; mlp1 has gelu")
-    if faults:
-        raise Unmapped("the chat layout cannot hold " + "; ".join(faults))
     if vision.use_qk_norm and vision.layer_norm_eps != _QK_NORM_EPS:
-        raise Unmapped(
-            f"layer_norm_eps={vision.layer_norm_eps} with use_qk_norm: the chat layout uses it for "
-            f"queries and keys too, where transformers has {_QK_NORM_EPS}"
+        faults.append(
+            f"layer_norm_eps={vision.layer_norm_eps} with use_qk_norm: it is the epsilon of query "
+            f"and key norms too, where transformers has {_QK_NORM_EPS}"
         )
     if not vision.use_mean_pooling or vision.use_mask_token:
-        raise Unmapped("the tower's final norm or mask token has no place in the chat layout")
+        faults.append("the tower's final norm or mask token")
+    if faults:
+        raise Unmapped("the chat layout cannot hold " + "; ".join(faults))
     carried: dict[str, Any] = dict(getattr(config, CARRIED, None) or {})
     their_vision: dict[str, Any] = carried.pop("vision_config", {})
     their_vision |= {key: getattr(vision, ours) for key, ours, _ in _VISION}
@@ -163,8 +159,8 @@ def as_chat_config(
         "template": "internvl2_5",
         **carried,
         **tiling,
-        "architectures": [kind.architecture],
-        "model_type": kind.model_type,
+        "architectures": [architecture],
+        "model_type": model_type,
         "downsample_ratio": config.downsample_ratio,
         "force_image_size": their_vision["image_size"],
         "hidden_size": text.hidden_size,
@@ -185,7 +181,7 @@ def tiles_of(theirs: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _older(text: Any) -> dict[str, Any]:
-    """A language model's config with the names that readers of the chat layout know."""
+    """A language model's config by the older names that readers of the chat layout know."""
     llm = text.to_dict() | {"architectures": [_LLM_CLASSES[text.model_type]]}
     rope: dict[str, Any] = llm.pop("rope_parameters")
     llm["rope_theta"] = rope.pop("rope_theta")
@@ -194,7 +190,7 @@ def _older(text: Any) -> dict[str, Any]:
 
 
 def _faults(theirs: Mapping[str, Any]) -> list[str]:
-    """What in a chat config transformers' InternVL cannot follow, in words."""
+    """The settings of a chat config that transformers' InternVL cannot follow."""
     faults: list[str] = []
     version = theirs.get("ps_version", "v1")
     if version != "v2":
@@ -228,11 +224,6 @@ def _family(llm: Mapping[str, Any]) -> str:
     classes = {name: family for family, name in _LLM_CLASSES.items()}
     names = llm.get("architectures") or [""]
     return classes.get(names[0]) or str(llm.get("model_type"))
-
-
-def _refuse_all(faults: list[str]) -> None:
-    if faults:
-        raise Unmapped("transformers' InternVL cannot follow " + "; ".join(faults))
 
 
 def _side(size: Any) -> int:

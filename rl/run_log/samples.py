@@ -1,27 +1,27 @@
-"""Lines of samples.jsonl: answers of a GRPO run, chats of a supervised one."""
+"""Lines of samples.jsonl: answers of a GRPO run, chats of a supervised run."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rl.data.records import Answer, Chat, Score, ScoredGroup
+from rl.data.records import Chat, ScoredGroup
 from rl.storage.jsonl import json_number
 
 KeepImages = Callable[[Sequence[bytes | str]], list[str]]
-"""Names that images have in the run's folder, bytes written there once."""
+"""From images to their names in the run's folder, where bytes are written once."""
 
 
 class Logged(Protocol):
     """Something that a step learned from, as lines of samples.jsonl."""
 
     def lines(self, keep: KeepImages) -> Iterator[dict[str, Any]]:
-        """What is told of each sample, without its step."""
+        """A line a sample, without its step."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedGroup:
-    """A scored group with what the learner made of each answer."""
+    """A scored group with each answer's advantage and logprob gap."""
 
     scored: ScoredGroup
     advantages: tuple[float | None, ...]
@@ -30,7 +30,7 @@ class LoggedGroup:
     """Mean absolute gap of sampler and learner logprobs of each answer, nats."""
 
     def lines(self, keep: KeepImages) -> Iterator[dict[str, Any]]:
-        """A line an answer, with all that was said of it."""
+        """A line an answer."""
         problem = self.scored.group.problem
         asked = {
             "problem": problem.id,
@@ -45,7 +45,15 @@ class LoggedGroup:
             yield {
                 **asked,
                 "sample": place,
-                **_told(answer, score),
+                "answer": answer.text,
+                "finish_reason": answer.finish_reason,
+                "tokens": len(answer.token_ids),
+                "version": answer.version,
+                "reward": json_number(score.reward),
+                "verdicts": {
+                    name: {"score": json_number(v.score), "cause": v.cause, "detail": v.detail}
+                    for name, v in score.verdicts.items()
+                },
                 "advantage": json_number(advantage),
                 "logprob_gap": json_number(gap),
             }
@@ -53,16 +61,16 @@ class LoggedGroup:
 
 @dataclass(frozen=True, slots=True)
 class LoggedChat:
-    """A chat with what the policy made of it, each token given the true ones before it."""
+    """A chat with the policy's loss on it."""
 
     chat: Chat
     tokens: int
-    """Images included."""
+    """Image tokens included."""
     trained_tokens: int
     loss: float
-    """Mean of the trained tokens, nats."""
+    """Mean over the trained tokens, nats."""
     least_likely: tuple[tuple[str, float], ...]
-    """The trained tokens that surprised the policy most, with their probabilities."""
+    """The trained tokens of lowest probability, with their probabilities."""
 
     def lines(self, keep: KeepImages) -> Iterator[dict[str, Any]]:
         """One line."""
@@ -78,21 +86,3 @@ class LoggedChat:
                 for token, probability in self.least_likely
             ],
         }
-
-
-def _told(answer: Answer, score: Score) -> dict[str, Any]:
-    return {
-        "answer": answer.text,
-        "finish_reason": answer.finish_reason,
-        "tokens": len(answer.token_ids),
-        "version": answer.version,
-        "reward": json_number(score.reward),
-        "verdicts": {
-            name: {
-                "score": json_number(verdict.score),
-                "cause": verdict.cause,
-                "detail": verdict.detail,
-            }
-            for name, verdict in score.verdicts.items()
-        },
-    }

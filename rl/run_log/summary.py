@@ -1,4 +1,4 @@
-"""The end of a run in a dozen figures, taken from its own log, resumed or not."""
+"""summary.json: a run's figures, taken from its own log, resumed or not."""
 
 from pathlib import Path
 from statistics import median
@@ -10,21 +10,16 @@ _BEFORE_AND_AFTER = ("accuracy", "greedy_accuracy", "mean_length", "think_share"
 
 
 def summarise(folder: Path) -> dict[str, Any]:
-    """What summary.json says of the run in `folder`.
+    """The summary of the GRPO run in `folder`.
 
-    steps; grpo_seconds (all steps, evaluations left out); rollout_tokens_per_s (of busy engines,
-    median of steps); max_logprob_gap (largest step mean, nats); skipped updates; and where held-out
-    problems were asked, accuracy, greedy_accuracy, mean_length and think_share before and after.
+    steps; skipped_updates; grpo_seconds (all steps, without evaluations); rollout_tokens_per_s (of
+    busy engines, median of steps); max_logprob_gap (largest step mean, nats); and where held-out
+    problems were evaluated, accuracy, greedy_accuracy, mean_length (tokens) and think_share, each
+    before and after.
     """
-    steps = list(read_lines(folder / "metrics.jsonl"))
-    evaluations = list(read_lines(folder / "evaluations.jsonl"))
-    summary: dict[str, Any] = {
-        "steps": len(steps),
-        "grpo_seconds": sum(step["seconds"] for step in steps),
-        "rollout_tokens_per_s": median([step["rollout_tokens_per_s"] for step in steps] or [0.0]),
-        "max_logprob_gap": max((s.get("logprob_gap") or 0.0 for s in steps), default=0.0),
-        "skipped_updates": sum(step.get("skipped") or 0.0 for step in steps),
-    }
+    steps, evaluations = _logged(folder)
+    summary = _basics(steps, "grpo_seconds", "rollout_tokens_per_s")
+    summary["max_logprob_gap"] = max((s.get("logprob_gap") or 0.0 for s in steps), default=0.0)
     if evaluations:
         first, last = evaluations[0], evaluations[-1]
         for name in _BEFORE_AND_AFTER:
@@ -33,21 +28,15 @@ def summarise(folder: Path) -> dict[str, Any]:
 
 
 def summarise_sft(folder: Path) -> dict[str, Any]:
-    """What summary.json says of the supervised run in `folder`.
+    """The summary of the supervised run in `folder`.
 
-    steps; chats; tokens and trained_tokens; sft_seconds (all steps, evaluations left out);
-    tokens_per_s (median of steps); skipped updates; the last step's loss; and where there were
-    held-out chats, their loss before and after, and the lowest with its step.
+    steps; skipped_updates; sft_seconds (all steps, without evaluations); tokens_per_s (median of
+    steps); the last step's loss (nats a trained token); chats, tokens and trained_tokens; and where
+    there were held-out chats, their loss before and after, and the lowest with its step.
     """
-    steps = list(read_lines(folder / "metrics.jsonl"))
-    evaluations = list(read_lines(folder / "evaluations.jsonl"))
-    summary: dict[str, Any] = {
-        "steps": len(steps),
-        "sft_seconds": sum(step["seconds"] for step in steps),
-        "tokens_per_s": median([step["tokens_per_s"] for step in steps] or [0.0]),
-        "skipped_updates": sum(step.get("skipped") or 0.0 for step in steps),
-        "loss": steps[-1]["loss"] if steps else None,
-    }
+    steps, evaluations = _logged(folder)
+    summary = _basics(steps, "sft_seconds", "tokens_per_s")
+    summary["loss"] = steps[-1]["loss"] if steps else None
     for name in ("chats", "tokens", "trained_tokens"):
         summary[name] = sum(step[name] for step in steps)
     if evaluations:
@@ -55,3 +44,20 @@ def summarise_sft(folder: Path) -> dict[str, Any]:
         summary |= {"held_out_loss_before": first["loss"], "held_out_loss_after": last["loss"]}
         summary |= {name: last[name] for name in ("best_loss", "best_step")}
     return summary
+
+
+def _logged(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The lines of steps and of evaluations."""
+    return list(read_lines(folder / "metrics.jsonl")), list(
+        read_lines(folder / "evaluations.jsonl")
+    )
+
+
+def _basics(steps: list[dict[str, Any]], seconds: str, speed: str) -> dict[str, Any]:
+    """What both kinds of runs sum up, with their names for all steps' seconds and for the speed."""
+    return {
+        "steps": len(steps),
+        seconds: sum(step["seconds"] for step in steps),
+        speed: median([step[speed] for step in steps] or [0.0]),
+        "skipped_updates": sum(step.get("skipped") or 0.0 for step in steps),
+    }

@@ -1,17 +1,15 @@
-"""What a run leaves behind: metrics, samples, evaluations, a summary and a picture of it.
+"""Writes a run's metrics, samples, evaluations, summary and plot into its folder.
 
-All of it is plain text in the run's folder, a line at a time, so that a run that dies has told
-everything up to its last step, and one that goes on from a checkpoint tells no step twice.
+Lines of JSON are written step by step, so that a run that dies has written everything up to its
+last step; a run that goes on from a checkpoint writes no step twice.
 """
 
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from configs.schema.run import LogConfig
@@ -24,11 +22,9 @@ from rl.run_log.wandb_tracker import Tracker
 from rl.storage.atomic import atomic_file
 from rl.storage.jsonl import JsonlWriter, filter_lines, json_number, read_lines
 
-logger = logging.getLogger(__name__)
-
 
 class Recipe(Protocol):
-    """What a recipe of any job tells its log."""
+    """The fields that a log needs of any job's recipe."""
 
     @property
     def name(self) -> str: ...
@@ -40,7 +36,7 @@ class Recipe(Protocol):
 
 
 class RunLog:
-    """Writes a run's traces into its folder, a line to the console, and figures to gauges."""
+    """Writes a run's files, hands a line a step to `show`, and figures to gauges and wandb."""
 
     def __init__(
         self,
@@ -55,6 +51,11 @@ class RunLog:
         """Open the log of a new run, or of one that goes on with step `resume`.
 
         What an interrupted run wrote of step `resume` and later is cut, since it comes again.
+
+        Args:
+            gauge: is called with each figure's name and value.
+            view: which figures the console and the plot show.
+            show: is called with (updates done, line in rich's markup) at each step and evaluation.
 
         Raises:
             ValueError: `folder` holds a run's metrics, and `resume` is None.
@@ -89,46 +90,35 @@ class RunLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def write_step(
         self, step: int, metrics: Mapping[str, float], learned: Sequence[Logged]
     ) -> None:
-        """Write what `step` (0, 1, ...) measured and samples of what it learned from.
+        """Write the metrics of `step` (0, 1, ...) and samples of what it learned from.
 
         A figure that is NaN or infinite is written as null, named under `non_finite`, and counted.
         """
-        figures, odd = self._cleaned(metrics)
-        line: dict[str, Any] = {"step": step, "time": round(time.time(), 3), **figures}
-        if odd:
-            line["non_finite"] = odd
-        told = (line for each in learned for line in each.lines(self._keep_images))
-        wanted = islice(told, self._recipe.log.samples_per_step)
+        line = self._line(step, metrics)
+        samples = (sample for each in learned for sample in each.lines(self._keep_images))
+        wanted = islice(samples, self._recipe.log.samples_per_step)
         self._samples.write(*({"step": step, **sample} for sample in wanted))
         self._metrics.write(line)
-        self._publish(step, "", figures)
+        self._publish(step, "", metrics)
         self._show(step + 1, step_text(line, self._recipe.steps, self._view))
 
     def write_evaluation(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write how the policy behind `step` updates did on held-out problems, and draw the plot.
+        """Write the held-out figures of the policy after `step` updates, and draw the plot.
 
         An evaluation of the same step, from before an interruption, is replaced.
         """
-        clean, odd = self._cleaned(figures)
+        line = self._line(step, figures)
         filter_lines(self._evaluations_path, lambda line: line["step"] != step)
         evaluations = JsonlWriter(self._evaluations_path)
-        line: dict[str, Any] = {"step": step, "time": round(time.time(), 3), **clean}
-        if odd:
-            line["non_finite"] = odd
         evaluations.write(line)
         evaluations.close()
-        self._publish(step, "evaluation/", clean)
+        self._publish(step, "evaluation/", figures)
         self._show(step, evaluation_text(line, self._view))
         self.draw()
 
@@ -161,15 +151,19 @@ class RunLog:
         if self._tracker is not None:
             self._tracker.close()
 
-    def _cleaned(self, metrics: Mapping[str, float]) -> tuple[dict[str, float | None], list[str]]:
-        """Figures fit for JSON, and the names of those that were not finite, which are counted."""
-        clean = {name: json_number(value) for name, value in metrics.items()}
-        odd = [name for name, value in clean.items() if value is None]
+    def _line(self, step: int, figures: Mapping[str, float]) -> dict[str, Any]:
+        """A line of metrics.jsonl or evaluations.jsonl; counts the figures that are not finite."""
+        line: dict[str, Any] = {"step": step, "time": round(time.time(), 3)}
+        line |= {name: json_number(value) for name, value in figures.items()}
+        if odd := [name for name in figures if line[name] is None]:
+            line["non_finite"] = odd
         self._non_finite += len(odd)
-        return clean, odd
+        return line
 
-    def _publish(self, step: int, prefix: str, figures: Mapping[str, float | None]) -> None:
-        known = {f"{prefix}{name}": v for name, v in figures.items() if v is not None}
+    def _publish(self, step: int, prefix: str, figures: Mapping[str, float]) -> None:
+        """Hand the finite figures to gauges and wandb."""
+        finite = {name: json_number(value) for name, value in figures.items()}
+        known = {f"{prefix}{name}": v for name, v in finite.items() if v is not None}
         if self._gauge is not None:
             for name, value in known.items():
                 self._gauge(name, value)
@@ -177,7 +171,8 @@ class RunLog:
             self._tracker.write(step, known)
 
     def _keep_images(self, images: Sequence[bytes | str]) -> list[str]:
-        """Paths as they are; bytes go into a file named by their content, once for all samples."""
+        """Names of the images in the run's folder: paths stay, bytes are written to a file named by
+        their hash."""
         names: list[str] = []
         for image in images:
             if isinstance(image, str):

@@ -14,7 +14,7 @@ from configs.schema.policy import Part, PolicyConfig
 from configs.schema.run import CheckpointConfig, SFTLogConfig
 from configs.schema.sft import AlignPolicyConfig, AlignRecipe, FeaturesConfig, PassConfig, SFTRecipe
 from configs.schema.tiny import TinyPathConfig
-from models.assembly.r1v import assemble, swap
+from models.assembly.r1v import plan_assembly, plan_swap
 from rl.jobs.sft import sft_runs
 from rl.tiny.parts import TinyParts
 
@@ -63,9 +63,9 @@ class TinyPipeline:
             The policy after each lesson, all of them begun with `swapped`.
         """
         options = AssembleOptions(seed=self.seed, max_tiles=1)
-        assemble(parts.tower, parts.substitute, self.assembled, options=options)
+        plan_assembly(parts.tower, parts.substitute, options).write(self.assembled)
         # What the lessons' chats are measured with. Its weights are still to come.
-        swap(self.assembled, parts.reasoner, self.swapped)
+        plan_swap(self.assembled, parts.reasoner).write(self.swapped)
         for shard in self.swapped.glob("*.safetensors"):
             shard.unlink()
         aligned, reasoner, swapped = (
@@ -129,4 +129,4 @@ class TinyPipeline:
 
 def _swapped_anew(aligned: Path, reasoner: Path, out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
-    swap(aligned, reasoner, out)
+    plan_swap(aligned, reasoner).write(out)

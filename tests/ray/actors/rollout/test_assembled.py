@@ -11,7 +11,7 @@ import pytest
 
 from actors.weight_transfer.policy_source import PolicySource
 from configs.schema.assembly import AssembleOptions
-from models.assembly.r1v import assemble
+from models.assembly.r1v import plan_assembly
 from tests.ray.actors.rollout.served import check_a_step_is_served_as_it_was_learned
 from tests.ray.system import System, learned_from, problem, recipe, running_system
 from tests.unit.models.assembly.parts import build_llm, build_siglip
@@ -27,7 +27,7 @@ def adapted(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     build_siglip(parts / "eye")
     build_llm(parts / "llm", "qwen3", hidden_size=64, head_dim=32)
     folder = parts / "r1v"
-    assemble(parts / "eye", parts / "llm", folder, options=AssembleOptions(max_tiles=4))
+    plan_assembly(parts / "eye", parts / "llm", AssembleOptions(max_tiles=4)).write(folder)
     policy = {
         "path": str(folder),
         "dtype": "float32",

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from configs.schema.assembly import AssembleOptions
-from models.assembly.r1v import assemble, swap
+from models.assembly.r1v import plan_assembly, plan_swap
 from tests.unit.models.assembly.parts import WIDTH, build_internvit, build_llm, config_of
 
 WORDS = torch.tensor([[70, 71, 80, 90, 258]])
@@ -26,7 +26,7 @@ IMAGE_TOKENS = ("<img>", "</img>", "<IMG_CONTEXT>", "<video>")
 
 def put_together(tmp_path: Path, out: str = "out", **options: Any) -> Path:
     folder = tmp_path / out
-    assemble(tmp_path / "eye", tmp_path / "llm", folder, options=AssembleOptions(**options))
+    plan_assembly(tmp_path / "eye", tmp_path / "llm", AssembleOptions(**options)).write(folder)
     return folder
 
 
@@ -62,7 +62,7 @@ def test_a_whole_model_lends_its_encoder(tmp_path: Path) -> None:
     build_internvit(tmp_path / "eye")
     build_llm(tmp_path / "llm")
     first = put_together(tmp_path)
-    assemble(first, tmp_path / "llm", tmp_path / "again", options=AssembleOptions(seed=9))
+    plan_assembly(first, tmp_path / "llm", AssembleOptions(seed=9)).write(tmp_path / "again")
     before, after = weights(first), weights(tmp_path / "again")
     other = {name for name in before if not torch.equal(before[name], after[name])}
     assert other == {
@@ -181,7 +181,7 @@ def test_a_swap_keeps_encoder_and_projector_and_speaks_as_the_new_model(tmp_path
     special = ("<|User|>", "<IMG_CONTEXT>")
     alone = build_llm(tmp_path / "reasoner", seed=1, special=special, num_hidden_layers=3)
     base = put_together(tmp_path)
-    swap(base, tmp_path / "reasoner", tmp_path / "swapped")
+    plan_swap(base, tmp_path / "reasoner").write(tmp_path / "swapped")
     old, new = weights(base), weights(tmp_path / "swapped")
     kept = [name for name in old if not name.startswith("language_model.")]
     assert kept and all(torch.equal(old[name], new[name]) for name in kept)
@@ -199,11 +199,11 @@ def test_a_projector_carries_over_to_its_own_family_and_width_only(tmp_path: Pat
     build_llm(tmp_path / "llama", "llama")
     base = put_together(tmp_path)
     with pytest.raises(ValueError, match=r"vectors 32 wide and .* reads 64"):
-        swap(base, tmp_path / "wide", tmp_path / "swapped")
+        plan_swap(base, tmp_path / "wide").write(tmp_path / "swapped")
     with pytest.raises(ValueError, match=r"'qwen2' model and .* 'llama' one"):
-        swap(base, tmp_path / "llama", tmp_path / "swapped")
+        plan_swap(base, tmp_path / "llama").write(tmp_path / "swapped")
     with pytest.raises(ValueError, match="not an assembled one"):
-        swap(tmp_path / "llm", tmp_path / "llm", tmp_path / "swapped")
+        plan_swap(tmp_path / "llm", tmp_path / "llm").write(tmp_path / "swapped")
     assert not (tmp_path / "swapped").exists()
 
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from configs.schema.assembly import AssembleOptions
 from models.assembly.conversion import plan_conversion
-from models.assembly.r1v import assemble, swap
+from models.assembly.r1v import plan_assembly, plan_swap
 from tests.unit.models.assembly.chat_model import build_chat_model, save_checkpoint
 from tests.unit.models.assembly.parts import (
     build_clip,
@@ -25,7 +25,7 @@ from tests.unit.models.assembly.parts import (
 
 def put_together(tmp_path: Path, **options: Any) -> Path:
     chosen = AssembleOptions(**{"max_tiles": 4} | options)
-    assemble(tmp_path / "eye", tmp_path / "llm", tmp_path / "out", options=chosen)
+    plan_assembly(tmp_path / "eye", tmp_path / "llm", chosen).write(tmp_path / "out")
     return tmp_path / "out"
 
 
@@ -58,7 +58,7 @@ def test_a_model_with_a_foreign_encoder_is_trained_saved_and_swapped(tmp_path: P
     build_llm(tmp_path / "llm")
     build_llm(tmp_path / "reasoner", seed=1)
     folder = put_together(tmp_path)
-    swap(folder, tmp_path / "reasoner", tmp_path / "swapped")
+    plan_swap(folder, tmp_path / "reasoner").write(tmp_path / "swapped")
     model = loaded(tmp_path / "swapped")
     processor = AutoProcessor.from_pretrained(tmp_path / "swapped", trust_remote_code=True)
     made = processor(
@@ -125,7 +125,7 @@ def test_what_cannot_be_put_together_is_refused_and_nothing_is_written(tmp_path:
     ):
         with pytest.raises(ValueError, match=reason):
             chosen = AssembleOptions(**options)
-            assemble(tmp_path / eye, tmp_path / llm, tmp_path / "out", options=chosen)
+            plan_assembly(tmp_path / eye, tmp_path / llm, chosen).write(tmp_path / "out")
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".writing*"))
 
 
