@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from rl.console.errors import UserError
 from rl.console.progress import phase
@@ -62,14 +62,6 @@ class Checked:
     """Rows left out, by reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Rules(Generic[S]):
-    data: RowsConfig
-    make: Callable[[Mapping[str, Any], int], S]
-    measure: Callable[[S], int]
-    max_tokens: int
-
-
 def check_rows(
     source: Source,
     data: RowsConfig,
@@ -93,23 +85,38 @@ def check_rows(
     total = min(len(source), data.limit or len(source))
     if not total:
         raise ValueError(f"data.source {data.source!r} has no rows in that split")
-    rules = _Rules(data, make, measure, max_tokens)
+
+    def decode(row: Mapping[str, Any], number: int) -> S | BadRow:
+        try:
+            sample = make(row, number)
+            check_images(sample.images, data.max_image_pixels)
+        except BadRow as error:
+            return error
+        return sample
+
     found = Checked()
+    ids: dict[str, int] = {}
     faults: list[dict[str, Any]] = []
     rejected.parent.mkdir(parents=True, exist_ok=True)
     with (
         rejected.open("w", encoding="utf-8") as out,
         phase(f"checking rows of {data.source}", total) as work,
     ):
-        for number, row, outcome in _outcomes(source, total, rules):
-            if isinstance(outcome, BadRow):
-                faults.append(_line(row, number, data, outcome))
-                out.write(json.dumps(faults[-1], ensure_ascii=False) + "\n")
-            else:
-                sample, tokens = outcome
+        for number, row, made in _in_threads(source, total, decode):
+            try:
+                if isinstance(made, BadRow):
+                    raise made
+                before = ids.setdefault(made.id, number)
+                if before != number:
+                    raise BadRow("duplicate_id", f"id {made.id!r} is that of row {before} too")
+                found.tokens.append(_length(made, measure, max_tokens))
                 found.numbers.append(number)
-                found.tokens.append(tokens)
-                found.has_image.append(bool(sample.images))
+                found.has_image.append(bool(made.images))
+            except BadRow as error:
+                name = str(number if data.id_column is None else row[data.id_column])
+                fault = {"row": number, "id": name, "reason": error.fault, "detail": str(error)}
+                faults.append(fault)
+                out.write(json.dumps(fault, ensure_ascii=False) + "\n")
             work.advance(note=f"{len(faults):,} rejected" if faults else None)
     found.rejected.update(fault["reason"] for fault in faults)
     if not found.numbers or len(faults) > data.max_rejected_share * total:
@@ -117,57 +124,26 @@ def check_rows(
     return found
 
 
-def _outcomes(
-    source: Source, total: int, rules: _Rules[S]
-) -> Iterator[tuple[int, dict[str, Any], tuple[S, int] | BadRow]]:
-    """Each row's number, the row, and its sample with its length in tokens, or its fault."""
-    seen: dict[str, int] = {}
-
-    def decoded(row: dict[str, Any], number: int) -> S | BadRow:
-        try:
-            sample = rules.make(row, number)
-            check_images(sample.images, rules.data.max_image_pixels)
-        except BadRow as error:
-            return error
-        return sample
-
+def _in_threads(
+    source: Source, total: int, decode: Callable[[Mapping[str, Any], int], S | BadRow]
+) -> Iterator[tuple[int, dict[str, Any], S | BadRow]]:
+    """The number of each of the first `total` rows, the row, and what `decode` makes of them."""
     threads = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         for start in range(0, total, _ROWS_AT_A_TIME):
             numbers = range(start, min(start + _ROWS_AT_A_TIME, total))
             rows = source.rows(numbers.start, numbers.stop)
-            for number, row, made in zip(
-                numbers, rows, pool.map(decoded, rows, numbers), strict=True
-            ):
-                if isinstance(made, BadRow):
-                    yield number, row, made
-                    continue
-                try:
-                    _check_new(made, number, seen)
-                    yield number, row, (made, _length(made, rules))
-                except BadRow as error:
-                    yield number, row, error
+            yield from zip(numbers, rows, pool.map(decode, rows, numbers), strict=True)
 
 
-def _check_new(sample: Sample, number: int, seen: dict[str, int]) -> None:
-    before = seen.setdefault(sample.id, number)
-    if before != number:
-        raise BadRow("duplicate_id", f"id {sample.id!r} is that of row {before} too")
-
-
-def _length(sample: S, rules: _Rules[S]) -> int:
+def _length(sample: S, measure: Callable[[S], int], max_tokens: int) -> int:
     try:
-        tokens = rules.measure(sample)
+        tokens = measure(sample)
     except ValueError as error:
         raise BadRow("unprocessable", str(error)) from error
-    if tokens > rules.max_tokens:
-        raise BadRow("too_long", f"{tokens:,} tokens are more than {rules.max_tokens:,}")
+    if tokens > max_tokens:
+        raise BadRow("too_long", f"{tokens:,} tokens are more than {max_tokens:,}")
     return tokens
-
-
-def _line(row: dict[str, Any], number: int, data: RowsConfig, error: BadRow) -> dict[str, Any]:
-    name = str(number if data.id_column is None else row[data.id_column])
-    return {"row": number, "id": name, "reason": error.fault, "detail": str(error)}
 
 
 def _worst(faults: list[dict[str, Any]], total: int, data: RowsConfig, rejected: Path) -> str:

@@ -17,7 +17,8 @@ def summarise(folder: Path) -> dict[str, Any]:
     problems were evaluated, accuracy, greedy_accuracy, mean_length (tokens) and think_share, each
     before and after.
     """
-    steps, evaluations = _logged(folder)
+    steps = list(read_lines(folder / "metrics.jsonl"))
+    evaluations = list(read_lines(folder / "evaluations.jsonl"))
     summary = _basics(steps, "grpo_seconds", "rollout_tokens_per_s")
     summary["max_logprob_gap"] = max((s.get("logprob_gap") or 0.0 for s in steps), default=0.0)
     if evaluations:
@@ -34,7 +35,8 @@ def summarise_sft(folder: Path) -> dict[str, Any]:
     steps); the last step's loss (nats a trained token); chats, tokens and trained_tokens; and where
     there were held-out chats, their loss before and after, and the lowest with its step.
     """
-    steps, evaluations = _logged(folder)
+    steps = list(read_lines(folder / "metrics.jsonl"))
+    evaluations = list(read_lines(folder / "evaluations.jsonl"))
     summary = _basics(steps, "sft_seconds", "tokens_per_s")
     summary["loss"] = steps[-1]["loss"] if steps else None
     for name in ("chats", "tokens", "trained_tokens"):
@@ -46,15 +48,8 @@ def summarise_sft(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def _logged(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The lines of steps and of evaluations."""
-    return list(read_lines(folder / "metrics.jsonl")), list(
-        read_lines(folder / "evaluations.jsonl")
-    )
-
-
 def _basics(steps: list[dict[str, Any]], seconds: str, speed: str) -> dict[str, Any]:
-    """What both kinds of runs sum up, with their names for all steps' seconds and for the speed."""
+    """Figures of both kinds of runs; `seconds` and `speed`: names of the total and the median."""
     return {
         "steps": len(steps),
         seconds: sum(step["seconds"] for step in steps),

@@ -1,48 +1,39 @@
-"""Which figures of a run are shown, where and how. A kind of job has one view."""
+"""Which metrics the console and the plot of a run show; one view for each kind of run."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Headline:
-    """A metric on the console."""
+class Headline(NamedTuple):
+    """A metric on the console; `form` is a format specification such as `.3f`."""
 
     metric: str
     label: str
     form: str
-    """A format specification of Python, such as `.3f`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A metric over the steps."""
+class Curve(NamedTuple):
+    """A metric over the steps, or over the evaluations."""
 
     metric: str
     label: str
     evaluated: bool = False
-    """Comes from evaluations, not from steps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One axes of the plot."""
+class Panel(NamedTuple):
+    """One axes of the plot; `shares` in [0, 1] are shown as percentages."""
 
     title: str
     unit: str
     curves: tuple[Curve, ...]
     shares: bool = False
-    """The values lie in [0, 1] and are shown as percentages."""
     logarithmic: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """How a kind of job is shown."""
+class View(NamedTuple):
+    """Headlines of a step, headlines of an evaluation, and panels of the plot."""
 
     headlines: tuple[Headline, ...]
-    """Of a step."""
     evaluation: tuple[Headline, ...]
-    """Of an evaluation."""
     panels: tuple[Panel, ...]
 
 
