@@ -1,11 +1,10 @@
-"""The laptop's ingredients: a vision tower that knows digits, and language models that can add.
+"""Pretrains the laptop's parts: a vision tower that knows digits, language models that can add.
 
-Real runs take their parts from the hub. These are pretrained here in minutes, in plain torch: the
-tower on drawn scans alone, the language models on words alone, so that nothing has joined the two
-before a projector does. Each function is a generator that yields the loss of each step; the part is
-written when it ends.
+In minutes, in plain torch: the tower on pictures alone, the language models on words alone, so that
+only a projector joins the two. Each function is a generator of each step's loss (nats), and writes
+the part when it ends.
 
-Axis legend: B pictures or lines, Q quadrants, T tokens.
+Axis legend: B pictures or lines, Q quadrants, T tokens, H width.
 """
 
 import math
@@ -50,34 +49,34 @@ Line = tuple[list[int], list[int]]
 
 @dataclass(frozen=True, slots=True)
 class PretrainConfig:
-    """How long a part learns."""
+    """How a part is trained."""
 
     steps: int
     """Updates."""
     batch: int
     """Pictures, or lines of text, an update."""
     seed: int
-    """Decides weights, drawings and lines."""
+    """Of weights, drawings and lines."""
     lr: float = _PEAK_LR
-    """Peak learning rate of one cosine."""
+    """Peak learning rate of a cosine schedule."""
 
 
-def pretrained_tower(folder: Path, lessons: PretrainConfig) -> Iterator[float]:
-    """Teach a vision tower to name the digit in each quadrant; write it with its image processor.
+def pretrained_tower(folder: Path, config: PretrainConfig) -> Iterator[float]:
+    """Train a vision tower to name the digit in each quadrant; write it with its image processor.
 
-    The classifier reads what a projector will read: patches folded two by two, normalised. Every
-    picture is drawn afresh, so that no drawing is seen twice.
+    The classifier reads the projector's input: patches folded two by two, normalised. No drawing is
+    shown twice.
     """
     size = TinySize()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(lessons.seed)
+        torch.manual_seed(config.seed)
         tower = tiny_tower(size)
         width = 4 * size.vision_hidden
         head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, EMPTY + 1))
-    learner = _Learner([*tower.parameters(), *head.parameters()], lessons)
-    rng = np.random.default_rng(lessons.seed)
-    for _ in range(lessons.steps):
-        pictures, labels_BQ = drawn_digits("train", lessons.batch, rng, Drawing())
+    learner = _Learner([*tower.parameters(), *head.parameters()], config)
+    rng = np.random.default_rng(config.seed)
+    for _ in range(config.steps):
+        pictures, labels_BQ = drawn_digits("train", config.batch, rng, Drawing())
         logits_BQ = head(_folded(tower, tiny_pixels(pictures)))
         yield learner.step(
             F.cross_entropy(logits_BQ.flatten(0, 1), torch.from_numpy(labels_BQ).flatten())
@@ -89,58 +88,54 @@ def pretrained_tower(folder: Path, lessons: PretrainConfig) -> Iterator[float]:
 
 def pretrained_language(
     folder: Path,
-    lessons: PretrainConfig,
-    manners: Mapping[AnswerStyle, float],
+    config: PretrainConfig,
+    styles: Mapping[AnswerStyle, float],
     parent: Path | None = None,
 ) -> Iterator[float]:
-    """Teach a language model to answer in these manners, as often as their shares say; write it.
-
-    It is asked of digits that a question names, and of pictures told in words.
+    """Train a language model on digits that a question names and on pictures told in words.
 
     Args:
         folder: where it is written.
-        lessons: how long it learns.
-        manners: shares, which add up to 1.
-        parent: folder of the model that it descends from; None: a blank one.
+        styles: the share of each answer style; they add up to 1.
+        parent: folder of the model that it starts from; None: random weights.
     """
     with atomic_folder(folder) as aside:
-        build_tiny_text(aside, lessons.seed)
+        build_tiny_text(aside, config.seed)
         tokenizer = AutoTokenizer.from_pretrained(aside)
         model = AutoModelForCausalLM.from_pretrained(parent or aside, dtype=torch.float32)
-        learner = _Learner(list(model.parameters()), lessons)
-        rng = np.random.default_rng(lessons.seed)
-        for _ in range(lessons.steps):
-            lines = language_lines(tokenizer, lessons.batch, rng, manners)
+        learner = _Learner(list(model.parameters()), config)
+        rng = np.random.default_rng(config.seed)
+        for _ in range(config.steps):
+            lines = language_lines(tokenizer, config.batch, rng, styles)
             yield learner.step(_answer_loss(model, lines, tokenizer.pad_token_id))
         model.save_pretrained(aside)
 
 
 def language_lines(
-    tokenizer: Any, count: int, rng: np.random.Generator, manners: Mapping[AnswerStyle, float]
+    tokenizer: Any, count: int, rng: np.random.Generator, styles: Mapping[AnswerStyle, float]
 ) -> list[Line]:
-    """Questions about digits drawn by lot, answered in these manners, as token ids."""
+    """`count` questions about random digits with answers in random `styles`, as token ids."""
     asked: list[str] = []
     said: list[str] = []
-    for manner in rng.choice(list(manners), size=count, p=list(manners.values())):
+    for style in rng.choice(list(styles), size=count, p=list(styles.values())):
         digits = rng.integers(0, 10, size=rng.integers(2, MOST_DIGITS + 1)).tolist()
-        pictured = manner == "list" or bool(rng.integers(2))
+        pictured = style == "list" or bool(rng.integers(2))
         wording = int(rng.integers(NUM_WORDINGS))
-        question = LIST if manner == "list" else sum_question(digits, wording, pictured=pictured)
+        question = LIST if style == "list" else sum_question(digits, wording, pictured=pictured)
         shown = picture_in_words(digits) if pictured else ""
         message = {"role": "user", "content": shown + question}
         asked.append(
             tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
         )
-        said.append(answer_text(digits, manner) + tokenizer.eos_token)
+        said.append(answer_text(digits, style) + tokenizer.eos_token)
     prompts, answers = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in (asked, said))
     return list(zip(prompts, answers, strict=True))
 
 
 def _answer_loss(model: Any, lines: Sequence[Line], pad_id: int) -> Tensor:
-    """Mean cross-entropy of all answer tokens, nats.
+    """Mean cross-entropy of all answer tokens, nats, float32 [].
 
-    Chains are more than twice as long as other answers, so that lines go in two passes, short ones
-    and long ones: less of it is padding.
+    Short and long lines go in two passes, since chains are twice as long as other answers.
     """
     by_length = sorted(lines, key=lambda line: len(line[0]) + len(line[1]))
     middle = len(by_length) // 2
@@ -152,6 +147,7 @@ def _answer_loss(model: Any, lines: Sequence[Line], pad_id: int) -> Tensor:
 
 
 def _loss_sum(model: Any, lines: Sequence[Line], pad_id: int) -> Tensor:
+    """Cross-entropy of the answer tokens in one padded pass, nats, float32 []."""
     width = max(len(prompt) + len(answer) for prompt, answer in lines)
     ids_BT = torch.full((len(lines), width), pad_id)
     labels_BT = torch.full((len(lines), width), _IGNORED)
@@ -166,7 +162,8 @@ def _loss_sum(model: Any, lines: Sequence[Line], pad_id: int) -> Tensor:
 
 
 def _folded(tower: InternVLVisionModel, pixels: Tensor) -> Tensor:
-    """Features of each quadrant's patches side by side: [B, Q, 4 * width], in reading order."""
+    """Features of each quadrant's patches side by side: float32 [B, 3, S, S] to
+    [B, Q, 4 * width], in reading order."""
     patches = tower(pixel_values=pixels).last_hidden_state[:, 1:]
     half = math.isqrt(patches.shape[1]) // 2
     square = patches.reshape(len(patches), half, 2, half, 2, -1)
@@ -174,21 +171,21 @@ def _folded(tower: InternVLVisionModel, pixels: Tensor) -> Tensor:
 
 
 class _Learner:
-    """AdamW under one cosine with a short rise, gradients clipped to norm 1."""
+    """AdamW with warm-up and a cosine schedule, gradients clipped to norm 1."""
 
-    def __init__(self, weights: list[nn.Parameter], lessons: PretrainConfig) -> None:
+    def __init__(self, weights: list[nn.Parameter], config: PretrainConfig) -> None:
         self._weights = weights
-        self._adam = torch.optim.AdamW(weights, lr=lessons.lr, betas=(0.9, 0.95), weight_decay=0.05)
-        rise = max(1, round(_WARMUP_SHARE * lessons.steps))
+        self._adam = torch.optim.AdamW(weights, lr=config.lr, betas=(0.9, 0.95), weight_decay=0.05)
+        rise = max(1, round(_WARMUP_SHARE * config.steps))
 
         def share(step: int) -> float:
-            wave = 0.5 * (1 + math.cos(math.pi * step / lessons.steps))
+            wave = 0.5 * (1 + math.cos(math.pi * step / config.steps))
             return min((step + 1) / rise, wave)
 
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._adam, share)
 
     def step(self, loss: Tensor) -> float:
-        """Go down `loss` once; returns its value."""
+        """One update by `loss`, a scalar; returns its value."""
         self._adam.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self._weights, 1.0)

@@ -1,4 +1,4 @@
-"""Supervised chats about the built-in digits, made from the same problems as the rewards' data.
+"""Supervised chats about the built-in digits, made of the problems that GRPO is trained on.
 
 digits-align        pictures: which digits are they, and what is their sum, answered at once
 digits-chains       pictures: their sum, thought out
@@ -19,7 +19,7 @@ from rl.storage.cache import cache_folder, code_digest, get_or_build
 MOST_CHATS = 4096
 """More would only take longer to check: all show the same scans."""
 _Kind = tuple[str, AnswerStyle]
-"""Whose problem is asked about, and how it is answered."""
+"""Data set of the problem, and style of the answer."""
 _KINDS: dict[str, tuple[_Kind, ...]] = {
     "digits-align": (("digits", "list"), ("digits", "plain")),
     "digits-chains": (("digits", "chain"),),
@@ -66,12 +66,12 @@ def _write(folder: Path, name: str, sources: dict[str, Path]) -> None:
     } | ({"image": ImageColumn()} if "digits" in problems else {})
     rows: list[dict[str, Any]] = []
     for number in range(min(len(each) for each in problems.values())):
-        source, manner = kinds[number % len(kinds)]
+        source, style = kinds[number % len(kinds)]
         problem = problems[source][number]
         row = {
             "id": f"{name}-{number}",
-            "prompt": LIST if manner == "list" else problem["question"],
-            "completion": answer_text(problem["digits"], manner),
+            "prompt": LIST if style == "list" else problem["question"],
+            "completion": answer_text(problem["digits"], style),
             "image": problem.get("image"),
         }
         rows.append({column: row[column] for column in features})

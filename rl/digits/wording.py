@@ -1,4 +1,4 @@
-"""What is asked about the built-in digits, and what is answered: every word in one place.
+"""The wording of questions about the built-in digits, and of their answers.
 
 A picture can also be told in words: `<img>35--</img>` has a digit, or a dash for an empty quadrant,
 where an image token would stand. Language models learn from such lines alone what a projector will
@@ -26,35 +26,38 @@ _SUM_OF_WORDS = (
     "Add up {}.",
 )
 LIST = "Which digits do you see?"
-"""Asks for the digits of a picture themselves."""
+"""The question for the digits of a picture."""
 
 SENTENCES: tuple[str, ...] = (
     *_SUM_OF_PICTURE,
     *(question.format("3, 5, 9") for question in _SUM_OF_WORDS),
     LIST,
 )
-"""Every question's wording, for whoever builds a tokenizer."""
+"""Each question's wording, for tokenizers."""
 EXAMPLES: tuple[str, ...] = (
     "<think></think>\\boxed{10}",
     "<think>I see 3,5,9.\n3+5=8\n8+9=17</think>\\boxed{17}",
 )
-"""A plain answer and one with a chain of thought, for whoever builds a tokenizer."""
+"""A plain answer and one with a chain of thought, for tokenizers."""
 
 
 def sum_question(digits: Sequence[int], wording: int, *, pictured: bool) -> str:
-    """Asks for the sum of what the picture shows, or of the digits that the question names."""
+    """The question for the sum of the picture's digits, or of digits that it names itself.
+
+    `wording` < NUM_WORDINGS picks one of its forms.
+    """
     if pictured:
         return _SUM_OF_PICTURE[wording]
     return _SUM_OF_WORDS[wording].format(", ".join(map(str, digits)))
 
 
 def picture_in_words(digits: Sequence[int]) -> str:
-    """The line that stands for a picture of these digits: one character an image token."""
+    """The text that stands for a picture of these digits: one character an image token."""
     return f"<img>{''.join(map(str, digits))}{_EMPTY * (MOST_DIGITS - len(digits))}</img>"
 
 
-def answer_text(digits: Sequence[int], manner: AnswerStyle) -> str:
-    """What is to be said of these digits.
+def answer_text(digits: Sequence[int], style: AnswerStyle) -> str:
+    """The right answer about these digits.
 
     A chain names the digits in reading order and adds them up one at a time, a line each
     (`EXAMPLES`). A plain answer has empty think tags, so that both have one form.
@@ -65,9 +68,9 @@ def answer_text(digits: Sequence[int], manner: AnswerStyle) -> str:
     if len(digits) < 2:
         raise ValueError(f"{list(digits)} are not two or more digits: there is nothing to add")
     seen = ",".join(map(str, digits))
-    if manner == "list":
+    if style == "list":
         return seen
-    thoughts = _chain(digits, seen) if manner == "chain" else ""
+    thoughts = _chain(digits, seen) if style == "chain" else ""
     return f"<think>{thoughts}</think>\\boxed{{{sum(digits)}}}"
 
 

@@ -1,4 +1,4 @@
-"""Likeliest answers without an engine, for models that are small enough."""
+"""Greedy answers without an engine, for tiny models."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +13,13 @@ from rl.data.records import Problem
 def greedy_answers(
     model: Any, encoder: InputEncoder, problems: Sequence[Problem], most_tokens: int, batch: int
 ) -> list[str]:
-    """The likeliest continuation of each problem's prompt, `batch` problems at a time.
+    """The greedy answer to each problem, decoded.
 
     Args:
-        model: a transformers model that generates.
+        model: a transformers model.
         encoder: its tokenizer and processor.
-        problems: with images or without, but all alike in that.
-        most_tokens: longest answer.
+        problems: all with images, or all without.
+        most_tokens: longest answer, tokens.
         batch: problems at a time.
     """
     answers: list[str] = []

@@ -51,21 +51,21 @@ class TinyParts:
 
 
 def cached_parts(config: PartsConfig, seed: int) -> TinyParts:
-    """Where these parts lie, or will: named by all that decides them."""
+    """Where these parts are cached, or will be: named by code, config and seed."""
     code = (pretraining.__file__, model.__file__, wording.__file__, problems.__file__)
     name = code_digest(code, config, seed, _BASE, _SUBSTITUTE, _REASONER)
     return TinyParts(cache_folder() / "parts" / name)
 
 
 def tiny_parts_of(config: PartsConfig, seed: int) -> TinyParts:
-    """The parts, from the cache or pretrained now in the Ray session that is open."""
+    """The parts, from the cache or pretrained now in the open Ray session."""
     parts = cached_parts(config, seed)
     get_or_build(parts.folder, lambda aside: _pretrain(TinyParts(aside), config, seed))
     return parts
 
 
 def _pretrain(parts: TinyParts, config: PartsConfig, seed: int) -> None:
-    """A tower that has seen no words, and language models that have seen no picture."""
+    """Pretrain tower and base side by side, then both descendants of the base."""
 
     def language(steps: int, lr: float) -> PretrainConfig:
         return PretrainConfig(steps, config.batch_size, seed, lr)
@@ -74,7 +74,7 @@ def _pretrain(parts: TinyParts, config: PartsConfig, seed: int) -> None:
     base = language(config.base_steps, config.lr)
     plain = language(config.substitute_steps, config.descendant_lr)
     thinking = language(config.reasoner_steps, config.descendant_lr)
-    steps = sum(lessons.steps for lessons in (tower, base, plain, thinking))
+    steps = sum(part.steps for part in (tower, base, plain, thinking))
     with phase("pretraining the parts", steps) as work:
         _finish(
             work,
@@ -91,7 +91,7 @@ def _pretrain(parts: TinyParts, config: PartsConfig, seed: int) -> None:
 
 
 def _begin(teach: Callable[..., Iterator[float]], *args: Any) -> Any:
-    """A task that yields the loss of each step as it goes."""
+    """Start a Ray task that yields the loss of each step."""
     variables = cpu_thread_variables(_AT_A_TIME)
     options: dict[str, Any] = {
         "num_cpus": 0,

@@ -25,17 +25,16 @@ _TOKENS = 4096
 
 @dataclass(frozen=True, slots=True)
 class FineTuneStage:
-    """One fine-tuning."""
+    """One fine-tuning: `chats` names built-in chats, `train` the parts that learn."""
 
     name: str
     chats: str
-    """Name of built-in chats."""
     train: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TinyPipeline:
-    """Stations on the way, as folders below `log.folder`."""
+    """Alignment, swap and fine-tuning; all folders lie in `log.folder`."""
 
     config: TinyPathConfig
     seed: int
@@ -56,29 +55,29 @@ class TinyPipeline:
         """The reasoner behind the projector that was aligned with the substitute."""
         return self.log.folder / "swapped"
 
-    def run(self, parts: TinyParts, *lessons: FineTuneStage) -> list[Path]:
-        """Align, swap, and fine-tune in each way, all in one Ray Train job.
+    def run(self, parts: TinyParts, *stages: FineTuneStage) -> list[Path]:
+        """Align, swap, and fine-tune by each of `stages`, all in one Ray Train job.
 
         Returns:
-            The policy after each lesson, all of them begun with `swapped`.
+            The folder of each stage's policy; every stage starts from `swapped`.
         """
         options = AssembleOptions(seed=self.seed, max_tiles=1)
         plan_assembly(parts.tower, parts.substitute, options).write(self.assembled)
-        # What the lessons' chats are measured with. Its weights are still to come.
+        # Its processor measures the stages' chats now; its weights are written after alignment.
         plan_swap(self.assembled, parts.reasoner).write(self.swapped)
         for shard in self.swapped.glob("*.safetensors"):
             shard.unlink()
         aligned, reasoner, swapped = (
             folder.resolve() for folder in (self.aligned, parts.reasoner, self.swapped)
         )
-        then = partial(_swapped_anew, aligned, reasoner, swapped)
-        taught = [self._taught(self.swapped, lesson) for lesson in lessons]
-        _, *folders = sft_runs([self._alignment(), *taught], before={lessons[0].name: then})
+        then = partial(_swap, aligned, reasoner, swapped)
+        runs = [self._fine_tuning(self.swapped, stage) for stage in stages]
+        _, *folders = sft_runs([self._alignment(), *runs], before={stages[0].name: then})
         return folders
 
-    def fine_tune(self, policy: Path, lesson: FineTuneStage) -> Path:
-        """The policy after one lesson."""
-        return sft_runs([self._taught(policy, lesson)])[0]
+    def fine_tune(self, policy: Path, stage: FineTuneStage) -> Path:
+        """Fine-tune `policy` by one stage; returns the new policy's folder."""
+        return sft_runs([self._fine_tuning(policy, stage)])[0]
 
     def _alignment(self) -> AlignRecipe:
         path = self.config
@@ -91,19 +90,19 @@ class TinyPipeline:
         shared = self._shared(path.align_weight_decay)
         return AlignRecipe(name="align", policy=policy, passes=(one,), **shared)
 
-    def _taught(self, policy: Path, lesson: FineTuneStage) -> SFTRecipe:
+    def _fine_tuning(self, policy: Path, stage: FineTuneStage) -> SFTRecipe:
         return SFTRecipe(
-            name=lesson.name,
-            policy=PolicyConfig(path=str(policy), train=lesson.train, dtype="float32"),
-            data=self._chats(lesson.chats, self.config.sft_steps),
+            name=stage.name,
+            policy=PolicyConfig(path=str(policy), train=stage.train, dtype="float32"),
+            data=self._chats(stage.chats, self.config.sft_steps),
             steps=self.config.sft_steps,
-            # Where a projector learns there is a tower before it, which stays as it is.
-            features=FeaturesConfig(keep="memory" if "projector" in lesson.train else "off"),
+            # A projector has a frozen tower before it, whose features can be kept.
+            features=FeaturesConfig(keep="memory" if "projector" in stage.train else "off"),
             **self._shared(),
         )
 
     def _chats(self, source: str, steps: int) -> ChatDataConfig:
-        """Built-in chats, no more of them than so many steps will see."""
+        """Built-in chats, as many as `steps` steps take."""
         return ChatDataConfig(source=source, limit=steps * self.config.batch_size)
 
     def _shared(self, weight_decay: float = 0.05) -> dict[str, Any]:
@@ -127,6 +126,7 @@ class TinyPipeline:
         }
 
 
-def _swapped_anew(aligned: Path, reasoner: Path, out: Path) -> None:
+def _swap(aligned: Path, reasoner: Path, out: Path) -> None:
+    """Replace `out` by the reasoner behind the aligned projector."""
     shutil.rmtree(out, ignore_errors=True)
     plan_swap(aligned, reasoner).write(out)

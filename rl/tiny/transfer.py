@@ -47,15 +47,15 @@ def transfer_run(recipe: TransferRecipe) -> Figures:
     log = recipe.log.model_copy(update={"folder": recipe.run_folder})
     path = TinyPipeline(recipe.path, recipe.seed, log)
     parts = tiny_parts_of(recipe.path.parts, recipe.seed)
-    lessons = (
+    stages = (
         FineTuneStage("reasoner_sft_projector", "digits-chains", ("projector",)),
         FineTuneStage(
             "reasoner_sft_projector_language", "digits-chains-text", ("projector", "language")
         ),
     )
-    taught = path.run(parts, *lessons)
+    policies = path.run(parts, *stages)
     stations = {"substitute_aligned": path.aligned, "reasoner_swapped": path.swapped}
-    stations |= {lesson.name: policy for lesson, policy in zip(lessons, taught, strict=True)}
+    stations |= {stage.name: policy for stage, policy in zip(stages, policies, strict=True)}
     figures: Figures = {}
     for station, policy in stations.items():
         with phase(f"asking {station}"):
