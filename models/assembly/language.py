@@ -22,7 +22,7 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """A decoder-only language model that has been told what an image is."""
+    """A decoder-only language model whose tokenizer and template know images."""
 
     folder: Path
     config: Any
@@ -33,22 +33,26 @@ class Language:
     """Takes messages with image parts."""
     shards: Shards
     known_ids: tuple[int, ...]
-    """Token ids that the model knew already."""
+    """Ids of the tokens it had."""
     added_ids: tuple[int, ...]
-    """Token ids of the image tokens that were not there."""
+    """Ids of the image tokens that were added."""
 
     @property
     def image_token_id(self) -> int:
-        """Id that image features take the place of."""
+        """Id of the token whose embeddings image features replace."""
         return self.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of its weights."""
+        """Dtype of the weights."""
         return self.shards.dtypes[_EMBEDDINGS]
 
     def planned(self, new_rows: Literal["mean", "normal"], seed: int) -> dict[str, LazyTensor]:
-        """All its weights, embedding rows of added tokens among them; no head where it is tied."""
+        """All weights with rows for the added tokens; no head where it is tied to the embeddings.
+
+        Args:
+            new_rows: "mean" of the known rows, or drawn from a "normal" of their spread by `seed`.
+        """
         plan: dict[str, LazyTensor] = {}
         for name in self.shards:
             if name == _HEAD and self.config.tie_word_embeddings:
@@ -81,7 +85,8 @@ class Language:
 
 
 def _moments(rows: Tensor, known: Tensor) -> tuple[Tensor, float]:
-    """Mean row of the known rows, and the standard deviation of their entries; float64."""
+    """Of rows [V, H]: the mean of the rows `known` (int64 [n]), float64 [H], and the standard
+    deviation of their entries."""
     total = torch.zeros(rows.shape[1], dtype=torch.float64)
     squares = 0.0
     for ids in known.split(_CHUNK):

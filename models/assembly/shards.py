@@ -1,8 +1,8 @@
 """Checkpoints as streams of tensors: sharded safetensors in, sharded safetensors out.
 
-What is written is planned first, from the files' headers alone: `Planned` says what a tensor will
-look like and how to get it. So all that can be refused is refused before a byte is written, and no
-more than one output shard lies in memory at a time.
+Output is planned first, from the files' headers alone: a `LazyTensor` has a tensor's shape and
+dtype, and makes it when it is written. So faults are found before a byte is written, and no more
+than one output shard lies in memory at a time.
 """
 
 import json
@@ -33,12 +33,11 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class LazyTensor:
-    """A tensor that is to be written."""
+    """A tensor that is read or made when it is written."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     make: Callable[[], Tensor]
-    """Reads or makes the tensor when its turn comes."""
 
     @property
     def num_bytes(self) -> int:
@@ -47,7 +46,7 @@ class LazyTensor:
 
 
 def plan_line(plan: Mapping[str, LazyTensor]) -> str:
-    """How much is to be written, in words."""
+    """Number of tensors and values, and GiB, in words."""
     values = sum(prod(tensor.shape) for tensor in plan.values())
     size = sum(tensor.num_bytes for tensor in plan.values())
     return f"{len(plan):,} tensors, {values:,} values, {size / GIB:,.2f} GiB"
@@ -91,7 +90,7 @@ class Shards:
         return iter(self.shapes)
 
     def read(self, name: str) -> Tensor:
-        """The tensor called `name`, on the CPU."""
+        """The tensor called `name`, on the CPU, in the file's dtype."""
         return self._handle(self._files[name]).get_tensor(name)
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
@@ -148,7 +147,7 @@ def write_shards(
     shard_bytes: int,
     written: Callable[[str], object] = lambda name: None,
 ) -> None:
-    """Make and write all planned tensors, file by file; `written` hears each name.
+    """Make and write all tensors, in files of about `shard_bytes`; `written` gets each name.
 
     Raises:
         AssertionError: a tensor does not look as planned.

@@ -1,4 +1,4 @@
-"""Vision encoders as parts: which transformers module reads them, and where their weights lie."""
+"""Reads vision encoders: InternViT in either layout, and transformers' SigLIP, CLIP and so on."""
 
 import json
 from collections.abc import Mapping
@@ -28,11 +28,11 @@ class Tower:
     plan: Mapping[str, LazyTensor]
     """Its weights by transformers' names."""
     mean: tuple[float, ...]
-    """What is taken from each colour of a pixel in [0, 1]."""
+    """Subtracted from each colour of a pixel in [0, 1]."""
     std: tuple[float, ...]
-    """What it is then divided by."""
+    """Divided by after that."""
     tokens: int
-    """States it makes of a tile: one a patch, and a CLS token before them where it has one."""
+    """Output states a tile: one a patch, after a CLS token where there is one."""
 
     @property
     def image_size(self) -> int:
@@ -99,7 +99,7 @@ def _of_transformers(folder: Path, shards: Shards) -> tuple[Any, dict[str, LazyT
 
 
 def expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the encoder that `config` describes; no memory is taken."""
+    """Names and shapes of the weights of `config`'s encoder, built on the meta device."""
     with torch.device("meta"):
         model = AutoModel.from_config(config)
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

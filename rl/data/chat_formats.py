@@ -12,7 +12,7 @@ verl                `prompt` as above. The answer is the first that a row has of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from configs.schema.data import ChatDataConfig, ChatFormat
 from rl.data.row_values import BadRow, check_columns, columns_of, shown
@@ -20,13 +20,7 @@ from rl.data.sources import Source
 
 _VERL_TARGETS = ("response", "extra_info", "reward_model")
 _IMAGES = ("images", "image")
-_FIELDS: Mapping[ChatFormat, tuple[str, ...]] = {
-    "messages": ("messages_column",),
-    "conversations": ("conversations_column",),
-    "prompt_completion": ("prompt_column", "completion_column"),
-    "verl": ("prompt_column",),
-}
-"""Fields of `ChatDataConfig` that name the columns of a format."""
+_FORMATS: tuple[ChatFormat, ...] = get_args(ChatFormat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +66,7 @@ def layout_of(source: Source, data: ChatDataConfig) -> ChatColumns:
         ValueError: a column that the recipe names is missing; or the columns fit no format, or
             several.
     """
-    known: list[ChatFormat] = list(_FIELDS) if data.format == "auto" else [data.format]
+    known: list[ChatFormat] = list(_FORMATS) if data.format == "auto" else [data.format]
     fitting: list[ChatFormat] = [format for format in known if _said(format, data, source.columns)]
     if data.format != "auto":
         check_columns(source, _needed(data.format, data))
@@ -88,7 +82,14 @@ def layout_of(source: Source, data: ChatDataConfig) -> ChatColumns:
 
 def _needed(format: ChatFormat, data: ChatDataConfig) -> dict[str, str]:
     """The columns that a format cannot do without, by the recipe's fields that name them."""
-    return {field: getattr(data, field) for field in _FIELDS[format]}
+    prompt = {"prompt_column": data.prompt_column}
+    needed: Mapping[ChatFormat, dict[str, str]] = {
+        "messages": {"messages_column": data.messages_column},
+        "conversations": {"conversations_column": data.conversations_column},
+        "prompt_completion": prompt | {"completion_column": data.completion_column},
+        "verl": prompt,
+    }
+    return needed[format]
 
 
 def _said(format: ChatFormat, data: ChatDataConfig, columns: Sequence[str]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from rl.data.sources import Source, open_source
 
 @dataclass(frozen=True, slots=True)
 class ChatIndex:
-    """What a check of all rows found; whoever has it need not check again."""
+    """What a check of all rows found, so that other processes need not check again."""
 
     rows: int
     """Rows of the source, usable or not."""
