@@ -13,6 +13,7 @@ from rewards.functions.iou import iou_reward
 from rewards.functions.length import length_reward
 from rewards.functions.numeric import numeric_reward
 from rewards.functions.repetition import repetition_reward
+from rl.console.errors import UserError
 
 INLINE: dict[str, Callable[[RewardConfig], Reward]] = {
     "format": lambda config: partial(format_reward, thinking=config.thinking),
@@ -38,15 +39,15 @@ def check_names(config: RewardConfig) -> None:
     """Check that every reward named in the recipe exists and none of the user's hides another.
 
     Raises:
-        ValueError: with the name, and the nearest known one.
+        UserError: with the name, and the nearest known one.
     """
     known = (*NAMES, *config.custom)
     for name in config.custom:
         if name in NAMES:
-            raise ValueError(f"custom reward {name!r} has a built-in reward's name; rename it")
+            raise UserError(f"custom reward {name!r} has a built-in reward's name; rename it")
     second = config.judge.second_opinion_on if config.judge else ()
     for name in (*config.weights, *second):
         if name not in known:
             close = closest_match(name, known)
             hint = f"did you mean {close!r}?" if close else "name it in reward.custom"
-            raise ValueError(f"there is no reward {name!r}; {hint} (known: {', '.join(known)})")
+            raise UserError(f"there is no reward {name!r}; {hint} (known: {', '.join(known)})")

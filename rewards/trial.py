@@ -6,6 +6,7 @@ from rewards.functions.custom import CustomTask, load_custom
 from rewards.math.comparison import extract_comparison
 from rewards.registry import INLINE, SANDBOXED, check_names
 from rewards.verifier.pool import VerifierPool
+from rl.console.errors import UserError
 from rl.data.records import Problem, Verdict
 from rl.data.thinking import think_then_answer
 
@@ -14,7 +15,7 @@ def try_rewards(config: RewardConfig, problem: Problem) -> dict[str, Verdict]:
     """Verdicts of the recipe's rewards, the judge left out, on `problem`'s gold as an answer.
 
     Raises:
-        ValueError: a name is unknown; a custom reward cannot be found, raises, hangs or returns
+        UserError: a name is unknown; a custom reward cannot be found, raises, hangs or returns
             neither a number in [0, 1] nor a Verdict; or the row lacks what a reward needs.
     """
     check_names(config)
@@ -32,7 +33,7 @@ def try_rewards(config: RewardConfig, problem: Problem) -> dict[str, Verdict]:
     verdicts |= _custom_verdicts(config, problem, completion)
     for name, verdict in verdicts.items():
         if not verdict.counts or verdict.cause == "timeout":
-            raise ValueError(
+            raise UserError(
                 f"reward {name!r} cannot score problem {problem.id!r}: {verdict.cause}: "
                 f"{verdict.detail}; mend the reward or the row, or take {name!r} out of "
                 "reward.weights"

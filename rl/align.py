@@ -13,22 +13,23 @@ from pathlib import Path
 # Python puts rl/ first, where names of ours hide other packages; Ray hands it on to workers.
 sys.path[:] = [str(Path(__file__).resolve().parents[1]), *sys.path[1:]]
 
-from configs.loading.recipe import RECIPES, load_recipe
+from configs.loading.recipe import Command
 from configs.schema.sft import AlignRecipe
-from rl.console.errors import exit_on_user_error
+from rl.console.command import run_command
+
+
+def align(command: Command[AlignRecipe]) -> None:
+    """Train as the recipe says, as one Ray Train job."""
+    from rl.jobs.sft import sft_command
+
+    sft_command(command.recipe, resume=command.resume)
 
 
 def main(argv: list[str]) -> None:
-    """Train as the recipe says, as one Ray Train job."""
-    from rl.jobs.dry_run import dry_run_only
+    """Read the command line, and train."""
+    from rl.jobs.dry_run import print_plan
 
-    command = load_recipe(argv, AlignRecipe, RECIPES / "digits_align.yaml")
-    with exit_on_user_error():
-        if dry_run_only(command):
-            return
-        from rl.jobs.sft import sft_command
-
-        sft_command(command.recipe, resume=command.resume)
+    run_command(argv, AlignRecipe, align, default="digits_align", dry_run=print_plan)
 
 
 if __name__ == "__main__":

@@ -13,40 +13,22 @@ from pathlib import Path
 # Python puts rl/ first, where names of ours hide other packages; Ray hands it on to workers.
 sys.path[:] = [str(Path(__file__).resolve().parents[1]), *sys.path[1:]]
 
-from configs.loading.recipe import load_recipe
 from configs.schema.assembly import AssembleRecipe
-from rl.console.errors import as_user_error, exit_on_user_error
-from rl.console.progress import CONSOLE, phase
-
-_FLAGS = {
-    "--dry-run": "Check that the parts fit, show what would be written, and stop.",
-    "--help": "Show this and stop.",
-}
+from rl.console.command import run_command
 
 
 def main(argv: list[str]) -> None:
     """Plan, and unless it is a dry run write; what does not fit is refused before anything is."""
-    command = load_recipe(argv, AssembleRecipe, None, _FLAGS)
-    from models.assembly.r1v import plan_assembly, plan_swap
-    from models.assembly.shards import plan_line
-    from rl.storage.atomic import refuse_existing
+    from rl.jobs.assembly import assemble
 
-    recipe = command.recipe
-    with exit_on_user_error(), as_user_error():
-        refuse_existing(recipe.out)
-        if recipe.base:
-            assembly = plan_swap(recipe.base, recipe.llm, recipe.options)
-        else:
-            assembly = plan_assembly(recipe.vision, recipe.llm, recipe.options)
-        added = len(assembly.language.added_ids)
-        CONSOLE.print(
-            f"{recipe.vision or recipe.base} and {recipe.llm}: {plan_line(assembly.plan)}, "
-            f"{added} tokens added, {assembly.config.image_seq_length} tokens a tile",
-        )
-        if command.dry_run:
-            return
-        with phase(f"writing {recipe.out}", total=len(assembly.plan)) as written:
-            assembly.write(recipe.out, lambda name: written.advance(note=name))
+    run_command(
+        argv,
+        AssembleRecipe,
+        lambda command: assemble(command.recipe, write=True),
+        default=None,
+        dry_run=lambda recipe: assemble(recipe, write=False),
+        flags=("--dry-run", "--help"),
+    )
 
 
 if __name__ == "__main__":

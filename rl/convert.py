@@ -12,35 +12,22 @@ from pathlib import Path
 # Python puts rl/ first, where names of ours hide other packages; Ray hands it on to workers.
 sys.path[:] = [str(Path(__file__).resolve().parents[1]), *sys.path[1:]]
 
-from configs.loading.recipe import load_recipe
 from configs.schema.assembly import ConvertRecipe
-from rl.console.errors import as_user_error, exit_on_user_error
-from rl.console.progress import CONSOLE, phase
-
-_FLAGS = {
-    "--dry-run": "Check that all of it has a place, show what would be written, and stop.",
-    "--help": "Show this and stop.",
-}
+from rl.console.command import run_command
 
 
 def main(argv: list[str]) -> None:
-    """Plan, and unless it is a dry run write; what has no place is refused before anything is."""
-    command = load_recipe(argv, ConvertRecipe, None, _FLAGS)
-    from models.assembly.conversion import plan_conversion
-    from models.assembly.shards import plan_line
-    from rl.storage.atomic import refuse_existing
+    """Plan, and unless it is a dry run write; what does not fit is refused before anything is."""
+    from rl.jobs.assembly import convert
 
-    recipe = command.recipe
-    with exit_on_user_error(), as_user_error():
-        refuse_existing(recipe.out)
-        conversion = plan_conversion(recipe.source, recipe.layout)
-        line = f"{recipe.source} as {recipe.layout}: {plan_line(conversion.plan)}"
-        for text in (line, *conversion.notes):
-            CONSOLE.print(text)
-        if command.dry_run:
-            return
-        with phase(f"writing {recipe.out}", total=len(conversion.plan)) as written:
-            conversion.write(recipe.out, recipe.shard_gib, lambda name: written.advance(note=name))
+    run_command(
+        argv,
+        ConvertRecipe,
+        lambda command: convert(command.recipe, write=True),
+        default=None,
+        dry_run=lambda recipe: convert(recipe, write=False),
+        flags=("--dry-run", "--help"),
+    )
 
 
 if __name__ == "__main__":

@@ -16,24 +16,25 @@ from pathlib import Path
 # Python puts rl/ first, where names of ours hide other packages; Ray hands it on to workers.
 sys.path[:] = [str(Path(__file__).resolve().parents[1]), *sys.path[1:]]
 
-from configs.loading.recipe import RECIPES, load_recipe
+from configs.loading.recipe import Command
 from configs.schema.grpo import GRPORecipe
-from rl.console.errors import exit_on_user_error
+from rl.console.command import run_command
+
+
+def grpo(command: Command[GRPORecipe]) -> None:
+    """Wire the actors that the recipe asks for, and train."""
+    from rl.algorithms.grpo import train
+    from rl.jobs.grpo import grpo_run
+    from rl.tiny.start_policy import start_policy
+
+    grpo_run(command.recipe, train, start_policy(command.recipe), resume=command.resume)
 
 
 def main(argv: list[str]) -> None:
-    """Wire the actors that the recipe asks for, and train."""
-    from rl.jobs.dry_run import dry_run_only
+    """Train as the recipe says."""
+    from rl.jobs.dry_run import print_plan
 
-    command = load_recipe(argv, GRPORecipe, RECIPES / "digits.yaml")
-    with exit_on_user_error():
-        if dry_run_only(command):
-            return
-        from rl.algorithms.grpo import train
-        from rl.jobs.grpo import grpo_run
-        from rl.tiny.start_policy import start_policy
-
-        grpo_run(command.recipe, train, start_policy(command.recipe), resume=command.resume)
+    run_command(argv, GRPORecipe, grpo, default="digits", dry_run=print_plan)
 
 
 if __name__ == "__main__":

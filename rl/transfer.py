@@ -12,23 +12,22 @@ from pathlib import Path
 # Python puts rl/ first, where names of ours hide other packages; Ray hands it on to workers.
 sys.path[:] = [str(Path(__file__).resolve().parents[1]), *sys.path[1:]]
 
+from configs.loading.recipe import Command
+from configs.schema.transfer import TransferRecipe
+from rl.console.command import run_command
+
+
+def transfer(command: Command[TransferRecipe]) -> None:
+    """Go the path that the recipe names."""
+    from rl.tiny.transfer import transfer_command
+
+    transfer_command(command.recipe)
+
 
 def main(argv: list[str]) -> None:
-    """Go the path that the recipe names."""
-    from configs.loading.recipe import FLAGS, RECIPES, load_recipe, recipe_text
-    from configs.schema.transfer import TransferRecipe
-    from rl.console.errors import exit_on_user_error
-    from rl.console.progress import CONSOLE
-
-    flags = {flag: meaning for flag, meaning in FLAGS.items() if flag != "--resume"}
-    command = load_recipe(argv, TransferRecipe, RECIPES / "digits_transfer.yaml", flags)
-    with exit_on_user_error():
-        if command.dry_run:
-            CONSOLE.print(recipe_text(command.recipe))
-            return
-        from rl.tiny.transfer import transfer_command
-
-        transfer_command(command.recipe)
+    """Read the command line, and go."""
+    flags = ("--dry-run", "--help")
+    run_command(argv, TransferRecipe, transfer, default="digits_transfer", flags=flags)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,9 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from actors.cluster.plan import PlannedActors, planned_actors
-from configs.schema.grpo import GRPORecipe
-from configs.schema.run import Device
+from actors.cluster.plan import Plan
 from rl.console.errors import DoesNotFit
 from rl.console.progress import phase
-
-PATIENCE_S = 120.0
 
 Bundle = dict[str, float]
 
@@ -27,28 +23,28 @@ class Placement:
     """On GPUs a seat for each actor: one bundle, which Ray never divides among nodes, so an engine
     has all its GPUs on one; where learner and engine share GPUs, rank i beside engine i."""
 
-    def __init__(self, recipe: GRPORecipe, device: Device) -> None:
-        """Reserve all seats.
+    def __init__(self, plan: Plan, name: str, timeout_s: float) -> None:
+        """Reserve all seats under the run's `name`, within `timeout_s` seconds.
 
         Raises:
             DoesNotFit: a seat is larger than every node, or others hold what is needed.
         """
         self._group: PlacementGroup | None = None
-        if device == "cpu":  # nothing is reserved there
+        if plan.device == "cpu":  # nothing is reserved there
             return
-        plan = planned_actors(recipe, device)
-        bundles, self._first = _bundles(plan, shared=recipe.sync.shared_gpu)
+        bundles, self._first = _bundles(plan)
         for bundle in bundles:
             _check_some_node_has(bundle)
-        self._group = placement_group(bundles, strategy="PACK", name=recipe.name)
+        self._group = placement_group(bundles, strategy="PACK", name=name)
         with phase("reserving GPUs"):
-            reserved = self._group.wait(timeout_seconds=PATIENCE_S)
+            reserved = self._group.wait(timeout_seconds=timeout_s)
         if not reserved:
             holders = _holders(self._group)
             self.release()
             raise DoesNotFit(
-                f"{_told(bundles)} could not be reserved in {PATIENCE_S:g} seconds. {holders} "
-                "Wait for the others to end, add nodes, or lower rollout.workers, "
+                f"{_told(bundles)} could not be reserved in cluster.reserve_timeout_s="
+                f"{timeout_s:g} seconds. {holders} "
+                "Wait for the others to end, raise it, add nodes, or lower rollout.workers, "
                 "rollout.tensor_parallel_size or learner.ranks"
             )
 
@@ -65,11 +61,12 @@ class Placement:
             remove_placement_group(self._group)
 
 
-def _bundles(plan: list[PlannedActors], *, shared: bool) -> tuple[list[Bundle], dict[str, int]]:
+def _bundles(plan: Plan) -> tuple[list[Bundle], dict[str, int]]:
     """The seats, and where each role's begin."""
+    shared = plan.transport == "ipc"
     bundles: list[Bundle] = []
     first: dict[str, int] = {}
-    for actors in plan:
+    for actors in plan.actors:
         first[actors.role] = len(bundles)
         each = {"GPU": actors.gpus, "CPU": actors.cpus}
         if shared and actors.role == "rollout":

@@ -1,4 +1,4 @@
-"""The plan of actors: what a recipe will start, and whether a cluster has room for it."""
+"""The plan of a run: its device, the way of its weights, its actors; and whether they fit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,19 +23,64 @@ class PlannedActors:
     what: str
 
 
-def device_of(recipe: GRPORecipe | SupervisedRecipe, resources: Mapping[str, float]) -> Device:
-    """The recipe's device; `auto` is cuda where the cluster has GPUs."""
-    if recipe.device == "auto":
-        return "cuda" if resources.get("GPU", 0) > 0 else "cpu"
-    return recipe.device
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will start, decided once and handed on."""
+
+    device: Device
+    actors: tuple[PlannedActors, ...]
+    transport: Transport | None = None
+    """How weights reach the engines; None for a job without any."""
+
+    def role(self, role: str) -> PlannedActors:
+        """The actors of `role`, which the plan must have."""
+        return next(actors for actors in self.actors if actors.role == role)
+
+    def check_fits(self, resources: Mapping[str, float]) -> None:
+        """Compare with the cluster; Ray would wait in silence for nodes that never come.
+
+        `resources`: all GPUs and cores of the cluster, by Ray's names.
+
+        Raises:
+            DoesNotFit: says what is asked, what is there, and what to change.
+        """
+        for resource, per_actor in (("GPU", "gpus"), ("CPU", "cpus")):
+            wanted = sum(each.count * getattr(each, per_actor) for each in self.actors)
+            there = resources.get(resource, 0.0)
+            if wanted > there:
+                parts = ", ".join(
+                    f"{each.count} {each.role} x {getattr(each, per_actor):g}"
+                    for each in self.actors
+                    if getattr(each, per_actor) > 0
+                )
+                raise DoesNotFit(
+                    f"the recipe asks for {wanted:g} {resource} ({parts}), and the cluster has "
+                    f"{there:g}; lower {_LOWER[self.transport is None]}, or add nodes"
+                )
 
 
-def transport_of(recipe: GRPORecipe, device: Device) -> Transport:
-    """How weights travel: the recipe's word, or what suits the device.
+_LOWER = {
+    False: "rollout.workers, rollout.tensor_parallel_size, learner.ranks or reward.workers",
+    True: "learner.ranks or learner.cpus_per_rank",
+}
+
+
+def plan_of(recipe: GRPORecipe | SupervisedRecipe, resources: Mapping[str, float]) -> Plan:
+    """The plan of a run on a cluster with `resources`; none: a machine without GPUs.
 
     Raises:
         DoesNotFit: the recipe names a transport that the device does not have.
     """
+    device = recipe.device
+    if device == "auto":
+        device = "cuda" if resources.get("GPU", 0) > 0 else "cpu"
+    if isinstance(recipe, SupervisedRecipe):
+        return Plan(device, (_supervised_rank(recipe, device),))
+    return Plan(device, tuple(_grpo_actors(recipe, device)), _transport(recipe, device))
+
+
+def _transport(recipe: GRPORecipe, device: Device) -> Transport:
+    """The recipe's word, or what suits the device."""
     wanted = recipe.sync.transport
     if wanted == "auto":
         if device == "cpu":
@@ -55,11 +100,8 @@ def transport_of(recipe: GRPORecipe, device: Device) -> Transport:
     return wanted
 
 
-def planned_actors(recipe: GRPORecipe, device: Device) -> list[PlannedActors]:
-    """Every actor of the run.
-
-    On a CPU machine actors reserve nothing: learner and engines take turns on the same cores.
-    """
+def _grpo_actors(recipe: GRPORecipe, device: Device) -> list[PlannedActors]:
+    """On a CPU machine actors reserve nothing: learner and engines take turns on the same cores."""
     gpu = device == "cuda"
     shared = recipe.sync.shared_gpu
     rollout, learner = recipe.rollout, recipe.learner
@@ -93,11 +135,11 @@ def planned_actors(recipe: GRPORecipe, device: Device) -> list[PlannedActors]:
     return plan
 
 
-def planned_ranks(recipe: SupervisedRecipe, device: Device) -> list[PlannedActors]:
+def _supervised_rank(recipe: SupervisedRecipe, device: Device) -> PlannedActors:
     """The workers of a supervised job, which also reserve their cores on a CPU machine."""
     learner = recipe.learner
     gpus = 1.0 if device == "cuda" else 0.0
-    return [PlannedActors("learner", learner.ranks, gpus, learner.cpus_per_rank, _rank(recipe))]
+    return PlannedActors("learner", learner.ranks, gpus, learner.cpus_per_rank, _rank(recipe))
 
 
 def _rank(recipe: GRPORecipe | SupervisedRecipe) -> str:
@@ -105,39 +147,3 @@ def _rank(recipe: GRPORecipe | SupervisedRecipe) -> str:
     by = f" (language by adapters of rank {lora.rank})" if lora else ""
     learns = ", ".join(recipe.policy.train)
     return f"DeepSpeed rank, ZeRO {recipe.learner.zero_stage}, trains {learns}{by}"
-
-
-def check_fits(plan: list[PlannedActors], resources: Mapping[str, float]) -> None:
-    """Nothing when the cluster has the GPUs and cores that the plan reserves.
-
-    Ray would otherwise wait in silence for nodes that never come.
-
-    Raises:
-        DoesNotFit: says what is asked, what is there, and what to change.
-    """
-    check_room(
-        plan,
-        resources,
-        "rollout.workers, rollout.tensor_parallel_size, learner.ranks or reward.workers",
-    )
-
-
-def check_room(plan: list[PlannedActors], resources: Mapping[str, float], lower: str) -> None:
-    """Nothing when the cluster has what the plan reserves; `lower` names the fields that say it.
-
-    Raises:
-        DoesNotFit: says what is asked, what is there, and what to change.
-    """
-    for resource, per_actor in (("GPU", "gpus"), ("CPU", "cpus")):
-        wanted = sum(actors.count * getattr(actors, per_actor) for actors in plan)
-        there = resources.get(resource, 0.0)
-        if wanted > there:
-            parts = ", ".join(
-                f"{a.count} {a.role} x {getattr(a, per_actor):g}"
-                for a in plan
-                if getattr(a, per_actor) > 0
-            )
-            raise DoesNotFit(
-                f"the recipe asks for {wanted:g} {resource} ({parts}), and the cluster has "
-                f"{there:g}; lower {lower}, or add nodes"
-            )

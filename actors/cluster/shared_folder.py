@@ -45,7 +45,7 @@ def file_visible(_: Any, marker: Path) -> str | None:
 
 
 def check_reached(folder: Path, look: Callable[[Path], Sequence[str | None]]) -> None:
-    """Nothing when a file that is written into `folder` here is seen by all others.
+    """Check that a file written into `folder` here is seen by all others.
 
     Args:
         look: what `sees` returns to each of them for a file.

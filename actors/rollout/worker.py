@@ -20,8 +20,6 @@ from rl.data.records import Answer, Group, Problem, SamplingRequest
 
 logger = logging.getLogger(__name__)
 
-_SIGN_OF_LIFE_S = 60.0
-
 
 class RolloutWorker:
     """Owns one vLLM `AsyncLLM` and knows which policy version it holds.
@@ -50,6 +48,7 @@ class RolloutWorker:
             os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(rollout.cpu_kv_cache_gib)
         self._encoder = InputEncoder(folder, prompt, policy.trust_remote_code)
+        self._health_timeout_s = rollout.health_timeout_s
         self._version = 0
         self._names = count()
         self._engine: Any = start_engine(folder, policy, prompt, rollout, transport, self._encoder)
@@ -61,10 +60,10 @@ class RolloutWorker:
         """
         try:
             ranks = await asyncio.wait_for(
-                self._guarded(self._engine.collective_rpc("ping")), _SIGN_OF_LIFE_S
+                self._guarded(self._engine.collective_rpc("ping")), self._health_timeout_s
             )
         except TimeoutError:
-            self._die(f"gave no sign of life for {_SIGN_OF_LIFE_S:g} s")
+            self._die(f"gave no sign of life for {self._health_timeout_s:g} s")
         return len(ranks)
 
     async def check_health(self) -> None:

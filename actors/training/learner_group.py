@@ -49,7 +49,7 @@ class LearnerGroup:
         self._wait("load the policy", [rank.setup.remote(address, port) for rank in self._ranks])
 
     def check_folder(self, folder: Path) -> None:
-        """Nothing when every rank reaches `folder`, where checkpoints will lie.
+        """Check that every rank reaches `folder`, where checkpoints will lie.
 
         Raises:
             UnusableFolder: names the nodes that do not.

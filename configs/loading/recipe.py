@@ -23,7 +23,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 SAVED_AS = "recipe.yaml"
 FLAGS = {
     "--resume": "Go on from the newest whole checkpoint in the run's folder.",
-    "--dry-run": "Check the recipe, show it and the plan of actors, and stop.",
+    "--dry-run": "Check what is asked, show what would be done, and stop.",
     "--help": "Show this and stop.",
 }
 

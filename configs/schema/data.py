@@ -9,25 +9,16 @@ from configs.schema.base import StrictModel
 from configs.schema.run import Fraction
 
 
-class DataConfig(StrictModel):
-    """Where problems come from, and what its columns are called."""
+class SourceConfig(StrictModel):
+    """Rows, and which of them may be used."""
 
     source: str
     """Hub name or `name:subset`, or a path to a parquet, JSONL, CSV or Arrow file, a saved data
-    set, or an image folder with a metadata file;
-    `digits` and `digits-text` name the built-in handwriting sums, with and without pictures."""
+    set, or an image folder with a metadata file, or the name of a built-in set."""
     split: str = "train"
     """Split to read."""
-    question_column: str = "question"
-    """Column with the question's text."""
-    answer_column: str = "answer"
-    """Column with the right answer: a text, a number, or a list of accepted forms."""
-    image_column: str | None = "image"
-    """Column with an image or a list of images (PIL, bytes, path); null: text only."""
     id_column: str | None = None
     """Column with a unique name for each row; null: the row's number."""
-    reward_columns: tuple[str, ...] = ()
-    """Further columns handed to the rewards."""
     max_image_pixels: PositiveInt = 50_000_000
     """Images with more pixels than this are refused as bombs."""
     max_rejected_share: Fraction = 0.05
@@ -36,7 +27,30 @@ class DataConfig(StrictModel):
     """Use only the first so many rows; null: all."""
 
 
-class PromptConfig(StrictModel):
+class DataConfig(SourceConfig):
+    """Where problems come from, and what its columns are called."""
+
+    question_column: str = "question"
+    """Column with the question's text."""
+    answer_column: str = "answer"
+    """Column with the right answer: a text, a number, or a list of accepted forms."""
+    image_column: str | None = "image"
+    """Column with an image or a list of images (PIL, bytes, path); null: text only."""
+    reward_columns: tuple[str, ...] = ()
+    """Further columns handed to the rewards."""
+
+
+class ChatLimits(StrictModel):
+    """What a chat may hold."""
+
+    max_tokens: PositiveInt = 16_384
+    """Chats longer than this, image tokens included, are rejected, never truncated (paper, section
+    2.1: 16,384)."""
+    max_images: PositiveInt = 8
+    """Most images of a chat or prompt; an engine makes room for them."""
+
+
+class PromptConfig(ChatLimits):
     """How a problem becomes a prompt."""
 
     system: str | None = None
@@ -45,21 +59,14 @@ class PromptConfig(StrictModel):
     """Text put after each question, on a line of its own."""
     max_tokens: PositiveInt = 4096
     """Prompts longer than this, image tokens included, are rejected, never truncated."""
-    max_images: PositiveInt = 8
-    """Most images in one prompt; an engine makes room for them."""
 
 
 ChatFormat = Literal["messages", "conversations", "prompt_completion", "verl"]
 
 
-class ChatDataConfig(StrictModel):
+class ChatDataConfig(SourceConfig):
     """Where chats come from, and what its columns are called."""
 
-    source: str
-    """Hub name or `name:subset`, or a path to a parquet, JSONL, CSV or Arrow file, a saved data
-    set, or an image folder with a metadata file."""
-    split: str = "train"
-    """Split to read."""
     format: Literal["auto"] | ChatFormat = "auto"
     """messages: chat messages as OpenAI has them; conversations: InternVL's and LLaVA's;
     prompt_completion: TRL's; verl: its parquet files; auto: told by the columns."""
@@ -73,25 +80,7 @@ class ChatDataConfig(StrictModel):
     """Column with what is to be said, a text or messages, for `prompt_completion`."""
     image_column: str | None = None
     """Column with an image or a list of images; null: `images` or `image`, whichever is there."""
-    id_column: str | None = None
-    """Column with a unique name for each row; null: the row's number."""
     image_folder: Path | None = None
     """Folder that image paths start at and may not leave; null: the data file's own."""
     turns: Literal["all", "last"] = "all"
     """Assistant turns that are learned; the others are context."""
-    max_image_pixels: PositiveInt = 50_000_000
-    """Images with more pixels than this are refused as bombs."""
-    max_rejected_share: Fraction = 0.05
-    """The run stops when a larger share of the rows than this cannot be used."""
-    limit: PositiveInt | None = None
-    """Use only the first so many rows; null: all."""
-
-
-class ChatLimits(StrictModel):
-    """What a chat may hold."""
-
-    max_tokens: PositiveInt = 16_384
-    """Chats longer than this, image tokens included, are rejected, never truncated (paper, section
-    2.1: 16,384)."""
-    max_images: PositiveInt = 8
-    """Most images of a chat."""

@@ -3,20 +3,19 @@
 Every value is named once. Numbers from the paper are cited where they are defaults.
 """
 
-from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from configs.schema.base import StrictModel
 from configs.schema.data import DataConfig, PromptConfig
 from configs.schema.learner import LearnerConfig
-from configs.schema.loss import LossConfig
+from configs.schema.loss import LossConfig, ReferenceConfig
 from configs.schema.policy import PolicyConfig
 from configs.schema.reward import RewardConfig
 from configs.schema.rollout import RolloutConfig, SyncConfig
-from configs.schema.run import CheckpointConfig, LogConfig
-from configs.schema.tiny import TinyPathConfig
+from configs.schema.run import ClusterConfig, TrainingRecipe
+from configs.schema.start import StartConfig
 
 _SHARED_WITH_A_LEARNER = 0.6
 """Most of a GPU's memory that an engine may take beside a learner rank."""
@@ -44,15 +43,9 @@ class EvaluationConfig(StrictModel):
     """Use only the first so many; null: all."""
 
 
-class GRPORecipe(StrictModel):
+class GRPORecipe(TrainingRecipe):
     """One run of GRPO."""
 
-    name: str
-    """The run's name, and its folder's."""
-    seed: NonNegativeInt = 0
-    """Orders problems and draws samples."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: cuda where the cluster has GPUs."""
     steps: PositiveInt = 200
     """Updates of the policy."""
     problems_per_step: PositiveInt = 32
@@ -66,14 +59,14 @@ class GRPORecipe(StrictModel):
     rollout: RolloutConfig = RolloutConfig()
     reward: RewardConfig = RewardConfig()
     loss: LossConfig = LossConfig()
+    reference: ReferenceConfig = ReferenceConfig()
     learner: LearnerConfig = LearnerConfig()
     sync: SyncConfig = SyncConfig()
     preflight: PreflightConfig = PreflightConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    checkpoint: CheckpointConfig = CheckpointConfig()
-    start: TinyPathConfig | None = None
+    cluster: ClusterConfig = ClusterConfig()
+    start: StartConfig | None = None
     """How to make a start policy when `policy.path` is empty; null: it must be set."""
-    log: LogConfig = LogConfig()
 
     @model_validator(mode="after")
     def _policy_has_a_source(self) -> Self:
@@ -84,10 +77,11 @@ class GRPORecipe(StrictModel):
                 "policy.path is empty and there is no start section: name a checkpoint "
                 "folder or hub name in policy.path"
             )
-        if self.data.source not in ("digits", "digits-text"):
+        if self.data.source not in self.start.sources:
             raise ValueError(
-                f"policy.path is empty, and a start policy is made for the built-in data only, not "
-                f"data.source={self.data.source!r}: name a checkpoint in policy.path"
+                f"policy.path is empty, and the start section makes policies for "
+                f"{', '.join(self.start.sources)} only, not data.source={self.data.source!r}: "
+                "name a checkpoint in policy.path"
             )
         return self
 
@@ -126,8 +120,3 @@ class GRPORecipe(StrictModel):
                 f"gpu_memory_utilization to {_SHARED_WITH_A_LEARNER:g} or less"
             )
         return self
-
-    @property
-    def run_folder(self) -> Path:
-        """Where this run's log, samples and checkpoints lie."""
-        return self.log.folder / self.name

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 from configs.schema.base import StrictModel
 
@@ -14,6 +14,13 @@ class KLConfig(StrictModel):
     """Weight of the KL term; 0: no reference policy is started (R1V3: none)."""
     estimator: Literal["k1", "k2", "k3"] = "k3"
     """k1 = log r, k2 = (log r)^2 / 2, k3 = 1/r - 1 + log r, with r = policy / reference."""
+
+
+class ReferenceConfig(StrictModel):
+    """The actor of the frozen start policy, which is there where loss.kl.coef is not 0."""
+
+    restarts: NonNegativeInt = 3
+    """Times that a dead one is started again before the run ends."""
 
 
 class LossConfig(StrictModel):

@@ -110,6 +110,8 @@ class RewardConfig(StrictModel):
     """Reward actors."""
     processes: PositiveInt = 1
     """Verifier processes of one reward actor."""
+    restarts: NonNegativeInt = 3
+    """Times that dead reward actors are started again before the run ends, all of them together."""
     deadline_s: PositiveFloat = 2.0
     """Seconds of CPU time that one answer may take before its verifier is killed (four times as
     many by the clock), and seconds by the clock for a reward of your own."""

@@ -32,8 +32,9 @@ class RolloutConfig(StrictModel):
     enforce_eager: bool = False
     """Skip compilation and CUDA graphs: faster start, slower steps."""
     restarts: NonNegativeInt = 3
-    """Times that dead actors are started again before the run ends: so many for the engines, so
-    many for the reward workers, so many for the reference policy."""
+    """Times that dead engines are started again before the run ends, all of them together."""
+    health_timeout_s: PositiveFloat = 60.0
+    """Seconds without a sign of life after which an engine counts as stuck and is replaced."""
     timeout_s: PositiveFloat = 7200.0
     """Seconds that a problem may take from being asked to the last of its scores, the wait for a
     free engine included; the run ends behind them."""

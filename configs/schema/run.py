@@ -1,22 +1,14 @@
-"""Recipe sections and types that every job has: device, log, checkpoints."""
+"""What every recipe has: a name, a seed, a log; and what every training recipe has beside these."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from configs.schema.base import StrictModel
 
+Device = Literal["cpu", "cuda"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class CheckpointConfig(StrictModel):
-    """What is kept on disk."""
-
-    every: PositiveInt = 20
-    """Steps between checkpoints."""
-    keep: PositiveInt = 2
-    """Newest checkpoints kept."""
 
 
 class LogConfig(StrictModel):
@@ -37,4 +29,40 @@ class SFTLogConfig(LogConfig):
     """Chats of the first rank written to samples.jsonl each step with their loss; null: all."""
 
 
-Device = Literal["cpu", "cuda"]
+class CheckpointConfig(StrictModel):
+    """What is kept on disk."""
+
+    every: PositiveInt = 20
+    """Steps between checkpoints."""
+    keep: PositiveInt = 2
+    """Newest checkpoints kept."""
+
+
+class ClusterConfig(StrictModel):
+    """How a run deals with the cluster."""
+
+    reserve_timeout_s: PositiveFloat = 120.0
+    """Seconds that GPUs may take to be reserved; more where nodes have to be started first."""
+
+
+class RunRecipe(StrictModel):
+    """A run with a folder of its own."""
+
+    name: str
+    """The run's name, and its folder's."""
+    seed: NonNegativeInt = 0
+    """Orders the data and draws what is drawn."""
+    log: LogConfig = LogConfig()
+
+    @property
+    def run_folder(self) -> Path:
+        """Where this run's log, samples, checkpoints and results lie."""
+        return self.log.folder / self.name
+
+
+class TrainingRecipe(RunRecipe):
+    """A run that trains a policy."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda where the cluster has GPUs."""
+    checkpoint: CheckpointConfig = CheckpointConfig()

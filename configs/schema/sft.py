@@ -6,13 +6,13 @@ Numbers from the paper (arXiv 2504.05599) are cited where they are defaults.
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from configs.schema.base import StrictModel
 from configs.schema.data import ChatDataConfig, ChatLimits, PromptConfig
 from configs.schema.learner import SFTLearnerConfig
 from configs.schema.policy import Part, PolicyConfig
-from configs.schema.run import CheckpointConfig, SFTLogConfig
+from configs.schema.run import SFTLogConfig, TrainingRecipe
 
 
 class FeaturesConfig(StrictModel):
@@ -42,15 +42,9 @@ class HeldOutConfig(StrictModel):
     """Which policy the run hands on: that of its last step, or that of its lowest loss."""
 
 
-class SupervisedRecipe(StrictModel):
+class SupervisedRecipe(TrainingRecipe):
     """What all supervised jobs have in common."""
 
-    name: str
-    """The run's name, and its folder's."""
-    seed: NonNegativeInt = 0
-    """Orders the chats."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: cuda where the cluster has GPUs."""
     batch_size: PositiveInt = 512
     """Chats of a step (paper, section 2.1: 512)."""
     policy: PolicyConfig
@@ -58,8 +52,8 @@ class SupervisedRecipe(StrictModel):
     learner: SFTLearnerConfig = SFTLearnerConfig()
     features: FeaturesConfig = FeaturesConfig()
     evaluation: HeldOutConfig = HeldOutConfig()
-    checkpoint: CheckpointConfig = CheckpointConfig()
-    log: SFTLogConfig = SFTLogConfig()
+    # Sections are frozen, so a narrower one is safe.
+    log: SFTLogConfig = SFTLogConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @model_validator(mode="after")
     def _policy_has_a_source(self) -> Self:
@@ -88,11 +82,6 @@ class SupervisedRecipe(StrictModel):
                 "or leave vision out of policy.train"
             )
         return self
-
-    @property
-    def run_folder(self) -> Path:
-        """Where this run's log, samples, checkpoints and policy lie."""
-        return self.log.folder / self.name
 
     @property
     def encoding(self) -> PromptConfig:

@@ -1,5 +1,7 @@
 """The laptop's own model: its parts, and the path on which they become a policy."""
 
+from typing import ClassVar
+
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from configs.schema.base import StrictModel
@@ -43,3 +45,5 @@ class TinyPathConfig(StrictModel):
     """Updates of each fine-tuning of the reasoner."""
     sft_lr: PositiveFloat = 1e-3
     """Their peak learning rate."""
+    sources: ClassVar[tuple[str, ...]] = ("digits", "digits-text")
+    """Data whose questions such a policy can read."""

@@ -33,6 +33,7 @@ from models.assembly.skywork_config import (
     tiles_of,
 )
 from models.assembly.skywork_names import Unmapped, as_chat, as_transformers, on_disk
+from rl.console.errors import UserError, as_user_error
 from rl.storage.atomic import atomic_folder
 
 _TOKENIZER_FILES = (
@@ -75,6 +76,7 @@ class Conversion:
             write_shards(aside, self.plan, int(shard_gib * GIB), written)
 
 
+@as_user_error()
 def plan_conversion(source: Path | str, layout: str) -> Conversion:
     """The conversion of a checkpoint to another layout.
 
@@ -91,12 +93,12 @@ def plan_conversion(source: Path | str, layout: str) -> Conversion:
     kind = raw.get("model_type")
     theirs = is_chat(raw)
     if not theirs and kind != "internvl":
-        raise ValueError(
+        raise UserError(
             f"{source} is a {kind!r} model; only transformers' internvl, with InternVL's own "
             f"vision encoder, and the *ChatModel layout ({', '.join(CHAT_TYPES)}) are converted"
         )
     if theirs == (layout != "transformers"):
-        raise ValueError(
+        raise UserError(
             f"{source} has the layout of {kind!r}, so layout={layout} asks for nothing new; ask "
             f"for {'transformers' if theirs else 'skywork or internvl'}"
         )

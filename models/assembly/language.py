@@ -12,6 +12,7 @@ from models.assembly.chat_template import placing_images
 from models.assembly.image_tokens import IMAGE_TOKEN, SPECIAL_TOKENS
 from models.assembly.processor import faithful_tokenizer
 from models.assembly.shards import LazyTensor, Shards, local_folder
+from rl.console.errors import UserError, as_user_error
 
 FAMILIES = ("qwen2", "qwen3", "llama")
 """Decoder-only models whose names and blocks are those of Llama, which all code here relies on."""
@@ -99,6 +100,7 @@ def _moments(rows: Tensor, known: Tensor) -> tuple[Tensor, float]:
     return mean, max(0.0, spread) ** 0.5
 
 
+@as_user_error()
 def read_language(source: Path | str) -> Language:
     """The language model in a folder or on the hub.
 
@@ -108,19 +110,19 @@ def read_language(source: Path | str) -> Language:
     folder = local_folder(source)
     config = AutoConfig.from_pretrained(folder)
     if config.model_type not in FAMILIES:
-        raise ValueError(
+        raise UserError(
             f"{source} is a {config.model_type!r} model; a language model must be one of "
             f"{', '.join(FAMILIES)}"
         )
     shards = Shards(folder)
     if _EMBEDDINGS not in shards:
-        raise ValueError(
+        raise UserError(
             f"{source} has no {_EMBEDDINGS}; save the model with its head (AutoModelForCausalLM)"
         )
     known = faithful_tokenizer(folder)
     before = known.get_vocab()
     if not known.chat_template:
-        raise ValueError(
+        raise UserError(
             f"the tokenizer of {source} has no chat template; save one as chat_template.jinja in "
             "the model's folder"
         )

@@ -14,6 +14,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from rl.console.errors import UserError
+
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of ImageNet's colours, in [0, 1]."""
 
@@ -111,7 +113,7 @@ def check_tokenizer(own: Any, saved: Path) -> None:
     for text in _PROBES:
         wanted, got = _ids(own, text), _ids(read, text)
         if wanted != got:
-            raise ValueError(
+            raise UserError(
                 f"the tokenizer of {own.name_or_path} ({type(own).__name__}) is read back as a "
                 f"{type(read).__name__}, which cuts {text!r} into {got} where {wanted} was right; "
                 "load and save it as a PreTrainedTokenizerFast first"

@@ -29,6 +29,7 @@ from models.assembly.processor import check_tokenizer, image_processor, processo
 from models.assembly.shards import GIB, LazyTensor, Shards, local_folder, write_shards
 from models.assembly.skywork_names import in_module, on_disk
 from models.assembly.towers import PIXEL_SHUFFLE, is_internvl, read_tower
+from rl.console.errors import UserError, as_user_error
 from rl.storage.atomic import atomic_folder
 
 _TOWER, _PROJECTOR, _LANGUAGE = "vision_tower.", "multi_modal_projector.", "language_model."
@@ -82,7 +83,7 @@ def plan_assembly(vision: Path | str, llm: Path | str, options: AssembleOptions)
     tower = read_tower(vision, options.normalise)
     language = read_language(llm)
     if is_internvl(tower) and options.feature_layer != -1:
-        raise ValueError(
+        raise UserError(
             f"options.feature_layer={options.feature_layer}: engines read InternVL's own encoder "
             "at its last layer only; leave it at -1"
         )
@@ -103,6 +104,7 @@ def plan_assembly(vision: Path | str, llm: Path | str, options: AssembleOptions)
     return _assembly(config, plan, images, language, options)
 
 
+@as_user_error()
 def plan_swap(
     base: Path | str, llm: Path | str, options: AssembleOptions | None = None
 ) -> Assembly:
@@ -119,7 +121,7 @@ def plan_swap(
     folder = local_folder(base)
     kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
     if kind not in _KINDS:
-        raise ValueError(
+        raise UserError(
             f"{base} is a {kind!r} model, not an assembled one ({', '.join(_KINDS)}); convert or "
             "assemble it first"
         )
@@ -160,13 +162,13 @@ def _assembly(
 
 def _refuse_strangers(base: Path | str, has: Any, llm: Path | str, wants: Any) -> None:
     if has.model_type != wants.model_type:
-        raise ValueError(
+        raise UserError(
             f"{base} speaks through a {has.model_type!r} model and {llm} is a "
             f"{wants.model_type!r} one; a projector carries over within a family only (paper, "
             "section 2.1): name a language model of the same family"
         )
     if has.hidden_size != wants.hidden_size:
-        raise ValueError(
+        raise UserError(
             f"the projector of {base} writes vectors {has.hidden_size} wide and {llm} reads "
             f"{wants.hidden_size}; name a language model of the same width"
         )
@@ -190,7 +192,7 @@ def check_shapes(config: InternVLConfig, plan: Mapping[str, LazyTensor]) -> None
     faults += [f"{len(extra)} weights are not known ({', '.join(extra[:3])})"] if extra else []
     faults += other[:3]
     if faults:
-        raise ValueError(f"the weights do not match config.json: {'; '.join(faults)}")
+        raise UserError(f"the weights do not match config.json: {'; '.join(faults)}")
 
 
 def expected_shapes(config: InternVLConfig) -> dict[str, tuple[int, ...]]:

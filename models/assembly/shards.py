@@ -19,6 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rl.console.errors import UserError
+
 _INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
@@ -60,12 +62,12 @@ def local_folder(source: Path | str) -> Path:
     """
     if Path(source).is_dir():
         if not (Path(source) / "config.json").is_file():
-            raise ValueError(f"{source} holds no config.json; name the folder of a checkpoint")
+            raise UserError(f"{source} holds no config.json; name the folder of a checkpoint")
         return Path(source)
     try:
         return Path(snapshot_download(str(source), allow_patterns=list(_WANTED)))
     except (OSError, ValueError) as error:
-        raise ValueError(
+        raise UserError(
             f"{source} is neither a folder nor a model that the hub gives out: {error}"
         ) from error
 
@@ -106,10 +108,10 @@ class Shards:
         held = set(handle.keys())
         for name in [name for name, of in self._files.items() if of == file]:
             if name not in held:
-                raise ValueError(f"{self.folder / file} lacks {name}, which the index puts there")
+                raise UserError(f"{self.folder / file} lacks {name}, which the index puts there")
             part = handle.get_slice(name)
             if part.get_dtype() not in _DTYPES:
-                raise ValueError(
+                raise UserError(
                     f"{name} in {self.folder} is {part.get_dtype()}, a quantised weight; "
                     f"take a checkpoint in one of {', '.join(_DTYPES)}"
                 )
@@ -130,12 +132,12 @@ def _files_of(folder: Path) -> dict[str, str]:
         files: dict[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
         missing = sorted({file for file in files.values() if not (folder / file).is_file()})
         if missing:
-            raise ValueError(f"{folder} lacks {', '.join(missing)}, named in its {_INDEX}")
+            raise UserError(f"{folder} lacks {', '.join(missing)}, named in its {_INDEX}")
         return files
     if (folder / _WHOLE).is_file():
         with safe_open(folder / _WHOLE, framework="pt") as handle:
             return dict.fromkeys(handle.keys(), _WHOLE)
-    raise ValueError(
+    raise UserError(
         f"{folder} holds neither {_INDEX} nor {_WHOLE}; only safetensors are read, so save the "
         "checkpoint in that form"
     )

@@ -13,6 +13,7 @@ from models.assembly.processor import image_settings, pixel_statistics
 from models.assembly.shards import LazyTensor, Shards, local_folder
 from models.assembly.skywork_config import VISION_TYPE, is_chat, vision_config
 from models.assembly.skywork_names import tower_as_transformers
+from rl.console.errors import UserError, as_user_error
 
 PIXEL_SHUFFLE = 2
 """Patches a side that become one image token (paper, section 2.1: pixel shuffle by 0.5)."""
@@ -50,6 +51,7 @@ class Tower:
         return self.tokens == self.grid**2 + 1
 
 
+@as_user_error()
 def read_tower(source: Path | str, normalise: str) -> Tower:
     """The vision encoder in a folder or on the hub, or the one inside a whole InternVL or CLIP.
 
@@ -72,7 +74,7 @@ def read_tower(source: Path | str, normalise: str) -> Tower:
         config, plan = _of_transformers(folder, shards)
     missing = [name for name in ("image_size", "patch_size") if not hasattr(config, name)]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{source} is a {config.model_type!r} encoder without {' and '.join(missing)}; take "
             "one that sees square tiles, such as InternViT, SigLIP or CLIP"
         )
@@ -92,7 +94,7 @@ def _of_transformers(folder: Path, shards: Shards) -> tuple[Any, dict[str, LazyT
         if all(f"{prefix}{name}" in shards for name in wanted):
             return config, {name: shards.planned(f"{prefix}{name}") for name in wanted}
     missing = [name for name in wanted if not any(f"{p}{name}" in shards for p in _PREFIXES)]
-    raise ValueError(
+    raise UserError(
         f"{folder} lacks weights that a {config.model_type!r} encoder has: "
         f"{', '.join(missing[:3]) or 'they lie under several prefixes'}"
     )
@@ -115,12 +117,12 @@ def _tokens(config: Any) -> int:
 
 def _check_grid(tower: Tower, source: Path | str) -> None:
     if tower.tokens - tower.grid**2 not in (0, 1):
-        raise ValueError(
+        raise UserError(
             f"{source} makes {tower.tokens} states of {tower.grid} x {tower.grid} patches; there "
             "may be one a patch, and one before them"
         )
     if tower.grid % PIXEL_SHUFFLE:
-        raise ValueError(
+        raise UserError(
             f"{source} cuts its {tower.image_size}-pixel tiles into {tower.grid} x {tower.grid} "
             f"patches, which do not fold {PIXEL_SHUFFLE} by {PIXEL_SHUFFLE} into image tokens; "
             "take an encoder with an even number of patches a side"
@@ -130,7 +132,7 @@ def _check_grid(tower: Tower, source: Path | str) -> None:
 def _side(size: Any, name: str) -> int:
     sides = set(size) if isinstance(size, list | tuple) else {size}
     if len(sides) != 1:
-        raise ValueError(f"{name}={size} is not a square; tiles and patches must be")
+        raise UserError(f"{name}={size} is not a square; tiles and patches must be")
     return int(sides.pop())
 
 

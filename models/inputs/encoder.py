@@ -25,6 +25,7 @@ from transformers import (
 
 from configs.schema.data import PromptConfig
 from models.inputs.assistant_format import AssistantFormat, assistant_format, masked_pieces
+from rl.console.errors import as_user_error
 from rl.data.images import DecodedImages, upright_size
 from rl.data.records import Chat, Problem, TokenisedChat, Turn
 
@@ -43,19 +44,21 @@ class InputEncoder:
     """Chat template, tokenizer and image processor of one policy."""
 
     def __init__(self, folder: str | Path, prompt: PromptConfig, trust_remote_code: bool) -> None:
-        """`folder`: a transformers checkpoint, local or by hub name."""
+        """`folder`: a transformers checkpoint, local or by hub name.
+
+        Raises:
+            UserError: it has no config, processor or tokenizer that can be read.
+        """
         trust = {"trust_remote_code": trust_remote_code}
-        config = AutoConfig.from_pretrained(folder, **trust)
-        self.has_vision = has_vision(config)
         self._prompt = prompt
         self.images = DecodedImages()
         self._expansions: dict[tuple[int, ...], tuple[int, ...]] = {}
-        if self.has_vision:
-            self.processor: Any = AutoProcessor.from_pretrained(folder, **trust)
-            self.tokenizer: Any = self.processor.tokenizer
-        else:
-            self.processor = None
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
+        with as_user_error():
+            self.has_vision = has_vision(AutoConfig.from_pretrained(folder, **trust))
+            reader = AutoProcessor if self.has_vision else AutoTokenizer
+            read: Any = reader.from_pretrained(folder, **trust)
+        self.processor: Any = read if self.has_vision else None
+        self.tokenizer: Any = read.tokenizer if self.has_vision else read
 
     @property
     def pad_id(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 from configs.loading.suggest import closest_match
 from rewards.completion import Completion
+from rl.console.errors import UserError
 from rl.data.records import Problem, Verdict
 
 
@@ -32,11 +33,11 @@ def load_custom(where: str) -> Callable[[Problem, Completion], Any]:
     """The function that `where` names.
 
     Raises:
-        ValueError: it cannot be found; the message names what is there instead.
+        UserError: it cannot be found; the message names what is there instead.
     """
     home, colon, name = where.rpartition(":")
     if not colon or not home or not name:
-        raise ValueError(
+        raise UserError(
             f"custom reward {where!r} names no function; write module:function or file.py:function"
         )
     module = _module(home, where)
@@ -45,7 +46,7 @@ def load_custom(where: str) -> Callable[[Problem, Completion], Any]:
         there = [key for key, value in vars(module).items() if inspect.isfunction(value)]
         close = closest_match(name, there)
         hint = f"did you mean {close}?" if close else f"it has {', '.join(there) or 'none'}"
-        raise ValueError(f"custom reward {where!r}: {home} has no function {name!r}; {hint}")
+        raise UserError(f"custom reward {where!r}: {home} has no function {name!r}; {hint}")
     return function
 
 
@@ -54,10 +55,10 @@ def _module(home: str, where: str) -> ModuleType:
         try:
             return importlib.import_module(home)
         except ImportError as error:
-            raise ValueError(f"custom reward {where!r}: cannot import {home!r}: {error}") from error
+            raise UserError(f"custom reward {where!r}: cannot import {home!r}: {error}") from error
     path = Path(home).expanduser().resolve()
     if not path.is_file():
-        raise ValueError(f"custom reward {where!r}: there is no file {path}")
+        raise UserError(f"custom reward {where!r}: there is no file {path}")
     spec = importlib.util.spec_from_file_location(f"custom_reward_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

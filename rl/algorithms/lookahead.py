@@ -48,7 +48,7 @@ class Lookahead(Generic[T]):
 
 
 def check_staleness(groups: Iterable[ScoredGroup], *, oldest: int) -> None:
-    """Nothing when every answer comes from version `oldest` or later.
+    """Check that every answer comes from version `oldest` or later.
 
     Raises:
         StaleRollout: names the problem and both versions.

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 from configs.schema.data import ChatDataConfig, ChatFormat
+from rl.console.errors import UserError
 from rl.data.row_values import BadRow, check_columns, columns_of, shown
 from rl.data.sources import Source
 
@@ -72,9 +73,9 @@ def layout_of(source: Source, data: ChatDataConfig) -> ChatColumns:
         check_columns(source, _needed(data.format, data))
         if not fitting:
             targets = ", ".join(_VERL_TARGETS)
-            raise ValueError(f"{columns_of(source)}\n  data.format=verl needs one of {targets} too")
+            raise UserError(f"{columns_of(source)}\n  data.format=verl needs one of {targets} too")
     if len(fitting) != 1:
-        raise ValueError(_unrecognised(source, fitting))
+        raise UserError(_unrecognised(source, fitting))
     check_columns(source, {"image_column": data.image_column, "id_column": data.id_column})
     images = data.image_column or next((c for c in _IMAGES if c in source.columns), None)
     return ChatColumns(fitting[0], _said(fitting[0], data, source.columns), images)

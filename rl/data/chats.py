@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema.data import ChatDataConfig
+from rl.console.errors import UserError
 from rl.data.chat_formats import layout_of
 from rl.data.chat_rows import chat_from
 from rl.data.order import ShuffledOrder
@@ -97,7 +98,7 @@ class ChatSet:
         """
         source, make = _source_of(data)
         if len(source) != index.rows:
-            raise ValueError(
+            raise UserError(
                 f"data.source {data.source!r} has {len(source):,} rows here, but {index.rows:,} "
                 "where it was checked; give every node the same files"
             )

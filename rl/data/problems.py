@@ -44,7 +44,7 @@ class ProblemSet:
         data: DataConfig,
         *,
         measure: Callable[[Problem], int],
-        max_prompt_tokens: int,
+        max_tokens: int,
         rejected: Path,
         seed: int,
     ) -> "ProblemSet":
@@ -53,7 +53,7 @@ class ProblemSet:
         Args:
             measure: length of a problem's prompt in tokens, image tokens included, called from
                 this thread; ValueError rejects the row.
-            max_prompt_tokens: rows with a longer prompt are rejected.
+            max_tokens: rows with a longer prompt are rejected.
 
         Raises:
             ValueError: the source or a column does not exist, or no row can be used.
@@ -69,7 +69,7 @@ class ProblemSet:
         check_columns(source, named)
         source = source.select_columns(dict.fromkeys(c for c in named.values() if c is not None))
         make = partial(problem_from, data=data, folders=source.folders)
-        found = check_rows(source, data, make, measure, max_prompt_tokens, rejected)
+        found = check_rows(source, data, make, measure, max_tokens, rejected)
         return cls(source, make, found.numbers, found.rejected, seed)
 
     def __len__(self) -> int:

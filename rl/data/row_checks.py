@@ -84,7 +84,7 @@ def check_rows(
     """
     total = min(len(source), data.limit or len(source))
     if not total:
-        raise ValueError(f"data.source {data.source!r} has no rows in that split")
+        raise UserError(f"data.source {data.source!r} has no rows in that split")
 
     def decode(row: Mapping[str, Any], number: int) -> S | BadRow:
         try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from configs.loading.suggest import closest_match
+from rl.console.errors import UserError
 from rl.data.images import BadImage, ImageFault, open_image
 from rl.data.sources import Source
 
@@ -48,7 +49,7 @@ def check_columns(source: Source, wanted: Mapping[str, str | None]) -> None:
             fault += "; data without images needs data.image_column=null"
         faults.append(fault)
     if faults:
-        raise ValueError("\n  ".join([columns_of(source), *faults]))
+        raise UserError("\n  ".join([columns_of(source), *faults]))
 
 
 def columns_of(source: Source) -> str:

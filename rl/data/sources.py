@@ -4,7 +4,7 @@ Rows stay in a memory-mapped table; images stay the encoded bytes or paths that 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +12,7 @@ from typing import Any, cast
 import datasets  # pyright: ignore[reportMissingTypeStubs]
 from huggingface_hub.constants import HF_HUB_CACHE
 
+from rl.console.errors import UserError
 from rl.digits import chats as digit_chats
 from rl.digits import problems as digits
 
@@ -22,6 +23,11 @@ BUILDERS = {
     ".arrow": "arrow",
     ".csv": "csv",
 }
+BUILT_IN: dict[str, Callable[[str, str], Path]] = {
+    **dict.fromkeys(digits.NAMES, digits.dataset_path),
+    **dict.fromkeys(digit_chats.NAMES, digit_chats.chats_path),
+}
+"""Sets that are made here, by their names: (name, split) to a file."""
 _hub: Any = datasets  # its own annotations are partial
 
 
@@ -72,17 +78,15 @@ def open_source(name: str, split: str) -> Source:
     Raises:
         ValueError: there is no such thing, it has no such split, or it cannot be read.
     """
-    if name in digits.NAMES:
-        return _from_file(name, digits.dataset_path(name, split.split("[")[0]), split)
-    if name in digit_chats.NAMES:
-        return _from_file(name, digit_chats.chats_path(name, split.split("[")[0]), split)
+    if name in BUILT_IN:
+        return _from_file(name, BUILT_IN[name](name, split.split("[")[0]), split)
     path = Path(name).expanduser()
     if path.is_file():
         return _from_file(name, path, split)
     if path.is_dir():
         return _from_folder(name, path, split)
     if name.startswith((".", "/", "~")) or path.suffix in BUILDERS or name.count("/") > 1:
-        raise ValueError(
+        raise UserError(
             f"data.source {name!r} does not exist: there is no file or folder {path.absolute()}; "
             "correct the path"
         )
@@ -90,7 +94,7 @@ def open_source(name: str, split: str) -> Source:
     try:
         table = _load(name, split, hub_name, {"name": subset or None})
     except ValueError as error:
-        raise ValueError(f"{error}; nor is there a file or folder {path.absolute()}") from error
+        raise UserError(f"{error}; nor is there a file or folder {path.absolute()}") from error
     caches = (_hub.config.HF_DATASETS_CACHE, HF_HUB_CACHE)
     return _source(name, table, *(Path(cache) for cache in caches))
 
@@ -99,7 +103,7 @@ def _from_file(name: str, path: Path, split: str) -> Source:
     """One file is one split, whatever that is called in the recipe."""
     builder = BUILDERS.get(path.suffix)
     if builder is None:
-        raise ValueError(
+        raise UserError(
             f"data.source {name!r} ends in {path.suffix!r}; convert it to one of "
             f"{', '.join(BUILDERS)}"
         )
@@ -125,7 +129,7 @@ def _from_saved(name: str, folder: Path, split: str) -> Source:
     if isinstance(saved, Mapping):
         splits = cast("Mapping[str, Any]", saved)
         if split not in splits:
-            raise ValueError(
+            raise UserError(
                 f"data.source {name!r} has no split {split!r}; set data.split to one of "
                 f"{', '.join(splits)}"
             )
@@ -149,7 +153,7 @@ def _load(name: str, split: str, path: str, options: dict[str, Any]) -> Any:
         return _hub.load_dataset(path, split=split, **options)
     except (OSError, ValueError, _hub.exceptions.DatasetsError) as error:
         reason = str(error.__cause__ or error).strip() or type(error).__name__
-        raise ValueError(
+        raise UserError(
             f"data.source {name!r} with data.split {split!r} cannot be read: {reason}"
         ) from error
 

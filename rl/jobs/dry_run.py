@@ -2,27 +2,11 @@
 
 from rich.table import Table
 
-from actors.cluster.plan import (
-    PlannedActors,
-    device_of,
-    planned_actors,
-    planned_ranks,
-    transport_of,
-)
-from configs.loading.recipe import Command, recipe_text
+from actors.cluster.plan import Plan, plan_of
+from configs.loading.recipe import recipe_text
 from configs.schema.grpo import GRPORecipe
-from configs.schema.run import Device
-from configs.schema.sft import AlignRecipe, SFTRecipe, SupervisedRecipe
+from configs.schema.sft import SupervisedRecipe
 from rl.console.progress import CONSOLE
-
-
-def dry_run_only(
-    command: Command[GRPORecipe] | Command[SFTRecipe] | Command[AlignRecipe],
-) -> bool:
-    """Show what the command would start, if it says --dry-run; True if it does."""
-    if command.dry_run:
-        print_plan(command.recipe)
-    return command.dry_run
 
 
 def print_plan(recipe: GRPORecipe | SupervisedRecipe) -> None:
@@ -31,16 +15,14 @@ def print_plan(recipe: GRPORecipe | SupervisedRecipe) -> None:
     Raises:
         DoesNotFit: no machine can run it as it stands.
     """
-    device = device_of(recipe, {})
     CONSOLE.print(recipe_text(recipe))
-    plan = _plan(recipe, device)
+    plan = plan_of(recipe, {})
     CONSOLE.print(plan_table(plan))
-    travel = ""
-    if isinstance(recipe, GRPORecipe):
-        travel = f", weights travel by {transport_of(recipe, device)}"
-    CONSOLE.print(f"device {device}{travel}")
-    if device == "cuda":
-        gpus, cores = (sum(a.count * getattr(a, kind) for a in plan) for kind in ("gpus", "cpus"))
+    travel = f", weights travel by {plan.transport}" if plan.transport else ""
+    CONSOLE.print(f"device {plan.device}{travel}")
+    if plan.device == "cuda":
+        gpus = sum(each.count * each.gpus for each in plan.actors)
+        cores = sum(each.count * each.cpus for each in plan.actors)
         CONSOLE.print(f"reserves {gpus:g} GPUs and {cores:g} cores in all")
         for line in memory_lines(recipe):
             CONSOLE.print(line)
@@ -49,12 +31,6 @@ def print_plan(recipe: GRPORecipe | SupervisedRecipe) -> None:
             "device=auto was taken for a machine without GPUs, as --dry-run asks no cluster; add "
             "device=cuda to see the plan on GPUs"
         )
-
-
-def _plan(recipe: GRPORecipe | SupervisedRecipe, device: Device) -> list[PlannedActors]:
-    if isinstance(recipe, GRPORecipe):
-        return planned_actors(recipe, device)
-    return planned_ranks(recipe, device)
 
 
 def memory_lines(recipe: GRPORecipe | SupervisedRecipe) -> list[str]:
@@ -88,10 +64,10 @@ def memory_lines(recipe: GRPORecipe | SupervisedRecipe) -> list[str]:
     return lines
 
 
-def plan_table(plan: list[PlannedActors]) -> Table:
+def plan_table(plan: Plan) -> Table:
     """The plan for a person."""
     table = Table("role", "actors", "GPUs each", "cores each", "what")
-    for actors in plan:
+    for actors in plan.actors:
         cells = (actors.role, actors.count, f"{actors.gpus:g}", f"{actors.cpus:g}", actors.what)
         table.add_row(*map(str, cells))
     return table

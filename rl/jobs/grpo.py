@@ -7,24 +7,21 @@ from pathlib import Path
 from typing import Protocol
 
 from actors.cluster.gauges import Gauges
+from actors.cluster.plan import Plan
 from actors.cluster.ray_session import ray_session
 from actors.cluster.shared_folder import check_outlives_job
-from configs.loading.recipe import SAVED_AS
-from configs.schema.data import DataConfig
 from configs.schema.grpo import GRPORecipe
-from configs.schema.run import Device
 from models.inputs.encoder import InputEncoder
 from models.policy.check import check_policy
 from rewards.trial import try_rewards
 from rl.algorithms.evaluation import HeldOutEvaluator
 from rl.algorithms.interfaces import GRPOParts
-from rl.console.errors import as_user_error
 from rl.console.progress import CONSOLE, phase
 from rl.data.problems import ProblemSet
 from rl.data.records import Problem
-from rl.jobs.grpo_actors import RunningActors, check_cluster, running_actors
+from rl.jobs.grpo_actors import RunningActors, running_actors
 from rl.jobs.preflight import preflight
-from rl.jobs.resume import check_same_problems
+from rl.jobs.prepare import check_resume, checkpoints_of, open_rows, plan_run
 from rl.run_log.summary import summarise
 from rl.run_log.writer import RunLog
 from rl.storage.checkpoints import Checkpoint, Checkpoints
@@ -55,18 +52,16 @@ def grpo_run(
     recipe: GRPORecipe, train: Train, start: StartPolicy | None, resume: bool = False
 ) -> None:
     """Run `train` on the actors that the recipe asks for, from the newest checkpoint or anew."""
-    checkpoints = Checkpoints(recipe.run_folder / "checkpoints", recipe.checkpoint.keep)
-    newest = checkpoints.to_resume() if resume else None
-    if newest:
-        check_same_problems(newest.folder / SAVED_AS, recipe)
+    checkpoints = checkpoints_of(recipe)
+    newest = check_resume(recipe, checkpoints.to_resume()) if resume else None
     check_outlives_job(recipe.run_folder)
     with ray_session():
-        device = check_cluster(recipe)
+        plan = plan_run(recipe)
         if newest is None:
             archive_existing_run(recipe.run_folder)
         save_recipe(recipe, recipe.run_folder)
         ready = _prepared(recipe, start)
-        with _started(recipe, ready.folder, device) as actors:
+        with _started(recipe, ready.folder, plan) as actors:
             _train(recipe, train, ready, actors, (checkpoints, newest))
 
 
@@ -86,38 +81,21 @@ def _prepared(recipe: GRPORecipe, start: StartPolicy | None) -> _Prepared:
     missing = start if start and not folder.is_dir() else None
     there = missing.untrained() if missing else folder
     check_policy(recipe.policy.model_copy(update={"path": str(there)}))
-    with (
-        as_user_error()
-    ):  # where the processor, the data or a reward of the user's own is not to be used
-        encoder = _encoder(recipe, there)
-        held_out = None  # few, so what is wrong with them is told before all others are read
-        if recipe.evaluation.data is not None:
-            found = _open(recipe, recipe.evaluation.data, encoder, "rejected_held_out.jsonl")
-            held_out = found.first(recipe.evaluation.problems)
-        problems = _open(recipe, recipe.data, encoder, "rejected.jsonl")
-        try_rewards(recipe.reward, problems.first(1)[0])
+    problems, held_out = open_rows(recipe, ProblemSet.open, _encoder(recipe, there).measure)
+    try_rewards(recipe.reward, problems.first(1)[0])
     if missing:
         missing.make()
-    return _Prepared(problems, held_out, folder)
+    asked = held_out.first(recipe.evaluation.problems) if held_out else None
+    return _Prepared(problems, asked, folder)
 
 
 def _encoder(recipe: GRPORecipe, folder: Path) -> InputEncoder:
     return InputEncoder(folder, recipe.prompt, recipe.policy.trust_remote_code)
 
 
-def _open(recipe: GRPORecipe, data: DataConfig, encoder: InputEncoder, rejected: str) -> ProblemSet:
-    return ProblemSet.open(
-        data,
-        measure=encoder.measure,
-        max_prompt_tokens=recipe.prompt.max_tokens,
-        rejected=recipe.run_folder / rejected,
-        seed=recipe.seed,
-    )
-
-
 @contextmanager
-def _started(recipe: GRPORecipe, folder: Path, device: Device) -> Generator[RunningActors]:
-    with running_actors(recipe, folder, device) as actors:
+def _started(recipe: GRPORecipe, folder: Path, plan: Plan) -> Generator[RunningActors]:
+    with running_actors(recipe, folder, plan) as actors:
         with phase("starting engines and learners"):
             actors.learners.check_folder(recipe.run_folder)
             actors.start()

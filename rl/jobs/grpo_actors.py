@@ -11,7 +11,7 @@ import ray
 from actors.cluster.cpu_threads import cpu_thread_variables
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.placement import Placement
-from actors.cluster.plan import check_fits, device_of, planned_actors, transport_of
+from actors.cluster.plan import Plan
 from actors.cluster.pool import CALLS_AT_A_TIME, ActorPool, DriverLoop
 from actors.rollout.rollouts import RolloutPools, Rollouts
 from actors.rollout.worker import RolloutWorker
@@ -21,19 +21,9 @@ from actors.training.learner import LearnerRank, LearnerSpec
 from actors.training.learner_group import LearnerGroup
 from actors.weight_transfer.sync import WeightSync
 from configs.schema.grpo import GRPORecipe
-from configs.schema.run import Device
 
 
-def check_cluster(recipe: GRPORecipe) -> Device:
-    """The device that the run will use. Raises before anything is started when it does not fit."""
-    resources = ray.cluster_resources()
-    device = device_of(recipe, resources)
-    transport_of(recipe, device)
-    check_fits(planned_actors(recipe, device), resources)
-    return device
-
-
-def learner_job(recipe: GRPORecipe, folder: Path, device: Device) -> LearnerSpec:
+def learner_spec(recipe: GRPORecipe, folder: Path, device: str) -> LearnerSpec:
     """What the learner ranks of a run are told."""
     return LearnerSpec(
         folder=folder,
@@ -50,37 +40,36 @@ def learner_job(recipe: GRPORecipe, folder: Path, device: Device) -> LearnerSpec
 def start_learners(
     recipe: GRPORecipe,
     folder: Path,
-    device: Device,
+    plan: Plan,
     loop: DriverLoop,
     *,
     refs: ProblemRefs,
     seats: Placement,
 ) -> LearnerGroup:
     """Learner ranks on the policy in `folder`; they meet in `setup`."""
-    job = learner_job(recipe, folder, device)
-    ranks = recipe.learner.ranks
-    make = ray.remote(**_options(recipe, device, "learner"))(LearnerRank)
+    assert plan.transport is not None, "a GRPO run sends weights"
+    spec = learner_spec(recipe, folder, plan.device)
+    make = ray.remote(**_options(recipe, plan, "learner"))(LearnerRank)
     return LearnerGroup(
         [
-            make.options(**seats.options_for("learner", rank)).remote(job, rank)
-            for rank in range(ranks)
+            make.options(**seats.options_for("learner", rank)).remote(spec, rank)
+            for rank in range(recipe.learner.ranks)
         ],
         loop,
         refs=refs,
         max_tokens=recipe.learner.max_tokens_per_microbatch,
-        transport=transport_of(recipe, device),
+        transport=plan.transport,
     )
 
 
-def start_pools(recipe: GRPORecipe, folder: Path, device: Device, seats: Placement) -> RolloutPools:
+def start_pools(recipe: GRPORecipe, folder: Path, plan: Plan, seats: Placement) -> RolloutPools:
     """Rollout engines, reward workers and, where KL counts, the reference policy."""
     rollout = recipe.rollout
-    transport = transport_of(recipe, device)
-    engine = ray.remote(**_options(recipe, device, "rollout"))(RolloutWorker)
-    reward = ray.remote(**_options(recipe, device, "reward"))(RewardWorker)
+    engine = ray.remote(**_options(recipe, plan, "rollout"))(RolloutWorker)
+    reward = ray.remote(**_options(recipe, plan, "reward"))(RewardWorker)
     reference: ActorPool | None = None
     if recipe.loss.kl.coef > 0:
-        frozen = ray.remote(**_options(recipe, device, "reference"))(ReferencePolicy)
+        frozen = ray.remote(**_options(recipe, plan, "reference"))(ReferencePolicy)
         reference = ActorPool(
             "reference",
             lambda _: frozen.options(**seats.options_for("reference")).remote(
@@ -89,16 +78,16 @@ def start_pools(recipe: GRPORecipe, folder: Path, device: Device, seats: Placeme
                 recipe.prompt,
                 learner=recipe.learner,
                 temperature=rollout.temperature,
-                device=device,
+                device=plan.device,
             ),
             1,
-            rollout.restarts,
+            recipe.reference.restarts,
         )
     return RolloutPools(
         engines=ActorPool(
             "rollout",
             lambda slot: engine.options(**seats.options_for("rollout", slot)).remote(
-                folder, recipe.policy, recipe.prompt, rollout, transport
+                folder, recipe.policy, recipe.prompt, rollout, plan.transport
             ),
             rollout.workers,
             rollout.restarts,
@@ -107,19 +96,19 @@ def start_pools(recipe: GRPORecipe, folder: Path, device: Device, seats: Placeme
             "reward",
             lambda slot: reward.options(**seats.options_for("reward", slot)).remote(recipe.reward),
             recipe.reward.workers,
-            rollout.restarts,
+            recipe.reward.restarts,
         ),
         reference=reference,
     )
 
 
-def _options(recipe: GRPORecipe, device: Device, role: str) -> dict[str, Any]:
+def _options(recipe: GRPORecipe, plan: Plan, role: str) -> dict[str, Any]:
     """Ray's options of a role's actors."""
-    planned = next(a for a in planned_actors(recipe, device) if a.role == role)
+    planned = plan.role(role)
     options: dict[str, Any] = {"num_gpus": planned.gpus, "num_cpus": planned.cpus}
     if role in ("rollout", "reward"):
         options["max_concurrency"] = CALLS_AT_A_TIME
-    if device == "cpu" and role != "reward":
+    if plan.device == "cpu" and role != "reward":
         options["runtime_env"] = {"env_vars": threads_of(recipe, role)}
     return options
 
@@ -155,13 +144,13 @@ class RunningActors:
 
 
 @contextmanager
-def running_actors(recipe: GRPORecipe, folder: Path, device: Device) -> Generator[RunningActors]:
+def running_actors(recipe: GRPORecipe, folder: Path, plan: Plan) -> Generator[RunningActors]:
     """Begin to start everything on the policy in `folder`, hand it out wired, and end it."""
     loop = DriverLoop()
     refs = ProblemRefs(recipe.problems_per_step * (recipe.max_staleness + 2))
-    seats = Placement(recipe, device)
-    pools = start_pools(recipe, folder, device, seats)
-    learners = start_learners(recipe, folder, device, loop, refs=refs, seats=seats)
+    seats = Placement(plan, recipe.name, recipe.cluster.reserve_timeout_s)
+    pools = start_pools(recipe, folder, plan, seats)
+    learners = start_learners(recipe, folder, plan, loop, refs=refs, seats=seats)
     try:
         weights = WeightSync(learners, pools.engines, recipe.sync, loop)
         pools.engines.on_restart(weights.run)

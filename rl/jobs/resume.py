@@ -21,7 +21,7 @@ class ChangedProblems(UserError):
 
 
 def check_same_problems(saved: Path, recipe: BaseModel) -> None:
-    """Nothing when `recipe` asks the problems that the recipe in the file `saved` asked.
+    """Check that `recipe` asks the problems that the recipe in the file `saved` asked.
 
     Fields that either of the two does not have are passed over.
 

@@ -4,13 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import ray
-
-from actors.cluster.plan import check_room, device_of, planned_ranks
 from actors.cluster.ray_session import ray_session
 from actors.cluster.shared_folder import check_outlives_job
-from configs.loading.recipe import SAVED_AS
-from configs.schema.data import ChatDataConfig
 from configs.schema.learner import SFTLearnerConfig
 from configs.schema.run import Device
 from configs.schema.sft import AlignRecipe, SFTRecipe
@@ -20,11 +15,10 @@ from models.policy.features import check_kind
 from rl.algorithms.sft import SFTJob, finished
 from rl.console.errors import UserError, as_user_error
 from rl.console.progress import CONSOLE
-from rl.data.chats import ChatIndex, ChatSet
+from rl.data.chats import ChatSet
+from rl.jobs.prepare import check_resume, checkpoints_of, open_rows, plan_run
 from rl.jobs.ray_train import fit
-from rl.jobs.resume import check_same_problems
 from rl.storage.cache import cache_folder
-from rl.storage.checkpoints import Checkpoints
 from rl.storage.run_folder import archive_existing_run, save_recipe
 
 
@@ -52,8 +46,8 @@ def sft_runs(
         The final policies' folders.
 
     Raises:
-        Refusal: the cluster, a policy, the data, a folder or the run to resume lack what a recipe
-            asks for, or the recipes ask for different workers; TrainingFailed, a refusal too, where
+        UserError: the cluster, a policy, the data, a folder or the run to resume lack what a recipe
+            asks for, or the recipes ask for different workers; TrainingFailed where
             the job ended before its time.
     """
     workers = {(r.device, *_workers(r.learner)) for r in recipes}
@@ -74,9 +68,7 @@ def _workers(learner: SFTLearnerConfig) -> tuple[int, float, int]:
 
 def _jobs(recipe: SFTRecipe | AlignRecipe, resume: bool) -> list[SFTJob]:
     """The recipe's runs, once all that it names has been looked at."""
-    resources = ray.cluster_resources()
-    device = device_of(recipe, resources)
-    check_room(planned_ranks(recipe, device), resources, "learner.ranks or learner.cpus_per_rank")
+    plan = plan_run(recipe)
     config = check_policy(recipe.policy)
     if recipe.features.keep != "off":
         with as_user_error():
@@ -91,7 +83,7 @@ def _jobs(recipe: SFTRecipe | AlignRecipe, resume: bool) -> list[SFTJob]:
     # Passes change the projector, and never the processor.
     policy = recipe.policy
     encoder = InputEncoder(policy.path, recipe.encoding, policy.trust_remote_code)
-    return [prepared(run, encoder, device) for run in runs]
+    return [prepared(run, encoder, plan.device) for run in runs]
 
 
 def _placed(recipe: SFTRecipe | AlignRecipe) -> SFTRecipe | AlignRecipe:
@@ -111,30 +103,13 @@ def _placed(recipe: SFTRecipe | AlignRecipe) -> SFTRecipe | AlignRecipe:
 def _check_resume(runs: Sequence[SFTRecipe]) -> None:
     """Refuses to go on with nothing, or with a run that has seen other chats so far."""
     for number, run in enumerate(runs):
-        if finished(run):
-            continue
-        checkpoints = Checkpoints(run.run_folder / "checkpoints", run.checkpoint.keep)
-        newest = checkpoints.newest() if number else checkpoints.to_resume()
-        if newest is not None:
-            check_same_problems(newest.folder / SAVED_AS, run)
+        if not finished(run):
+            checkpoints = checkpoints_of(run)
+            check_resume(run, checkpoints.newest() if number else checkpoints.to_resume())
 
 
 def prepared(run: SFTRecipe, encoder: InputEncoder, device: Device) -> SFTJob:
     """The run with its rows checked, which happens once and here."""
     save_recipe(run, run.run_folder)
-
-    def index(data: ChatDataConfig, rejected: str) -> ChatIndex:
-        with as_user_error():  # where there is no such source or column, or no format that is known
-            found = ChatSet.open(
-                data,
-                measure=encoder.measure_chat,
-                max_tokens=run.prompt.max_tokens,
-                rejected=run.run_folder / rejected,
-                seed=run.seed,
-            )
-        return found.index
-
-    held_out: ChatIndex | None = None  # few, so what is wrong with them is told first
-    if run.evaluation.data is not None:
-        held_out = index(run.evaluation.data, "rejected_held_out.jsonl")
-    return SFTJob(run, index(run.data, "rejected.jsonl"), held_out, device)
+    chats, held_out = open_rows(run, ChatSet.open, encoder.measure_chat)
+    return SFTJob(run, chats.index, held_out.index if held_out else None, device)

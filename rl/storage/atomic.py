@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
+from rl.console.errors import UserError
+
 
 @contextmanager
 def atomic_file(path: Path) -> Generator[Path]:
@@ -65,7 +67,7 @@ def atomic_folder(
 def refuse_existing(folder: Path) -> None:
     """Raise ValueError if `folder` is a file, or a folder that is not empty."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise ValueError(f"{folder} is there already; name another folder in out=, or remove it")
+        raise UserError(f"{folder} is there already; name another folder in out=, or remove it")
 
 
 def link_or_copy(source: str, target: str) -> None:

@@ -81,7 +81,7 @@ def accuracies(policy: Path, recipe: TransferRecipe) -> dict[str, float]:
         problems = ProblemSet.open(
             data.model_copy(update={"limit": recipe.problems}),
             measure=encoder.measure,
-            max_prompt_tokens=_MOST_TOKENS,
+            max_tokens=_MOST_TOKENS,
             rejected=recipe.run_folder / f"rejected_{name}.jsonl",
             seed=recipe.seed,
         ).first(None)

@@ -217,7 +217,7 @@ def test_a_resumed_run_asks_what_it_would_have_asked(
     problems = ProblemSet.open(
         recipe.data,
         measure=encoder.measure,
-        max_prompt_tokens=recipe.prompt.max_tokens,
+        max_tokens=recipe.prompt.max_tokens,
         rejected=resumed.run / "again.jsonl",
         seed=recipe.seed,
     )

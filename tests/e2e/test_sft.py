@@ -32,7 +32,7 @@ class Bench:
         folder = self.place.folder
         fields: dict[str, Any] = {
             "name": name,
-            "batch": BATCH,
+            "batch_size": BATCH,
             "policy": {"path": str(folder / "policy"), "dtype": "float32"},
             "prompt": {"max_tokens": 128},
             "learner": {

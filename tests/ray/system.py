@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
+from actors.cluster.plan import plan_of
 from actors.rollout import vllm_engine
 from actors.rollout.worker import RolloutWorker
 from configs.schema.grpo import GRPORecipe
@@ -165,7 +166,7 @@ def running_system(plan: GRPORecipe, folder: Path, spare: Path) -> Iterator[Syst
     """Everything that `plan` asks for, on the policy in `folder`; files go to `spare`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster, "RolloutWorker", OpenWorker)
-        with running_actors(plan, folder, "cpu") as actors:
+        with running_actors(plan, folder, plan_of(plan, {})) as actors:
             actors.start()
             yield System(actors, folder, spare)
 

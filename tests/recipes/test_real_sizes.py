@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 
-from actors.cluster.plan import planned_actors, planned_ranks
+from actors.cluster.plan import plan_of
 from configs.loading.recipe import RECIPES, find_recipe, read_recipe
 from configs.schema.grpo import GRPORecipe
 from configs.schema.sft import AlignRecipe, SFTRecipe, SupervisedRecipe
@@ -64,12 +64,8 @@ def test_r1v_learns_by_the_projector_of_the_paper() -> None:
 
 @pytest.mark.parametrize("name", GPUS)
 def test_a_recipe_reserves_the_gpus_that_it_names(name: str) -> None:
-    recipe = recipe_of(name)
-    if isinstance(recipe, GRPORecipe):
-        plan = planned_actors(recipe, "cuda")
-    else:
-        plan = planned_ranks(recipe, "cuda")
-    assert sum(actors.count * actors.gpus for actors in plan) == GPUS[name]
+    plan = plan_of(recipe_of(name).model_copy(update={"device": "cuda"}), {})
+    assert sum(actors.count * actors.gpus for actors in plan.actors) == GPUS[name]
 
 
 @pytest.mark.parametrize("name", GPUS)

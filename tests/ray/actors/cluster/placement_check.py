@@ -1,5 +1,7 @@
-"""Reserves seats on two nodes with GPUs that are not there; run by test_seats.py on its own, since
-a process can be in one Ray cluster only. Prints what happened as JSON."""
+"""Reserves bundles on two nodes with GPUs that are not there, and prints what happened as JSON.
+
+Run by test_placement.py in a process of its own, which can be in one Ray cluster only.
+"""
 
 import json
 import sys
@@ -10,8 +12,8 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group_table
 
-from actors.cluster import placement as seats
 from actors.cluster.placement import Placement
+from actors.cluster.plan import plan_of
 from configs.schema.grpo import GRPORecipe
 from rl.console.errors import DoesNotFit
 
@@ -20,11 +22,18 @@ def recipe(name: str, **sections: Any) -> GRPORecipe:
     """A run whose only reward worker takes one core."""
     fields: dict[str, Any] = {
         "name": name,
+        "device": "cuda",
         "data": {"source": "digits"},
         "policy": {"path": "somewhere"},
+        "cluster": {"reserve_timeout_s": 2.0},
         "reward": {"weights": {"exact": 1.0}, "accuracy": "exact", "workers": 1, "processes": 1},
     }
     return GRPORecipe.model_validate(fields | sections)
+
+
+def reserve(recipe: GRPORecipe) -> Placement:
+    """Seats for all that the recipe asks for, waited for as long as it says."""
+    return Placement(plan_of(recipe, {}), recipe.name, recipe.cluster.reserve_timeout_s)
 
 
 def refusal(reserve: Callable[[], object]) -> str:
@@ -48,23 +57,22 @@ def main() -> None:
     cluster = Cluster(initialize_head=True, head_node_args=head)
     cluster.add_node(num_cpus=4, num_gpus=2)
     ray.init(address=cluster.address, log_to_driver=False)
-    seats.PATIENCE_S = 2.0
     wide = {"rollout": {"workers": 1, "tensor_parallel_size": 2}, "learner": {"ranks": 2}}
-    first = Placement(recipe("first", **wide), "cuda")
+    first = reserve(recipe("first", **wide))
     told: dict[str, Any] = {"first": nodes_of("first")}
     second = recipe("second", rollout={"workers": 1}, learner={"ranks": 1})
-    told["second"] = refusal(lambda: Placement(second, "cuda"))
+    told["second"] = refusal(lambda: reserve(second))
     first.release()
-    Placement(second, "cuda").release()
+    reserve(second).release()
     over = recipe("over", rollout={"workers": 1, "tensor_parallel_size": 3})
-    told["over"] = refusal(lambda: Placement(over, "cuda"))
+    told["over"] = refusal(lambda: reserve(over))
     pairs = recipe(
         "pairs",
         rollout={"workers": 4, "gpu_memory_utilization": 0.4},
         learner={"ranks": 4},
         sync={"shared_gpu": True},
     )
-    shared = Placement(pairs, "cuda")
+    shared = reserve(pairs)
     told["pairs"] = [
         shared.options_for(role, 3)["scheduling_strategy"].placement_group_bundle_index
         for role in ("rollout", "learner")

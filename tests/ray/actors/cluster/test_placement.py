@@ -26,7 +26,9 @@ def test_seats_on_two_nodes_of_two_gpus() -> None:
     engine, *ranks = [told["first"][str(bundle)] for bundle in range(3)]
     assert engine not in ranks and ranks[0] == ranks[1]
 
-    assert told["second"].startswith("2 GPU and 3 CPU could not be reserved in 2 seconds.")
+    assert told["second"].startswith(
+        "2 GPU and 3 CPU could not be reserved in cluster.reserve_timeout_s=2 seconds."
+    )
     assert "Free in all: 0 GPU" in told["second"]
     assert "Reservation 'first' holds 4 GPU and 4 CPU." in told["second"]
 

@@ -99,7 +99,7 @@ def test_deaths_beyond_the_restarts_fail_every_call_with_the_dead_one_s_last_wor
 def test_calls_beyond_an_actor_s_room_wait_and_leave_it_free_to_be_steered(
     cluster: None, loop: DriverLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "ROOM", 3)
+    monkeypatch.setattr(pool, "CALLS_PER_ACTOR", 3)
     actors = sleepers(1, restarts=0)
     calls = [loop.start(actors.run(lambda w: w.sleep.remote(0.2))) for _ in range(8)]
     assert [call.result(30) for call in calls] == [0.2] * 8

@@ -12,7 +12,7 @@ from actors.cluster.pool import DriverLoop
 from actors.training.learner import LearnerRank, LearnerSpec
 from actors.training.learner_group import LearnerGroup
 from configs.schema.grpo import GRPORecipe
-from rl.jobs.grpo_actors import learner_job
+from rl.jobs.grpo_actors import learner_spec
 
 
 class Reborn(LearnerRank):
@@ -38,7 +38,7 @@ class Hosts:
     def group(self, plan: GRPORecipe, folder: Path) -> LearnerGroup:
         """Learners of `plan`, set up; those before them are gone."""
         ranks = plan.learner.ranks
-        job = learner_job(plan, folder, "cpu")
+        job = learner_spec(plan, folder, "cpu")
         if ranks in self._handles:
             ray.get([handle.learn_another.remote(job) for handle in self._handles[ranks]])
         else:

@@ -20,7 +20,7 @@ from models.policy.loading import load_model
 from models.policy.policy import Policy
 from rl.algorithms.losses import clipped_policy_loss
 from rl.algorithms.rows import TrainingAnswer, TrainingRow, build_microbatches, count_tokens
-from rl.jobs.grpo_actors import learner_job
+from rl.jobs.grpo_actors import learner_spec
 from tests.ray.actors.training.hosts import Hosts
 from tests.ray.system import problem, recipe
 
@@ -213,7 +213,7 @@ def distance(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
 
 @pytest.mark.usefixtures("cluster")
 def test_nobody_can_take_the_port_where_ranks_will_meet(vlm_folder: Path) -> None:
-    first = LearnerRank(learner_job(plan_for(vlm_folder, {}), vlm_folder, "cpu"), 0)
+    first = LearnerRank(learner_spec(plan_for(vlm_folder, {}), vlm_folder, "cpu"), 0)
     _, port = first.open_rendezvous_store()
     with socket.socket() as other, pytest.raises(OSError, match="in use"):
         other.bind(("", port))

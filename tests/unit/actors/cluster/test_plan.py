@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from actors.cluster.plan import check_fits, device_of, planned_actors, transport_of
+from actors.cluster.plan import Plan, plan_of
 from rl.console.errors import DoesNotFit
 from tests.unit.step_samples import recipe
 
@@ -21,26 +21,30 @@ def pairs(**rollout: Any) -> dict[str, Any]:
     return {"rollout": engines, "learner": {"ranks": 2}, "sync": {"shared_gpu": True}}
 
 
+def on_gpus(**sections: Any) -> Plan:
+    return plan_of(recipe(device="cuda", **sections), {})
+
+
 def test_the_device_is_cuda_where_the_cluster_has_gpus_or_the_recipe_says_so() -> None:
-    assert device_of(recipe(), {"GPU": 1.0, "CPU": 4.0}) == "cuda"
-    assert device_of(recipe(), {"CPU": 4.0}) == "cpu"
-    assert device_of(recipe(device="cpu"), {"GPU": 8.0}) == "cpu"
-    assert device_of(recipe(device="cuda"), {}) == "cuda"
+    assert plan_of(recipe(), {"GPU": 1.0, "CPU": 4.0}).device == "cuda"
+    assert plan_of(recipe(), {"CPU": 4.0}).device == "cpu"
+    assert plan_of(recipe(device="cpu"), {"GPU": 8.0}).device == "cpu"
+    assert plan_of(recipe(device="cuda"), {}).device == "cuda"
 
 
 def test_weights_travel_by_what_suits_the_device() -> None:
-    assert transport_of(recipe(), "cpu") == "gloo"
-    assert transport_of(recipe(), "cuda") == "nccl"
-    assert transport_of(recipe(**pairs()), "cuda") == "ipc"
-    assert transport_of(recipe(sync={"transport": "nccl"}), "cuda") == "nccl"
+    assert plan_of(recipe(), {}).transport == "gloo"
+    assert on_gpus().transport == "nccl"
+    assert on_gpus(**pairs()).transport == "ipc"
+    assert on_gpus(sync={"transport": "nccl"}).transport == "nccl"
     for transport, device in (("gloo", "cuda"), ("nccl", "cpu"), ("ipc", "cpu")):
         with pytest.raises(ValueError, match=rf"transport={transport} with device={device}"):
-            transport_of(recipe(sync={"transport": transport}), device)
+            plan_of(recipe(sync={"transport": transport}, device=device), {})
 
 
 def test_a_gpu_plan_by_hand() -> None:
-    plan = planned_actors(recipe(**BIG, loss={"kl": {"coef": 0.1}}), "cuda")
-    assert [(a.role, a.count, a.gpus, a.cpus) for a in plan] == [
+    plan = on_gpus(**BIG, loss={"kl": {"coef": 0.1}})
+    assert [(a.role, a.count, a.gpus, a.cpus) for a in plan.actors] == [
         ("rollout", 2, 2.0, 1.0),
         ("learner", 4, 1.0, 1.0),
         ("reward", 2, 0.0, 3.0),
@@ -49,31 +53,29 @@ def test_a_gpu_plan_by_hand() -> None:
 
 
 def test_actors_that_share_gpus_ask_for_halves() -> None:
-    shared = recipe(**pairs())
-    plan = planned_actors(shared, "cuda")
-    assert sum(actors.count * actors.gpus for actors in plan) == 2.0
-    check_fits(plan, {"GPU": 2.0, "CPU": 5.0})
+    plan = on_gpus(**pairs())
+    assert sum(actors.count * actors.gpus for actors in plan.actors) == 2.0
+    plan.check_fits({"GPU": 2.0, "CPU": 5.0})
 
 
 def test_on_a_cpu_machine_nothing_is_reserved_and_anything_fits() -> None:
-    plan = planned_actors(recipe(**BIG), "cpu")
-    assert all(actors.gpus == actors.cpus == 0 for actors in plan)
-    assert "reference" not in {actors.role for actors in plan}
-    check_fits(plan, {"CPU": 1.0})
+    plan = plan_of(recipe(**BIG), {})
+    assert all(actors.gpus == actors.cpus == 0 for actors in plan.actors)
+    assert "reference" not in {actors.role for actors in plan.actors}
+    plan.check_fits({"CPU": 1.0})
 
 
 def test_a_cluster_with_just_enough_fits_and_one_with_less_is_told_what_lacks() -> None:
-    asked = recipe(**BIG)
-    plan = planned_actors(asked, "cuda")
-    check_fits(plan, {"GPU": 8.0, "CPU": 12.0})
+    plan = on_gpus(**BIG)
+    plan.check_fits({"GPU": 8.0, "CPU": 12.0})
     with pytest.raises(DoesNotFit) as caught:
-        check_fits(plan, {"GPU": 7.0, "CPU": 12.0})
+        plan.check_fits({"GPU": 7.0, "CPU": 12.0})
     told = str(caught.value)
     assert "asks for 8 GPU (2 rollout x 2, 4 learner x 1), and the cluster has 7" in told
     with pytest.raises(DoesNotFit, match=r"12 CPU \(.*2 reward x 3\), and the cluster has 11"):
-        check_fits(plan, {"GPU": 8.0, "CPU": 11.0})
+        plan.check_fits({"GPU": 8.0, "CPU": 11.0})
     with pytest.raises(DoesNotFit, match="the cluster has 0"):
-        check_fits(plan, {"CPU": 12.0})
+        plan.check_fits({"CPU": 12.0})
 
 
 @pytest.mark.parametrize(

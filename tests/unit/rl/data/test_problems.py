@@ -40,7 +40,7 @@ def opened(
     return ProblemSet.open(
         DataConfig.model_validate(config),
         measure=measure,
-        max_prompt_tokens=10,
+        max_tokens=10,
         rejected=source.parent / "run" / "rejected.jsonl",
         seed=seed,
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from actors.cluster.plan import planned_actors
+from actors.cluster.plan import plan_of
 from models.tiny.model import build_tiny_vlm
 from rl.console.errors import DoesNotFit
 from rl.console.progress import CONSOLE
@@ -51,7 +51,7 @@ def test_memory_is_told_where_the_policy_is_at_hand(folder: Path) -> None:
 def test_adapters_are_named_and_leave_little_that_learns(folder: Path) -> None:
     policy = {"path": str(folder), "train": ["language"], "lora": {"rank": 1}}
     adapted = recipe(policy=policy)
-    learner = planned_actors(adapted, "cuda")[1]
+    learner = plan_of(adapted, {}).role("learner")
     assert learner.what.endswith("trains language (language by adapters of rank 1)")
     few = memory_lines(adapted)[0]
     assert float(few.split("; ")[1].removesuffix(" learn")) < 0.00002

@@ -1,0 +1,6 @@
+"""Providers of start policies, each by the section that a recipe's `start` holds."""
+
+from configs.schema.tiny import TinyPathConfig
+
+StartConfig = TinyPathConfig
+"""What `start` may hold; a further provider joins by `|`, and in the command that calls it."""

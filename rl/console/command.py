@@ -1,0 +1,40 @@
+"""What commands do alike: read the recipe, show it where no more is asked, end on errors."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from configs.loading.recipe import FLAGS, RECIPES, Command, load_recipe, recipe_text
+from rl.console.errors import exit_on_user_error
+from rl.console.progress import CONSOLE
+
+R = TypeVar("R", bound=BaseModel)
+
+
+def run_command(
+    argv: Sequence[str],
+    schema: type[R],
+    work: Callable[[Command[R]], None],
+    *,
+    default: str | None,
+    dry_run: Callable[[R], None] | None = None,
+    flags: Sequence[str] = tuple(FLAGS),
+) -> None:
+    """Read the recipe in `argv` and do `work`, or what `dry_run` does where it says --dry-run.
+
+    `default`: name of the recipe that is taken where none is named; None: the command line says
+    everything. `dry_run` None: the resolved recipe is shown. `flags`: those that `argv` may hold.
+    A UserError ends the process with its text and status 1, a recipe that cannot be used with 2.
+    """
+    known = {flag: FLAGS[flag] for flag in flags}
+    path: Path | None = RECIPES / f"{default}.yaml" if default else None
+    command = load_recipe(argv, schema, path, known)
+    with exit_on_user_error():
+        if not command.dry_run:
+            work(command)
+        elif dry_run:
+            dry_run(command.recipe)
+        else:
+            CONSOLE.print(recipe_text(command.recipe))

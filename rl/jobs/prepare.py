@@ -1,0 +1,69 @@
+"""What every run does before its actors start: the plan, the folder, the rows."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import ray
+
+from actors.cluster.plan import Plan, plan_of
+from configs.loading.recipe import SAVED_AS
+from configs.schema.data import SourceConfig
+from configs.schema.grpo import GRPORecipe
+from configs.schema.sft import SFTRecipe, SupervisedRecipe
+from rl.console.errors import as_user_error
+from rl.jobs.resume import check_same_problems
+from rl.storage.checkpoints import Checkpoint, Checkpoints
+
+S = TypeVar("S")
+
+
+def plan_run(recipe: GRPORecipe | SupervisedRecipe) -> Plan:
+    """The run's plan on the cluster of the open Ray session.
+
+    Raises:
+        DoesNotFit: the cluster lacks what it asks for.
+    """
+    resources = ray.cluster_resources()
+    plan = plan_of(recipe, resources)
+    plan.check_fits(resources)
+    return plan
+
+
+def checkpoints_of(recipe: GRPORecipe | SFTRecipe) -> Checkpoints:
+    """The run's checkpoints, kept as the recipe says."""
+    return Checkpoints(recipe.run_folder / "checkpoints", recipe.checkpoint.keep)
+
+
+def check_resume(recipe: GRPORecipe | SFTRecipe, newest: Checkpoint | None) -> Checkpoint | None:
+    """`newest`, once the recipe asks the problems that the run asked so far.
+
+    Raises:
+        ChangedProblems: it asks others.
+    """
+    if newest is not None:
+        check_same_problems(newest.folder / SAVED_AS, recipe)
+    return newest
+
+
+def open_rows(
+    recipe: GRPORecipe | SFTRecipe, open_set: Callable[..., S], measure: Callable[[Any], int]
+) -> tuple[S, S | None]:
+    """The recipe's rows and its held-out ones, each checked; those not usable lie in the folder.
+
+    `open_set`: `open` of ProblemSet or ChatSet; `measure`: tokens of a row.
+    """
+
+    def opened(data: SourceConfig, rejected: str) -> S:
+        with as_user_error():  # where there is no such source or column, or no format that is known
+            return open_set(
+                data,
+                measure=measure,
+                max_tokens=recipe.prompt.max_tokens,
+                rejected=recipe.run_folder / rejected,
+                seed=recipe.seed,
+            )
+
+    held_out = None  # few, so what is wrong with them is told before all others are read
+    if recipe.evaluation.data is not None:
+        held_out = opened(recipe.evaluation.data, "rejected_held_out.jsonl")
+    return opened(recipe.data, "rejected.jsonl"), held_out
