@@ -93,7 +93,7 @@ class SFTRank:
         samples: list[LoggedChat] = []
         for pack in chain([head], islice(self._stream, len(share.packs) - 1)):
             logprobs_N = update.add(pack.packed, lambda _, logprobs_N, __: (-logprobs_N, {}))
-            seen += pack.places
+            seen += pack.positions
             samples += self._logged(pack, logprobs_N, len(samples))
         report = update.finish()
         found, met = self._features.counts if self._features else (0, 0)
@@ -128,8 +128,8 @@ class SFTRank:
         share, packed = ready.share, ready.packed
         values_N = logprobs_N.cpu()
         logged: list[LoggedChat] = []
-        for place, position in enumerate(ready.places[:room]):
-            own_N = (packed.answers == place) & (packed.weights > 0)
+        for number, position in enumerate(ready.positions[:room]):
+            own_N = (packed.answers == number) & (packed.weights > 0)
             own, ids = values_N[own_N], packed.targets[own_N]
             least = own.argsort()[:_SURPRISES]
             logged.append(

@@ -41,7 +41,7 @@ class StepShare:
     @property
     def trained(self) -> int:
         """Tokens that this rank's loss sums over."""
-        return sum(sum(chat.trained) for chat in self.tokenised.values())
+        return sum(sum(chat.loss_mask) for chat in self.tokenised.values())
 
     @property
     def tokens(self) -> int:
@@ -54,7 +54,7 @@ class ReadyPack:
     """One forward pass."""
 
     share: StepShare
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
     """Positions in the share's window, row by row; empty: filler, of weight 0."""
     packed: PackedBatch
     """On the CPU."""
@@ -95,12 +95,12 @@ class PackedChatLoader:
     def packs(self, steps: Iterable[tuple[int, Window]]) -> Iterator[ReadyPack]:
         """This rank's packs of each step, step by step; every rank has equally many."""
         shares = prefetch(self._pool, self._share, steps)
-        places = ((share, pack) for share in shares for pack in share.packs)
-        return prefetch(self._pool, self._ready, places)
+        packs = ((share, pack) for share in shares for pack in share.packs)
+        return prefetch(self._pool, self._ready, packs)
 
     def rows(self, window: Window) -> list[int]:
         """The data's row numbers of the chats of `window`."""
-        return [int(self._chats.index.numbers[place]) for place in window]
+        return [int(self._chats.index.numbers[index]) for index in window]
 
     def close(self) -> None:
         """End the threads; what they have begun is dropped."""
@@ -124,9 +124,9 @@ class PackedChatLoader:
             dict(zip(mine, tokenised, strict=True)),
         )
 
-    def _ready(self, place: tuple[StepShare, Pack]) -> ReadyPack:
-        share, pack = place
+    def _ready(self, planned: tuple[StepShare, Pack]) -> ReadyPack:
+        share, pack = planned
         rows = [[share.tokenised[position] for position in row] for row in pack]
-        places = tuple(position for row in pack for position in row)
-        pixels = self._read_images([share.chats[position] for position in places])
-        return ReadyPack(share, places, pack_chats(rows, self._encoder.pad_id, pixels))
+        positions = tuple(position for row in pack for position in row)
+        pixels = self._read_images([share.chats[position] for position in positions])
+        return ReadyPack(share, positions, pack_chats(rows, self._encoder.pad_id, pixels))

@@ -149,7 +149,7 @@ class InputEncoder:
         groups = self._expanded(short, chat.images, chat.turns[0].text)
         return TokenisedChat(
             ids=tuple(i for group in groups for i in group),
-            trained=tuple(
+            loss_mask=tuple(
                 learn for group, learn in zip(groups, learned, strict=True) for _ in group
             ),
         )

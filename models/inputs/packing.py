@@ -146,10 +146,10 @@ def _prompt_and_answers(row: TrainingRow) -> _Row:
 def _chats(chats: Sequence[TokenisedChat], segments: Iterator[int]) -> _Row:
     made = _Row()
     for chat in chats:
-        if chat.trained[0]:
+        if chat.loss_mask[0]:
             raise ValueError("a chat's first token is to be trained, but nothing predicts it")
         segment, begin = next(segments), len(made.input_ids)
-        trained = [i for i, learn in enumerate(chat.trained) if learn]
+        trained = [i for i, learn in enumerate(chat.loss_mask) if learn]
         made.read(chat.ids, start=0, segment=segment, in_prompt=True)
         made.train([begin + i - 1 for i in trained], [chat.ids[i] for i in trained], segment - 1)
     return made

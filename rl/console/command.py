@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from configs.loading.recipe import FLAGS, RECIPES, Command, load_recipe, recipe_text
 from rl.console.errors import exit_on_user_error
 from rl.console.progress import CONSOLE
+from rl.console.quiet import quieten_libraries
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -28,6 +29,7 @@ def run_command(
     everything. `dry_run` None: the resolved recipe is shown. `flags`: those that `argv` may hold.
     A UserError ends the process with its text and status 1, a recipe that cannot be used with 2.
     """
+    quieten_libraries()
     known = {flag: FLAGS[flag] for flag in flags}
     path: Path | None = RECIPES / f"{default}.yaml" if default else None
     command = load_recipe(argv, schema, path, known)

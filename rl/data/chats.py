@@ -40,7 +40,7 @@ class ChatIndex:
 
 
 class ChatSet:
-    """The usable chats of one split. A place is a chat's number among them."""
+    """The usable chats of one split. An index is a chat's number among them."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class ChatSet:
         self.index = index
         """Small enough to send; `reopen` makes this set of it elsewhere."""
         self.cursor = ShuffledOrder(len(index.numbers), seed)
-        """The order of places, epoch by epoch."""
+        """The order of indices, epoch by epoch."""
         self._source = source
         self._make = make
 
@@ -112,9 +112,9 @@ class ChatSet:
         """[n] tokens of each chat, images included."""
         return self.index.lengths
 
-    def chats(self, places: Sequence[int]) -> list[Chat]:
-        """The chats at `places`, in that order."""
-        numbers = [int(self.index.numbers[place]) for place in places]
+    def chats(self, indices: Sequence[int]) -> list[Chat]:
+        """The chats at `indices`, in that order."""
+        numbers = [int(self.index.numbers[index]) for index in indices]
         rows = self._source.select_rows(numbers) if numbers else []
         return [self._make(row, number) for row, number in zip(rows, numbers, strict=True)]
 

@@ -24,24 +24,24 @@ def plan_batches(lengths: Sequence[int], budget: int, ranks: int) -> list[tuple[
         budget: most tokens of a batch, rows filled up to the longest.
         ranks: entries of the result.
     """
-    longest_first = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    longest_first = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     share = -(-len(lengths) // ranks)
     batches: list[list[int]] = []
-    for place in longest_first:
+    for index in longest_first:
         last = batches[-1] if batches else []
         # The first row of a batch sets its width. No batch takes more than a rank's share, or
         # other ranks would idle.
         if last and len(last) < share and lengths[last[0]] * (len(last) + 1) <= budget:
-            last.append(place)
+            last.append(index)
         else:
-            batches.append([place])
+            batches.append([index])
     batches += [[] for _ in range(-len(batches) % ranks)]
     return [tuple(map(tuple, batches[rank::ranks])) for rank in range(ranks)]
 
 
 def plan_packs(
     lengths: NDArray[np.int32],
-    places: Sequence[int],
+    indices: Sequence[int],
     budget: int,
     ranks: int,
     packing: bool = True,
@@ -55,7 +55,7 @@ def plan_packs(
 
     Args:
         lengths: int32 [n], tokens of every chat there is.
-        places: the chats to pack, each once.
+        indices: the chats to pack, each once.
         budget: most tokens of a pack, rows filled up to the longest.
         ranks: entries of the result.
         packing: False: each chat alone.
@@ -63,8 +63,8 @@ def plan_packs(
     Raises:
         ValueError: a chat is longer than `budget`.
     """
-    sizes = {place: int(lengths[place]) for place in places}
-    longest_first = sorted(sizes, key=lambda place: (-sizes[place], place))
+    sizes = {index: int(lengths[index]) for index in indices}
+    longest_first = sorted(sizes, key=lambda index: (-sizes[index], index))
     if longest_first and sizes[longest_first[0]] > budget:
         raise ValueError(
             f"chat {longest_first[0]} has {sizes[longest_first[0]]:,} tokens, more than a pack's "
@@ -76,7 +76,7 @@ def plan_packs(
         if packing
         else [(p,) for p in longest_first]
     )
-    rows.sort(key=lambda row: -sum(sizes[place] ** 2 for place in row))
+    rows.sort(key=lambda row: -sum(sizes[index] ** 2 for index in row))
     passes = -(-len(rows) // most)
     passes += -passes % ranks
     packs = [tuple(rows[number::passes]) for number in range(passes)]
@@ -86,11 +86,11 @@ def plan_packs(
 def _best_fit(longest_first: Sequence[int], sizes: dict[int, int], width: int) -> list[PackRow]:
     rows: list[list[int]] = []
     rooms: list[tuple[int, int]] = []  # (tokens that still fit, row), in that order
-    for place in longest_first:
-        fits = bisect_left(rooms, (sizes[place], 0))
+    for index in longest_first:
+        fits = bisect_left(rooms, (sizes[index], 0))
         room, row = rooms.pop(fits) if fits < len(rooms) else (width, len(rows))
         if row == len(rows):
             rows.append([])
-        rows[row].append(place)
-        insort(rooms, (room - sizes[place], row))
+        rows[row].append(index)
+        insort(rooms, (room - sizes[index], row))
     return [tuple(row) for row in rows]

@@ -17,8 +17,8 @@ class ShuffledOrder:
 
     def item(self, position: int) -> int:
         """The thing at `position` >= 0, counted from the start of the first epoch."""
-        epoch, place = divmod(position, self.size)
-        return int(_permutation(self.size, self.seed, epoch)[place])
+        epoch, index = divmod(position, self.size)
+        return int(_permutation(self.size, self.seed, epoch)[index])
 
     def items(self, start: int, count: int) -> list[int]:
         """The things at `count` positions from `start` on; windows that touch share nothing."""

@@ -87,7 +87,7 @@ class ProblemSet:
         """The first `count` problems in the data's own order; None: all."""
         return self._problems(list(range(len(self))[:count]))
 
-    def _problems(self, places: list[int]) -> list[Problem]:
-        numbers = [self._usable[place] for place in places]
+    def _problems(self, indices: list[int]) -> list[Problem]:
+        numbers = [self._usable[index] for index in indices]
         rows = self._source.select_rows(numbers)
         return [self._make(row, number) for row, number in zip(rows, numbers, strict=True)]

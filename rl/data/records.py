@@ -69,7 +69,7 @@ class TokenisedChat:
 
     ids: tuple[int, ...]
     """Token ids, image tokens expanded."""
-    trained: tuple[bool, ...]
+    loss_mask: tuple[bool, ...]
     """For each token, whether it is what the model has to say itself."""
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from rl.assemble import main as assemble
+from rl.console.errors import UserError
 from rl.convert import main as convert
 from tests.unit.models.assembly.chat_model import build_chat_model
 from tests.unit.models.assembly.parts import build_internvit, build_llm, config_of
@@ -63,6 +64,18 @@ def test_what_cannot_be_is_told_in_one_line(
 ) -> None:
     with pytest.raises(SystemExit, match=reason):
         assemble([*words(parts, **named), *more])
+
+
+def test_a_fault_of_ours_is_not_told_as_the_user_s(
+    parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan_line(plan: object) -> str:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("rl.jobs.assembly.plan_line", plan_line)
+    with pytest.raises(ValueError, match="a bug") as kept:
+        assemble(words(parts, vision="eye", llm="llm", out="r1v"))
+    assert not isinstance(kept.value, UserError)
 
 
 @pytest.mark.parametrize(

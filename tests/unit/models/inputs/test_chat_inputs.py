@@ -68,7 +68,7 @@ def learned_text(encoder: InputEncoder, chat: Chat) -> list[str]:
     """The learned stretches of tokens, each decoded, special tokens shown."""
     encoded = encoder.encode_chat(chat)
     stretches: list[list[int]] = [[]]
-    for i, learn in zip(encoded.ids, encoded.trained, strict=True):
+    for i, learn in zip(encoded.ids, encoded.loss_mask, strict=True):
         if learn:
             stretches[-1].append(i)
         elif stretches[-1]:
@@ -94,7 +94,7 @@ def test_ids_and_pixels_are_those_of_transformers_own_call(
     )
     encoded = encoder.encode_chat(LONG)
     assert encoded.ids == tuple(made["input_ids"][0].tolist())
-    assert encoder.measure_chat(LONG) == len(encoded.ids) == len(encoded.trained)
+    assert encoder.measure_chat(LONG) == len(encoded.ids) == len(encoded.loss_mask)
     pixels = encoder.pixels([LONG])
     assert all(torch.equal(value, made[name]) for name, value in pixels.items())
     assert learned_text(encoder, LONG) == ["<think>3,5</think>no<|im_end|>", "yes<|im_end|>"]
@@ -103,7 +103,7 @@ def test_ids_and_pixels_are_those_of_transformers_own_call(
 def test_the_loss_mask_worked_by_hand(text: InputEncoder) -> None:
     encoded = text.encode_chat(WORDS)
     shown = list(
-        zip(text.tokenizer.convert_ids_to_tokens(encoded.ids), encoded.trained, strict=True)
+        zip(text.tokenizer.convert_ids_to_tokens(encoded.ids), encoded.loss_mask, strict=True)
     )
     question = [("<|im_start|>", False), ("user", False), ("Ċ", False)]
     opened = [("<|im_end|>", False), ("Ċ", False), ("<|im_start|>", False), ("assistant", False)]
@@ -125,7 +125,7 @@ def test_a_prompt_of_rollouts_and_one_of_chats_are_the_same_tokens(
     encoded = encoder.encode_chat(chat)
     prompt = encoder.encode(problem)
     assert encoded.ids[: len(prompt)] == prompt
-    assert not any(encoded.trained[: len(prompt)]) and encoded.trained[len(prompt)]
+    assert not any(encoded.loss_mask[: len(prompt)]) and encoded.loss_mask[len(prompt)]
     # A system message of the chat's own stands in for the recipe's.
     own = Chat("o", (Turn("system", "Be kind."), *chat.turns), (image,))
     told = encoder.decode(encoder.encode_chat(own).ids)

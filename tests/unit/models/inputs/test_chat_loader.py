@@ -67,19 +67,19 @@ def test_ranks_have_equally_many_packs_and_each_chat_once(
     window = list(range(11))
     found = packs_of(chats, encoder, ranks, window)
     assert len({len(packs) for packs in found}) == 1
-    positions = [p for packs in found for pack in packs for p in pack.places]
+    positions = [p for packs in found for pack in packs for p in pack.positions]
     assert sorted(positions) == window
     for packs in found:
         for pack in packs:
             assert pack.packed.input_ids.numel() <= BUDGET
-            assert bool(pack.packed.weights.any()) == bool(pack.places)
+            assert bool(pack.packed.weights.any()) == bool(pack.positions)
 
 
 def test_trained_tokens_of_all_ranks_are_those_of_the_chats(
     chats: ChatSet, encoder: InputEncoder
 ) -> None:
     window = list(range(11))
-    whole = sum(sum(encoder.encode_chat(chat).trained) for chat in chats.chats(window))
+    whole = sum(sum(encoder.encode_chat(chat).loss_mask) for chat in chats.chats(window))
     for ranks in (1, 3):
         found = packs_of(chats, encoder, ranks, window)
         shares = [packs[0].share for packs in found]
@@ -94,9 +94,9 @@ def test_a_chat_that_a_window_shows_twice_is_learned_from_twice(
 ) -> None:
     window = [4, 7, 4]
     found = packs_of(chats, encoder, 2, window)
-    positions = sorted(p for packs in found for pack in packs for p in pack.places)
+    positions = sorted(p for packs in found for pack in packs for p in pack.positions)
     assert positions == [0, 1, 2]
-    shown = [pack.share.chats[p].id for packs in found for pack in packs for p in pack.places]
+    shown = [pack.share.chats[p].id for packs in found for pack in packs for p in pack.positions]
     assert sorted(shown) == ["4", "4", "7"]
 
 
@@ -107,7 +107,7 @@ def test_steps_come_one_after_another_and_alone_each_chat_is_its_own_pack(
         packs = list(own.packs((step, [step, step + 1]) for step in range(3)))
         assert own.rows([3, 1]) == [3, 1]
     assert [pack.share.number for pack in packs] == [0, 0, 1, 1, 2, 2]
-    assert all(len(pack.places) == 1 for pack in packs)
+    assert all(len(pack.positions) == 1 for pack in packs)
 
 
 def test_its_threads_leave_those_of_torch_to_the_model(

@@ -129,7 +129,7 @@ def plain_logprobs(loaded: Loaded, chat: Chat) -> Tensor:
     logits = policy.model(input_ids=ids, **pixels).logits[0].float()
     logits[:, list(encoder.image_token_ids)] = -torch.inf
     steps = logits[:-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
-    return steps[torch.tensor(encoded.trained)[1:]]
+    return steps[torch.tensor(encoded.loss_mask)[1:]]
 
 
 def gradient(policy: Policy, loss: Tensor) -> dict[str, Tensor]:
@@ -166,7 +166,7 @@ def test_neither_order_nor_company_changes_what_a_chat_says(loaded: Loaded) -> N
     _, encoder, chats = loaded
     with torch.no_grad():
         forwards, backwards = logprobs(loaded, chats), logprobs(loaded, chats[::-1])
-    counts = [sum(encoder.encode_chat(chat).trained) for chat in chats]
+    counts = [sum(encoder.encode_chat(chat).loss_mask) for chat in chats]
     turned = backwards.split(counts[::-1])[::-1]
     torch.testing.assert_close(forwards, torch.cat(list(turned)), atol=1e-5, rtol=0)
 

@@ -1,0 +1,60 @@
+"""What every command does: read its recipe, work, and end in words or with a traceback."""
+
+from typing import Any
+
+import pytest
+
+from configs.loading.recipe import Command
+from configs.schema.base import StrictModel
+from rl.console.command import run_command
+from rl.console.errors import UserError
+
+
+class Errand(StrictModel):
+    """A recipe of one field."""
+
+    steps: int = 3
+
+
+def run(*argv: str, **options: Any) -> list[Command[Errand]]:
+    """What the command's work was given."""
+    done: list[Command[Errand]] = []
+    run_command(argv, Errand, done.append, default=None, **options)
+    return done
+
+
+def test_the_work_is_given_the_recipe_and_the_flags() -> None:
+    assert run("steps=5", "--resume") == [Command(Errand(steps=5), resume=True, dry_run=False)]
+
+
+def test_a_dry_run_does_not_work_and_shows_the_recipe_or_what_the_command_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("--dry-run") == []
+    assert capsys.readouterr().out == "steps: 3\n\n"
+    rehearsed: list[Errand] = []
+    assert run("--dry-run", "steps=4", dry_run=rehearsed.append) == []
+    assert rehearsed == [Errand(steps=4)]
+
+
+def test_a_flag_that_the_command_does_not_have_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("--resume", flags=("--dry-run", "--help"))
+    assert ended.value.code == 2
+    assert "there is no option '--resume'" in capsys.readouterr().err
+
+
+def test_an_error_of_the_user_ends_in_words_and_one_of_ours_with_its_traceback() -> None:
+    def fails(error: Exception) -> None:
+        def work(command: Command[Errand]) -> None:
+            raise error
+
+        run_command((), Errand, work, default=None)
+
+    with pytest.raises(SystemExit) as ended:
+        fails(UserError("policy.path='x' holds no model"))
+    assert ended.value.code == "policy.path='x' holds no model"
+    with pytest.raises(ValueError, match="a bug"):
+        fails(ValueError("a bug"))

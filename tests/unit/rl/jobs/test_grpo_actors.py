@@ -1,0 +1,32 @@
+"""How a run's actors are started: each role's pool by its own part of the recipe."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from actors.cluster.placement import Placement
+from actors.cluster.plan import plan_of
+from rl.jobs import grpo_actors
+from tests.unit.step_samples import recipe
+
+
+def test_restarts_are_the_recipe_s_by_role(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def pool(name: str, make: Any, size: int, restarts: int) -> Any:
+        return SimpleNamespace(name=name, size=size, restarts=restarts)
+
+    monkeypatch.setattr(grpo_actors, "ActorPool", pool)
+    asked = recipe(
+        rollout={"workers": 3, "restarts": 1},
+        reward={"weights": {"exact": 1.0}, "accuracy": "exact", "workers": 2, "restarts": 5},
+        reference={"restarts": 7},
+        loss={"kl": {"coef": 0.1}},
+    )
+    plan = plan_of(asked, {})
+    pools: Any = grpo_actors.start_pools(asked, tmp_path, plan, Placement(plan, "run", 1.0))
+    assert [(each.name, each.size, each.restarts) for each in vars(pools).values()] == [
+        ("rollout", 3, 1),
+        ("reward", 2, 5),
+        ("reference", 1, 7),
+    ]
