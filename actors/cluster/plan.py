@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from configs.schema.generate import GenerationRecipe
 from configs.schema.grpo import GRPORecipe
 from configs.schema.rollout import Transport
 from configs.schema.run import Device
@@ -30,7 +31,7 @@ class Plan:
     device: Device
     actors: tuple[PlannedActors, ...]
     transport: Transport | None = None
-    """How weights reach the engines; None for a job without any."""
+    """How new weights reach the engines; None where there are no engines, or no new weights."""
 
     def role(self, role: str) -> PlannedActors:
         """The actors of `role`, which the plan must have."""
@@ -55,17 +56,22 @@ class Plan:
                 )
                 raise DoesNotFit(
                     f"the recipe asks for {wanted:g} {resource} ({parts}), and the cluster has "
-                    f"{there:g}; lower {_LOWER[self.transport is None]}, or add nodes"
+                    f"{there:g}; lower {self._keys()}, or add nodes"
                 )
 
+    def _keys(self) -> str:
+        """Recipe keys that say how much is asked."""
+        roles = {each.role for each in self.actors}
+        if roles == {"learner"}:
+            return "learner.ranks or learner.cpus_per_rank"
+        ranks = ["learner.ranks"] if "learner" in roles else []
+        engines = ["rollout.workers", "rollout.tensor_parallel_size", *ranks]
+        return f"{', '.join(engines)} or reward.workers"
 
-_LOWER = {
-    False: "rollout.workers, rollout.tensor_parallel_size, learner.ranks or reward.workers",
-    True: "learner.ranks or learner.cpus_per_rank",
-}
 
-
-def plan_of(recipe: GRPORecipe | SupervisedRecipe, resources: Mapping[str, float]) -> Plan:
+def plan_of(
+    recipe: GRPORecipe | SupervisedRecipe | GenerationRecipe, resources: Mapping[str, float]
+) -> Plan:
     """The plan of a run on a cluster with `resources`; none: a machine without GPUs.
 
     Raises:
@@ -76,6 +82,8 @@ def plan_of(recipe: GRPORecipe | SupervisedRecipe, resources: Mapping[str, float
         device = "cuda" if resources.get("GPU", 0) > 0 else "cpu"
     if isinstance(recipe, SupervisedRecipe):
         return Plan(device, (_supervised_rank(recipe, device),))
+    if isinstance(recipe, GenerationRecipe):
+        return Plan(device, (_engines(recipe, device), _reward_workers(recipe, device)))
     return Plan(device, tuple(_grpo_actors(recipe, device)), _transport(recipe, device))
 
 
@@ -102,37 +110,34 @@ def _transport(recipe: GRPORecipe, device: Device) -> Transport:
 
 def _grpo_actors(recipe: GRPORecipe, device: Device) -> list[PlannedActors]:
     """On a CPU machine actors reserve nothing: learner and engines take turns on the same cores."""
-    gpu = device == "cuda"
-    shared = recipe.sync.shared_gpu
-    rollout, learner = recipe.rollout, recipe.learner
-    core = 1.0 if gpu else 0.0
+    gpu = 1.0 if device == "cuda" else 0.0
+    share = 0.5 if recipe.sync.shared_gpu else 1.0
     plan = [
-        PlannedActors(
-            "rollout",
-            rollout.workers,
-            (0.5 if shared else 1.0) * rollout.tensor_parallel_size if gpu else 0.0,
-            core,
-            f"vLLM engine, tensor parallel {rollout.tensor_parallel_size}",
-        ),
-        PlannedActors(
-            "learner",
-            learner.ranks,
-            (0.5 if shared else 1.0) if gpu else 0.0,
-            core,
-            _rank(recipe),
-        ),
-        PlannedActors(
-            "reward",
-            recipe.reward.workers,
-            0.0,
-            core * recipe.reward.processes,
-            f"{recipe.reward.processes} verifier process(es): {', '.join(recipe.reward.weights)}",
-        ),
+        _engines(recipe, device, share),
+        PlannedActors("learner", recipe.learner.ranks, share * gpu, gpu, _rank(recipe)),
+        _reward_workers(recipe, device),
     ]
     if recipe.loss.kl.coef > 0:
-        gpus = 1.0 if gpu else 0.0
-        plan.append(PlannedActors("reference", 1, gpus, core, "frozen start policy"))
+        plan.append(PlannedActors("reference", 1, gpu, gpu, "frozen start policy"))
     return plan
+
+
+def _engines(
+    recipe: GRPORecipe | GenerationRecipe, device: Device, share: float = 1.0
+) -> PlannedActors:
+    """`share`: of each GPU, which a learner rank may have the rest of."""
+    rollout = recipe.rollout
+    gpu = 1.0 if device == "cuda" else 0.0
+    what = f"vLLM engine, tensor parallel {rollout.tensor_parallel_size}"
+    gpus = share * gpu * rollout.tensor_parallel_size
+    return PlannedActors("rollout", rollout.workers, gpus, gpu, what)
+
+
+def _reward_workers(recipe: GRPORecipe | GenerationRecipe, device: Device) -> PlannedActors:
+    reward = recipe.reward
+    cores = reward.processes if device == "cuda" else 0.0
+    what = f"{reward.processes} verifier process(es): {', '.join(reward.weights)}"
+    return PlannedActors("reward", reward.workers, 0.0, cores, what)
 
 
 def _supervised_rank(recipe: SupervisedRecipe, device: Device) -> PlannedActors:

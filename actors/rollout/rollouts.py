@@ -78,14 +78,17 @@ class Rollouts:
         self._time = BusyTime()
 
     def submit(
-        self, problems: Sequence[Problem], request: SamplingRequest
+        self, problems: Sequence[Problem], request: SamplingRequest | Sequence[SamplingRequest]
     ) -> PendingRollouts[ScoredGroup]:
-        """Groups of scored answers, in the problems' order; returns at once."""
-        return self._begin(problems, lambda problem: self._scored(problem, request))
+        """Groups of scored answers, in the problems' order; returns at once.
+
+        `request`: of all problems, or one for each.
+        """
+        return self._begin(problems, request, self._scored)
 
     def sample(self, problems: Sequence[Problem], request: SamplingRequest) -> list[Group]:
         """Groups without scores, for checks."""
-        return self._begin(problems, lambda problem: self._group(problem, request)).result()
+        return self._begin(problems, request, self._group).result()
 
     def wait_ready(self) -> None:
         """Wait until every engine answers.
@@ -99,13 +102,18 @@ class Rollouts:
         await asyncio.gather(*[_started(engine) for engine in self._pools.engines.handles])
 
     def _begin(
-        self, problems: Sequence[Problem], answer: Callable[[Problem], Awaitable[G]]
+        self,
+        problems: Sequence[Problem],
+        request: SamplingRequest | Sequence[SamplingRequest],
+        answer: Callable[[Problem, SamplingRequest], Awaitable[G]],
     ) -> PendingRollouts[G]:
+        shared = isinstance(request, SamplingRequest)
+        requests = [request] * len(problems) if shared else request
         places = set(range(len(problems)))
 
-        async def one(place: int, problem: Problem) -> G:
+        async def one(place: int, problem: Problem, own: SamplingRequest) -> G:
             try:
-                return await asyncio.wait_for(answer(problem), self._timeout_s)
+                return await asyncio.wait_for(answer(problem, own), self._timeout_s)
             except TimeoutError:
                 raise GroupOverdue(
                     f"problem {problem.id!r} had no scored answers after rollout.timeout_s="
@@ -117,7 +125,8 @@ class Rollouts:
 
         async def every() -> tuple[list[G], float]:
             with self._time.share() as charged:
-                groups = await asyncio.gather(*[one(i, p) for i, p in enumerate(problems)])
+                numbered = enumerate(zip(problems, requests, strict=True))
+                groups = await asyncio.gather(*[one(i, p, own) for i, (p, own) in numbered])
                 return list(groups), charged()
 
         return PendingRollouts(self._loop.start(every()), len(problems), places)

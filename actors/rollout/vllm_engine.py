@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from configs.schema.data import PromptConfig
-from configs.schema.grpo import PolicyConfig, RolloutConfig
+from configs.schema.policy import ModelConfig
+from configs.schema.rollout import EngineConfig, Transport
 from models.inputs.encoder import InputEncoder
 
 BANNED_KEY = "banned_token_ids"
@@ -21,12 +22,16 @@ _BATCHED_TOKENS = 8192
 
 def start_engine(
     folder: str | Path,
-    policy: PolicyConfig,
+    policy: ModelConfig,
     prompt: PromptConfig,
-    rollout: RolloutConfig,
-    transport: str,
+    rollout: EngineConfig,
+    transport: Transport | None,
     encoder: InputEncoder,
 ) -> Any:
+    """vLLM's AsyncLLM on the policy in `folder`, told what the policy may not say.
+
+    `transport`: the way of new weights; None: the weights stay as they are.
+    """
     from vllm.config import WeightTransferConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -52,7 +57,7 @@ def start_engine(
         logits_processors=["actors.rollout.banned_tokens:BannedTokens"],
         worker_extension_cls=EXTENSION,
         additional_config={BANNED_KEY: list(encoder.image_token_ids)},
-        weight_transfer_config=WeightTransferConfig(backend=transport),
+        weight_transfer_config=WeightTransferConfig(backend=transport) if transport else None,
         limit_mm_per_prompt={"image": prompt.max_images, "video": 0} if encoder.has_vision else {},
         disable_log_stats=True,
         seed=0,

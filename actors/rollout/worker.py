@@ -13,7 +13,8 @@ import torch
 
 from actors.rollout.vllm_engine import start_engine
 from configs.schema.data import PromptConfig
-from configs.schema.grpo import PolicyConfig, RolloutConfig
+from configs.schema.policy import ModelConfig
+from configs.schema.rollout import EngineConfig, Transport
 from models.inputs.encoder import InputEncoder
 from models.policy.weight_sums import WeightSums
 from rl.data.records import Answer, Group, Problem, SamplingRequest
@@ -32,12 +33,15 @@ class RolloutWorker:
     def __init__(
         self,
         folder: str | Path,
-        policy: PolicyConfig,
+        policy: ModelConfig,
         prompt: PromptConfig,
-        rollout: RolloutConfig,
-        transport: Literal["nccl", "ipc", "gloo"],
+        rollout: EngineConfig,
+        transport: Transport | None,
     ) -> None:
-        """Start the engine on the checkpoint in `folder`; takes half a minute on a laptop."""
+        """Start the engine on the checkpoint in `folder`; takes half a minute on a laptop.
+
+        `transport`: the way of new weights; None: the weights stay as they are.
+        """
         if rollout.tensor_parallel_size == 1 and not torch.cuda.is_available():
             # Else vLLM gives a CPU engine's one worker a process of its own, and the engine's core
             # spins on a core of the machine while it waits for it.
@@ -79,6 +83,8 @@ class RolloutWorker:
         params = SamplingParams(
             n=request.count,
             temperature=request.temperature,
+            top_p=request.top_p,
+            repetition_penalty=request.repetition_penalty,
             max_tokens=request.max_new_tokens,
             logprobs=0,  # the sampled token's alone
             seed=request.seed,

@@ -1,8 +1,8 @@
 """The policy's section of a recipe: which model, and what of it learns."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from configs.schema.base import StrictModel
 
@@ -28,7 +28,18 @@ class LoraConfig(StrictModel):
     """Last names of the linear layers that get one; there is no dropout, as engines know none."""
 
 
-class PolicyConfig(StrictModel):
+class ModelConfig(StrictModel):
+    """A checkpoint, and how it is read."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """Folder or hub name of a transformers checkpoint."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Precision of all that holds the model."""
+    trust_remote_code: bool = False
+    """Run Python code that the checkpoint's folder brings."""
+
+
+class PolicyConfig(ModelConfig):
     """The model that learns."""
 
     path: str = ""
@@ -37,10 +48,6 @@ class PolicyConfig(StrictModel):
     """Parts that learn; the others stay frozen."""
     lora: LoraConfig | None = None
     """Let `language` learn by adapters, merged for engines and exports; null: all its weights."""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Precision of learner, reference and engine."""
-    trust_remote_code: bool = False
-    """Run Python code that the checkpoint's folder brings."""
 
     @model_validator(mode="after")
     def _adapters_learn(self) -> Self:

@@ -7,15 +7,13 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from configs.schema.base import StrictModel
 
 
-class RolloutConfig(StrictModel):
+class EngineConfig(StrictModel):
     """The engines that answer."""
 
     workers: PositiveInt = 1
     """Rollout actors, each with one vLLM engine."""
     tensor_parallel_size: PositiveInt = 1
     """Devices of one engine."""
-    group_size: Annotated[int, Field(ge=2)] = 8
-    """Answers to each problem (paper, section 2.2: 8)."""
     temperature: PositiveFloat = 1.0
     """Sampling temperature (paper, section 2.2: 1.0); the learner divides its logits by it too."""
     max_new_tokens: PositiveInt = 8192
@@ -38,6 +36,13 @@ class RolloutConfig(StrictModel):
     timeout_s: PositiveFloat = 7200.0
     """Seconds that a problem may take from being asked to the last of its scores, the wait for a
     free engine included; the run ends behind them."""
+
+
+class RolloutConfig(EngineConfig):
+    """The engines that answer."""
+
+    group_size: Annotated[int, Field(ge=2)] = 8
+    """Answers to each problem (paper, section 2.2: 8)."""
 
 
 class SyncConfig(StrictModel):

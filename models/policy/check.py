@@ -4,9 +4,28 @@ from pathlib import Path
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from configs.schema.policy import PolicyConfig
+from configs.schema.policy import ModelConfig, PolicyConfig
 from models.inputs.encoder import has_vision
 from rl.console.errors import UserError, as_user_error
+
+
+def read_config(policy: ModelConfig) -> PreTrainedConfig:
+    """The config of the checkpoint at `policy.path`.
+
+    Raises:
+        UserError: there is no such checkpoint, or it cannot be read.
+    """
+    path = Path(policy.path)
+    local = policy.path.startswith((".", "/", "~")) or policy.path.count("/") > 1
+    if local and not path.is_dir():
+        raise UserError(
+            f"policy.path={policy.path!r} cannot be read: there is no folder {path.absolute()}; "
+            "correct the path"
+        )
+    try:
+        return AutoConfig.from_pretrained(policy.path, trust_remote_code=policy.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise UserError(f"policy.path={policy.path!r} cannot be read: {error}") from None
 
 
 def check_policy(policy: PolicyConfig) -> PreTrainedConfig:
@@ -17,17 +36,7 @@ def check_policy(policy: PolicyConfig) -> PreTrainedConfig:
     Raises:
         UserError: there is no such checkpoint, or it has none of the parts that `policy` names.
     """
-    path = Path(policy.path)
-    local = policy.path.startswith((".", "/", "~")) or policy.path.count("/") > 1
-    if local and not path.is_dir():
-        raise UserError(
-            f"policy.path={policy.path!r} cannot be read: there is no folder {path.absolute()}; "
-            "correct the path"
-        )
-    try:
-        config = AutoConfig.from_pretrained(policy.path, trust_remote_code=policy.trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise UserError(f"policy.path={policy.path!r} cannot be read: {error}") from None
+    config = read_config(policy)
     if not has_vision(config) and "language" not in policy.train:
         raise UserError(
             f"policy.train={list(policy.train)} leaves nothing to learn: {policy.path!r} is a "

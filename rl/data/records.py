@@ -150,6 +150,10 @@ class SamplingRequest:
     max_new_tokens: int
     seed: int
     """Mixed with the problem's id, so that the same question asked again draws the same numbers."""
+    top_p: float = 1.0
+    """Smallest share of probability that is sampled from."""
+    repetition_penalty: float = 1.0
+    """vLLM's: logits of tokens that were seen are divided by it where positive, else multiplied."""
 
 
 @dataclass(frozen=True, slots=True)

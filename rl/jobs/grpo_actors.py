@@ -12,15 +12,14 @@ from actors.cluster.cpu_threads import cpu_thread_variables
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.placement import Placement
 from actors.cluster.plan import Plan
-from actors.cluster.pool import CALLS_AT_A_TIME, ActorPool, DriverLoop
+from actors.cluster.pool import ActorPool, DriverLoop
 from actors.rollout.rollouts import RolloutPools, Rollouts
-from actors.rollout.worker import RolloutWorker
 from actors.scoring.reference import ReferencePolicy
-from actors.scoring.reward_worker import RewardWorker
 from actors.training.learner import LearnerRank, LearnerSpec
 from actors.training.learner_group import LearnerGroup
 from actors.weight_transfer.sync import WeightSync
 from configs.schema.grpo import GRPORecipe
+from rl.jobs.generate import actor_options, start_engines, start_rewards
 
 
 def learner_spec(recipe: GRPORecipe, folder: Path, device: str) -> LearnerSpec:
@@ -64,9 +63,6 @@ def start_learners(
 
 def start_pools(recipe: GRPORecipe, folder: Path, plan: Plan, seats: Placement) -> RolloutPools:
     """Rollout engines, reward workers and, where KL counts, the reference policy."""
-    rollout = recipe.rollout
-    engine = ray.remote(**_options(recipe, plan, "rollout"))(RolloutWorker)
-    reward = ray.remote(**_options(recipe, plan, "reward"))(RewardWorker)
     reference: ActorPool | None = None
     if recipe.loss.kl.coef > 0:
         frozen = ray.remote(**_options(recipe, plan, "reference"))(ReferencePolicy)
@@ -77,40 +73,19 @@ def start_pools(recipe: GRPORecipe, folder: Path, plan: Plan, seats: Placement) 
                 recipe.policy,
                 recipe.prompt,
                 learner=recipe.learner,
-                temperature=rollout.temperature,
+                temperature=recipe.rollout.temperature,
                 device=plan.device,
             ),
             1,
             recipe.reference.restarts,
         )
-    return RolloutPools(
-        engines=ActorPool(
-            "rollout",
-            lambda slot: engine.options(**seats.options_for("rollout", slot)).remote(
-                folder, recipe.policy, recipe.prompt, rollout, plan.transport
-            ),
-            rollout.workers,
-            rollout.restarts,
-        ),
-        rewards=ActorPool(
-            "reward",
-            lambda slot: reward.options(**seats.options_for("reward", slot)).remote(recipe.reward),
-            recipe.reward.workers,
-            recipe.reward.restarts,
-        ),
-        reference=reference,
-    )
+    engines = start_engines(recipe, folder, plan, seats, threads_of(recipe, "rollout"))
+    return RolloutPools(engines, start_rewards(recipe, plan, seats), reference)
 
 
 def _options(recipe: GRPORecipe, plan: Plan, role: str) -> dict[str, Any]:
-    """Ray's options of a role's actors."""
-    planned = plan.role(role)
-    options: dict[str, Any] = {"num_gpus": planned.gpus, "num_cpus": planned.cpus}
-    if role in ("rollout", "reward"):
-        options["max_concurrency"] = CALLS_AT_A_TIME
-    if plan.device == "cpu" and role != "reward":
-        options["runtime_env"] = {"env_vars": threads_of(recipe, role)}
-    return options
+    """Ray's options of the learners or the reference policy."""
+    return actor_options(plan, role, threads_of(recipe, role))
 
 
 def threads_of(recipe: GRPORecipe, role: str) -> dict[str, str]:

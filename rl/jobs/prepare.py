@@ -8,6 +8,7 @@ import ray
 from actors.cluster.plan import Plan, plan_of
 from configs.loading.recipe import SAVED_AS
 from configs.schema.data import SourceConfig
+from configs.schema.generate import GenerationRecipe
 from configs.schema.grpo import GRPORecipe
 from configs.schema.sft import SFTRecipe, SupervisedRecipe
 from rl.console.errors import as_user_error
@@ -17,7 +18,7 @@ from rl.storage.checkpoints import Checkpoint, Checkpoints
 S = TypeVar("S")
 
 
-def plan_run(recipe: GRPORecipe | SupervisedRecipe) -> Plan:
+def plan_run(recipe: GRPORecipe | SupervisedRecipe | GenerationRecipe) -> Plan:
     """The run's plan on the cluster of the open Ray session.
 
     Raises:

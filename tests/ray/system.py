@@ -23,7 +23,7 @@ from models.policy.parts import part_of
 from rl.algorithms.parity import parity_rows
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.data.records import Group, Problem, SamplingRequest
-from rl.jobs import grpo_actors as cluster
+from rl.jobs import generate
 from rl.jobs.grpo_actors import RunningActors, running_actors
 
 
@@ -165,7 +165,7 @@ def _token_kinds(model: Any, ids: torch.Tensor) -> dict[str, torch.Tensor]:
 def running_system(plan: GRPORecipe, folder: Path, spare: Path) -> Iterator[System]:
     """Everything that `plan` asks for, on the policy in `folder`; files go to `spare`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "RolloutWorker", OpenWorker)
+        patch.setattr(generate, "RolloutWorker", OpenWorker)
         with running_actors(plan, folder, plan_of(plan, {})) as actors:
             actors.start()
             yield System(actors, folder, spare)

@@ -8,7 +8,7 @@ import pytest
 
 from actors.cluster.placement import Placement
 from actors.cluster.plan import plan_of
-from rl.jobs import grpo_actors
+from rl.jobs import generate, grpo_actors
 from tests.unit.step_samples import recipe
 
 
@@ -16,7 +16,8 @@ def test_restarts_are_the_recipe_s_by_role(monkeypatch: pytest.MonkeyPatch, tmp_
     def pool(name: str, make: Any, size: int, restarts: int) -> Any:
         return SimpleNamespace(name=name, size=size, restarts=restarts)
 
-    monkeypatch.setattr(grpo_actors, "ActorPool", pool)
+    for module in (grpo_actors, generate):
+        monkeypatch.setattr(module, "ActorPool", pool)
     asked = recipe(
         rollout={"workers": 3, "restarts": 1},
         reward={"weights": {"exact": 1.0}, "accuracy": "exact", "workers": 2, "restarts": 5},

@@ -1,0 +1,89 @@
+"""A policy that answers and does not learn: engines and reward workers without a learner."""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors.cluster.cpu_threads import cpu_thread_variables
+from actors.cluster.object_refs import ProblemRefs
+from actors.cluster.placement import Placement
+from actors.cluster.plan import Plan
+from actors.cluster.pool import CALLS_AT_A_TIME, ActorPool, DriverLoop
+from actors.rollout.rollouts import RolloutPools, Rollouts
+from actors.rollout.worker import RolloutWorker
+from actors.scoring.reward_worker import RewardWorker
+from configs.schema.generate import GenerationRecipe
+from configs.schema.grpo import GRPORecipe
+from rl.console.progress import phase
+
+
+@contextmanager
+def generation(
+    recipe: GenerationRecipe, plan: Plan, *, problems_at_a_time: int
+) -> Generator[Rollouts]:
+    """Start engines on `recipe.policy` and reward workers, hand out the rollouts, and end all.
+
+    `problems_at_a_time`: most problems that will be under way, each held once in the object store.
+    """
+    loop = DriverLoop()
+    refs = ProblemRefs(problems_at_a_time)
+    seats = Placement(plan, recipe.name, recipe.cluster.reserve_timeout_s)
+    threads = cpu_thread_variables(recipe.rollout.workers, recipe.rollout.cpu_threads)
+    folder = Path(recipe.policy.path)
+    engines = start_engines(recipe, folder, plan, seats, threads)
+    pools = RolloutPools(engines, start_rewards(recipe, plan, seats), reference=None)
+    try:
+        rollouts = Rollouts(loop, pools, refs=refs, timeout_s=recipe.rollout.timeout_s)
+        with phase("starting engines"):
+            rollouts.wait_ready()
+        yield rollouts
+    finally:
+        pools.kill()
+        seats.release()
+        loop.close()
+
+
+def start_engines(
+    recipe: GRPORecipe | GenerationRecipe,
+    folder: Path,
+    plan: Plan,
+    seats: Placement,
+    threads: Mapping[str, str],
+) -> ActorPool:
+    """Rollout workers on the policy in `folder`; `threads`: their environment on a CPU machine."""
+    rollout = recipe.rollout
+    make = ray.remote(**actor_options(plan, "rollout", threads))(RolloutWorker)
+    return ActorPool(
+        "rollout",
+        lambda slot: make.options(**seats.options_for("rollout", slot)).remote(
+            folder, recipe.policy, recipe.prompt, rollout, plan.transport
+        ),
+        rollout.workers,
+        rollout.restarts,
+    )
+
+
+def start_rewards(recipe: GRPORecipe | GenerationRecipe, plan: Plan, seats: Placement) -> ActorPool:
+    """Reward workers, as many as the recipe says."""
+    reward = recipe.reward
+    make = ray.remote(**actor_options(plan, "reward", {}))(RewardWorker)
+    return ActorPool(
+        "reward",
+        lambda slot: make.options(**seats.options_for("reward", slot)).remote(reward),
+        reward.workers,
+        reward.restarts,
+    )
+
+
+def actor_options(plan: Plan, role: str, threads: Mapping[str, str]) -> dict[str, Any]:
+    """Ray's options of a role's actors; `threads`: their environment on a CPU machine."""
+    planned = plan.role(role)
+    options: dict[str, Any] = {"num_gpus": planned.gpus, "num_cpus": planned.cpus}
+    if role in ("rollout", "reward"):
+        options["max_concurrency"] = CALLS_AT_A_TIME
+    if plan.device == "cpu" and threads:
+        options["runtime_env"] = {"env_vars": dict(threads)}
+    return options
