@@ -7,8 +7,11 @@ written, and read by the reference policy at the same time.
 import asyncio
 import dataclasses
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
+from itertools import islice
+from queue import Queue
 from typing import Any, Generic, TypeVar
 
 import ray
@@ -90,6 +93,28 @@ class Rollouts:
         """Groups without scores, for checks."""
         return self._begin(problems, request, self._group).result()
 
+    def stream(
+        self, asked: Iterable[tuple[Problem, SamplingRequest]], at_a_time: int
+    ) -> Iterator[tuple[int, ScoredGroup]]:
+        """Each scored group with its place in `asked`, whichever is finished first.
+
+        `asked` is read as room comes free: `at_a_time` problems are under way.
+        """
+        finished: Queue[tuple[int, Future[ScoredGroup]]] = Queue()
+        waiting = enumerate(asked)
+        under_way: set[int] = set()
+        while True:
+            for place, (problem, request) in islice(waiting, at_a_time - len(under_way)):
+                under_way.add(place)
+                scored = self._in_time(problem, request, self._scored, under_way.__len__)
+                future = self._loop.start(scored)
+                future.add_done_callback(partial(_put, finished, place))
+            if not under_way:
+                return
+            place, future = finished.get()
+            under_way.discard(place)
+            yield place, future.result()
+
     def wait_ready(self) -> None:
         """Wait until every engine answers.
 
@@ -113,13 +138,7 @@ class Rollouts:
 
         async def one(place: int, problem: Problem, own: SamplingRequest) -> G:
             try:
-                return await asyncio.wait_for(answer(problem, own), self._timeout_s)
-            except TimeoutError:
-                raise GroupOverdue(
-                    f"problem {problem.id!r} had no scored answers after rollout.timeout_s="
-                    f"{self._timeout_s:g} s, and {len(places)} of {len(problems)} groups are open; "
-                    "raise it if answers need longer, else look into the engines' logs"
-                ) from None
+                return await self._in_time(problem, own, answer, lambda: len(places))
             finally:
                 places.discard(place)
 
@@ -130,6 +149,22 @@ class Rollouts:
                 return list(groups), charged()
 
         return PendingRollouts(self._loop.start(every()), len(problems), places)
+
+    async def _in_time(
+        self,
+        problem: Problem,
+        request: SamplingRequest,
+        answer: Callable[[Problem, SamplingRequest], Awaitable[G]],
+        open_groups: Callable[[], int],
+    ) -> G:
+        try:
+            return await asyncio.wait_for(answer(problem, request), self._timeout_s)
+        except TimeoutError:
+            raise GroupOverdue(
+                f"problem {problem.id!r} had no scored answers after rollout.timeout_s="
+                f"{self._timeout_s:g} s, and {open_groups()} groups are open; raise it if answers "
+                "need longer, else look into the engines' logs"
+            ) from None
 
     async def _group(self, problem: Problem, request: SamplingRequest) -> Group:
         ref = self._refs.put(problem)
@@ -151,6 +186,10 @@ class Rollouts:
         answers = tuple(TrainingAnswer(i, a.token_ids) for i, a in enumerate(group.answers))
         share = self._refs.share([(TrainingRow(group.problem, group.prompt_ids, answers),)])
         return await self._pools.reference.run(lambda w: w.logprobs.remote(share))
+
+
+def _put(finished: "Queue[tuple[int, Future[G]]]", place: int, future: "Future[G]") -> None:
+    finished.put((place, future))
 
 
 async def _started(engine: Any) -> None:

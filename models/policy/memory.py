@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from configs.schema.grpo import RolloutConfig
+from configs.schema.grpo import EngineConfig
 from configs.schema.learner import LearnerConfig
 from configs.schema.policy import Part, PolicyConfig
 from models.policy.loading import model_class, prepare_to_learn
@@ -124,7 +124,7 @@ class MemoryEstimator:
         mask = tokens**2 * (1 + size)
         return (kept + logits + mask) / _GIB
 
-    def engine(self, config: RolloutConfig, longest: int) -> EngineMemory:
+    def engine(self, config: EngineConfig, longest: int) -> EngineMemory:
         """What one GPU of an engine holds; `longest`: tokens of prompt and answer.
 
         Raises:

@@ -4,7 +4,7 @@ Images are never all in memory: rows are read from a memory-mapped table when th
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,13 +81,14 @@ class ProblemSet:
         Steps walk through one permutation of all problems an epoch, so that none is lost or asked
         twice within an epoch, wherever an epoch ends within a step.
         """
-        return self._problems(self._order.items(step * count, count))
+        return self.select(self._order.items(step * count, count))
 
     def first(self, count: int | None) -> list[Problem]:
         """The first `count` problems in the data's own order; None: all."""
-        return self._problems(list(range(len(self))[:count]))
+        return self.select(range(len(self))[:count])
 
-    def _problems(self, indices: list[int]) -> list[Problem]:
+    def select(self, indices: Sequence[int]) -> list[Problem]:
+        """The problems at `indices`, places in the data's own order without its unusable rows."""
         numbers = [self._usable[index] for index in indices]
         rows = self._source.select_rows(numbers)
         return [self._make(row, number) for row, number in zip(rows, numbers, strict=True)]

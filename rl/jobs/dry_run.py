@@ -4,12 +4,16 @@ from rich.table import Table
 
 from actors.cluster.plan import Plan, plan_of
 from configs.loading.recipe import recipe_text
+from configs.schema.generate import GenerationRecipe
 from configs.schema.grpo import GRPORecipe
+from configs.schema.policy import PolicyConfig
 from configs.schema.sft import SupervisedRecipe
 from rl.console.progress import CONSOLE
 
+Recipe = GRPORecipe | SupervisedRecipe | GenerationRecipe
 
-def print_plan(recipe: GRPORecipe | SupervisedRecipe) -> None:
+
+def print_plan(recipe: Recipe) -> None:
     """Print the resolved recipe and what it would start. Nothing is started or downloaded.
 
     Raises:
@@ -33,7 +37,7 @@ def print_plan(recipe: GRPORecipe | SupervisedRecipe) -> None:
         )
 
 
-def memory_lines(recipe: GRPORecipe | SupervisedRecipe) -> list[str]:
+def memory_lines(recipe: Recipe) -> list[str]:
     """What learners and engines would hold on a GPU, where the policy's config can be read.
 
     Raises:
@@ -41,19 +45,25 @@ def memory_lines(recipe: GRPORecipe | SupervisedRecipe) -> list[str]:
     """
     from models.policy.memory import MemoryEstimator
 
+    policy = recipe.policy
+    if not isinstance(policy, PolicyConfig):
+        policy = PolicyConfig(**policy.model_dump(include={"path", "dtype", "trust_remote_code"}))
     try:
-        skeleton = MemoryEstimator.read(recipe.policy)
+        skeleton = MemoryEstimator.read(policy)
     except OSError:
-        return [f"GPU memory is not estimated: no config of {recipe.policy.path!r} on this machine"]
-    learner = skeleton.learner(recipe.learner)
+        return [f"GPU memory is not estimated: no config of {policy.path!r} on this machine"]
     parts = ", ".join(f"{part} {size / 1e9:.3g}" for part, size in skeleton.sizes.items())
-    lines = [
-        f"parameters, billions: {parts}; {skeleton.learning / 1e9:.3g} learn",
-        f"a learner rank holds about {learner.total:.1f} GiB: weights {learner.weights:.1f}, "
-        f"gradients {learner.gradients:.1f}, optimizer {learner.optimizer:.1f}, buffers "
-        f"{learner.buffers:.1f}, activations {learner.activations:.1f}",
-    ]
-    if isinstance(recipe, GRPORecipe):
+    lines = [f"parameters, billions: {parts}; {skeleton.learning / 1e9:.3g} learn"]
+    if isinstance(recipe, GenerationRecipe):
+        lines = [f"parameters, billions: {parts}"]
+    else:
+        learner = skeleton.learner(recipe.learner)
+        lines.append(
+            f"a learner rank holds about {learner.total:.1f} GiB: weights {learner.weights:.1f}, "
+            f"gradients {learner.gradients:.1f}, optimizer {learner.optimizer:.1f}, buffers "
+            f"{learner.buffers:.1f}, activations {learner.activations:.1f}"
+        )
+    if not isinstance(recipe, SupervisedRecipe):
         longest = recipe.prompt.max_tokens + recipe.rollout.max_new_tokens
         engine = skeleton.engine(recipe.rollout, longest)
         lines.append(

@@ -2,6 +2,7 @@
 fine-tuning regains (sections 2.1 and 4.3)."""
 
 import json
+import shutil
 from pathlib import Path
 
 from rich.table import Table
@@ -15,7 +16,7 @@ from models.policy.loading import load_model
 from rewards.text.answer import last_box
 from rl.console.progress import CONSOLE, phase
 from rl.data.problems import ProblemSet
-from rl.storage.atomic import atomic_file
+from rl.storage.atomic import atomic_file, link_or_copy
 from rl.storage.run_folder import archive_existing_run, save_recipe
 from rl.tiny.greedy import greedy_answers
 from rl.tiny.parts import tiny_parts_of
@@ -47,6 +48,7 @@ def transfer_run(recipe: TransferRecipe) -> Figures:
     log = recipe.log.model_copy(update={"folder": recipe.run_folder})
     path = TinyPipeline(recipe.path, recipe.seed, log)
     parts = tiny_parts_of(recipe.path.parts, recipe.seed)
+    shutil.copytree(parts.folder, recipe.run_folder / "parts", copy_function=link_or_copy)
     stages = (
         FineTuneStage("reasoner_sft_projector", "digits-chains", ("projector",)),
         FineTuneStage(
