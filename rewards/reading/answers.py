@@ -6,6 +6,8 @@ from functools import lru_cache
 
 from rewards.reading.agreement import Agreement
 from rewards.reading.parser import read
+from rewards.reading.quantities import bare, without_letters
+from rewards.reading.scalars import Scalars
 from rewards.reading.tree import Node, TooLarge, Unreadable
 from rewards.text.normalise import prose, same_text
 
@@ -38,6 +40,7 @@ def agree(gold: str, answer: str, decimals: int, digits: int) -> Reading:
     if same_text(gold, answer) or prose(gold) == prose(answer):
         return Reading.SAME
     agreement = _agreement(decimals, digits)
+    comparable = True
     for thousands in (True, False) if _THOUSANDS.search(f"{gold}\n{answer}") else (True,):
         golds, answers = (tree(text, thousands=thousands) for text in (gold, answer))
         if golds is None or answers is None:
@@ -48,21 +51,20 @@ def agree(gold: str, answer: str, decimals: int, digits: int) -> Reading:
         except TooLarge:
             return Reading.LARGE_GOLD if _too_large(golds, agreement) else Reading.LARGE_ANSWER
         except Unreadable:
-            continue
+            comparable = False
     if _DECIMAL_COMMA.search(gold) or _DECIMAL_COMMA.search(answer):
         points = [_DECIMAL_COMMA.sub(r"\1.\2", text) for text in (gold, answer)]
         return agree(points[0], points[1], decimals, digits)
-    return _without_agreement(gold, answer)
+    return _without_agreement(gold, answer, comparable)
 
 
-def _without_agreement(gold: str, answer: str) -> Reading:
+def _without_agreement(gold: str, answer: str, comparable: bool) -> Reading:
     first, second = prose(gold), prose(answer)
     if _YES_NO.fullmatch(first) and (said := _YES_NO.match(second)) and said[1] == first:
         return Reading.SAME
     gold_tree, answer_tree = tree(gold), tree(answer)
-    if (_CALCULUS.search(gold) and gold_tree is None) or (
-        _CALCULUS.search(answer) and answer_tree is None
-    ):
+    worked_out = comparable and gold_tree is not None and answer_tree is not None
+    if not worked_out and (_CALCULUS.search(gold) or _CALCULUS.search(answer)):
         return Reading.CALCULUS
     if answer_tree is None and gold_tree is not None:
         return Reading.UNREADABLE
@@ -91,4 +93,27 @@ def tree(text: str, *, thousands: bool = True) -> Node | None:
     try:
         return read(text, thousands=thousands)
     except (Unreadable, RecursionError):
+        return None
+
+
+_MOST_DIGITS_OF_A_FLOAT = 320
+
+
+def value_of(text: str) -> float | None:
+    """The number that a normalised answer writes down, its unit left out; None where it is none.
+
+    `x = 7.3 cm` is 7.3, `25%` is 0.25, `45^\\circ` is 45.
+    """
+    node = tree(text)
+    if node is None:
+        return None
+    while node.kind == "relation" and set(node.name.split()) <= {"=", "~"}:
+        node = node.parts[-1]
+    node = bare(without_letters(node) or node)[0]
+    if node.kind == "degrees":
+        node = node.parts[0]
+    try:
+        value = Scalars(0, _MOST_DIGITS_OF_A_FLOAT).number(node)
+        return float(value.real) if not value.imag else None
+    except (ValueError, OverflowError):
         return None

@@ -509,7 +509,7 @@ class AtomParser(ABC):
             elif self.at("sign", "^"):
                 self.take()
                 high = self._argument()
-        if low is None or high is None or high.name == "infinity":
+        if low is None or high is None:
             raise Unreadable("calculus")
         return Node(kind, (self._term(), low, high), name)
 

@@ -72,12 +72,11 @@ class Equations:
             if names[0] != names[1] and not _both_dependent(gold, answer):
                 return False
             if names[0] == names[1] or symbols(gold.parts[0]) != symbols(answer.parts[0]):
-                try:
-                    if same(gold.parts[-1], answer.parts[-1]):
-                        return True
-                except Unreadable:
-                    if names[0] != names[1]:
-                        raise
+                explicit = not any(symbols(e.parts[0]) & symbols(e.parts[-1]) for e in (gold, answer))
+                if same(gold.parts[-1], answer.parts[-1]):
+                    return True
+                if explicit and len(gold.parts) == len(answer.parts) == 2:
+                    return False
         if len(gold.parts) != 2 or len(answer.parts) != 2:
             return len(gold.parts) == len(answer.parts) and all(map(same, gold.parts, answer.parts))
         one, other = (Node("add", (e.parts[0], Node("negate", (e.parts[1],)))) for e in (gold, answer))
@@ -184,6 +183,7 @@ def _roots(function: Callable[[Any], Any]) -> list[Any]:
 
 def _vanishes(function: Callable[[Any], Any], x: Any) -> bool:
     try:
-        return abs(function(x)) < 1e-6 * max(1.0, abs(x))
+        scale = abs(function(x + 0.21)) + abs(function(x - 0.17))
+        return abs(function(x)) < 1e-7 * scale
     except (ValueError, ArithmeticError, TypeError):
         return False

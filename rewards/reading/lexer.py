@@ -161,6 +161,8 @@ def _run(run: str, spaced: bool, *, prose: bool) -> Iterator[Token]:
 def _is_word(run: str, low: str, prose: bool) -> bool:
     if prose or not run.isascii() or "." in run or len(run) > 4:
         return True
+    if run.isupper() and len(run) < 4 and low not in ("am", "pm", "usd"):
+        return False
     if low in SEPARATORS or low in _ENGLISH or low in PERCENT or low in DEGREES or low in SCALES:
         return True
     if len(run) == 2 and run not in ("cm", "mm", "km", "kg", "mg", "ft", "in", "ml", "mL", "lb", "oz",

@@ -18,6 +18,8 @@ def bare(node: Node) -> tuple[Node, str]:
         return node.parts[0], node.name
     if node.kind == "negate":
         value, unit = bare(node.parts[0])
+        if value.kind in ("percent", "degrees"):
+            return Node(value.kind, (Node("negate", value.parts),)), unit
         return (Node("negate", (value,)), unit) if unit else (node, "")
     return node, ""
 

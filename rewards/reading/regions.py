@@ -135,7 +135,9 @@ def _orders(node: Node) -> bool:
 def _equal(one: float | None, other: float | None) -> bool:
     if one is None or other is None:
         return False
-    return one == other or abs(one - other) <= _TOLERANCE * max(abs(one), abs(other), 1.0)
+    if one == other or abs(one) == float("inf") or abs(other) == float("inf"):
+        return one == other
+    return abs(one - other) <= _TOLERANCE * max(abs(one), abs(other), 1.0)
 
 
 def _holds(sign: str, one: float | None, other: float | None) -> bool:

@@ -52,10 +52,12 @@ class Scalars:
         return Evaluator(_SHARP, {}, self._digits)(node)
 
     def _equal_numbers(self, one: Node, other: Node, rounded: bool) -> bool:
+        sums = (inner for node in (one, other) for inner in node.walk() if inner.kind == "sum")
+        gap = 1e-15 if any(inner.parts[2].name == "infinity" for inner in sums) else 1e-25
         for log in (False, True) if _has_log(one) or _has_log(other) else (False,):
             evaluate = Evaluator(_SHARP, {}, self._digits, common_log=log)
             first, second = evaluate(one), evaluate(other)
-            if first == second or _near(first, second, 1e-25):
+            if first == second or (_finite(first) and _finite(second) and _near(first, second, gap)):
                 return True
             if rounded and not (first.imag or second.imag) and self._close(first.real, second.real):
                 return True

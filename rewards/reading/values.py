@@ -12,7 +12,7 @@ from typing import Any
 
 import mpmath
 
-from rewards.reading.tree import Node, TooLarge, Unreadable
+from rewards.reading.tree import Node, TooLarge, Unreadable, symbols
 
 _MOST_TERMS = 2000
 _MOST_TO_TURN = 1e15
@@ -182,7 +182,25 @@ class Evaluator:
         return base**power
 
     def _sum(self, node: Node) -> Any:
+        if node.parts[2].name == "infinity":
+            return self._endless(node)
         return sum(self._terms(node), self._context.mpf(0))
+
+    def _endless(self, node: Node) -> Any:
+        """A series whose terms shrink faster than 1/n, by mpmath's extrapolation."""
+        first = exact(node.parts[1], 9)
+        if first is None or first.denominator != 1 or symbols(node):
+            raise Unreadable("a sum without whole bounds")
+        context = working(20)
+
+        def term(index: Any) -> Any:
+            point = {node.name: context.mpf(index)}
+            return Evaluator(context, point, self._digits).value(node.parts[0])
+
+        far, farther = (abs(term(index)) * index for index in (1000, 100_000))
+        if farther > far / 2 and farther:
+            raise Unreadable("a sum that may not converge")
+        return self._context.mpc(context.nsum(term, [int(first), context.inf], maxterms=400))
 
     def _product(self, node: Node) -> Any:
         total = self._context.mpf(1)

@@ -68,6 +68,7 @@ _WRAPPED = re.compile(
     r"\s*\{([^{}]*)\}"
 )
 _DOLLARS = re.compile(r"\$\$?([^$]*)\$?\$|\\\((.*)\\\)|\\\[(.*)\\\]", re.DOTALL)
+_DOLLAR = re.compile(r"(?<!\\)\$")
 _MAX_WRAPPERS = 8
 _PROSE = re.compile(r"[A-Za-z]{3}|\bno\b", re.IGNORECASE)
 
@@ -78,6 +79,8 @@ def normalise(text: str) -> str:
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     text = _unwrapped(text)
+    if (dollars := _DOLLAR.findall(text)) and len(dollars) % 2 == 0:
+        text = _DOLLAR.sub(" ", text).strip()
     for pattern, replacement in _WHOLE:
         text = pattern.sub(replacement, text)
     return text
