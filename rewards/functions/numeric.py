@@ -1,6 +1,7 @@
 """The `numeric` reward: the answer is the gold within a tolerance."""
 
 import math
+import re
 
 from configs.schema.reward import RewardConfig
 from rewards.completion import Completion, bad_gold
@@ -10,13 +11,15 @@ from rewards.text.normalise import normalise
 from rl.data.records import Problem, Verdict
 
 _LONGEST = 300
+_PERCENT = re.compile(r"%|\bper ?cent")
 
 
 def numeric_reward(problem: Problem, completion: Completion, config: RewardConfig) -> Verdict:
     """1 when |answer - gold| <= max(relative_tolerance * |gold|, absolute_tolerance * min(1, |gold|)).
 
     For a gold of 0 the absolute tolerance holds as it is. Reads decimals, thousands separators,
-    fractions, roots, powers of ten, percent (as hundredths) and a unit behind the number, which is
+    fractions, roots, powers of ten, percent (as hundredths, or as
+    it stands where the gold has no percent sign and is above 1) and a unit behind the number, which is
     not compared. Never raises.
     """
     golds = [gold for form in problem.gold if (gold := number(undressed(form))) is not None]
@@ -29,6 +32,8 @@ def numeric_reward(problem: Problem, completion: Completion, config: RewardConfi
     if value is None:
         return Verdict(0.0, "unparsable", f"{said[:200]!r} is no number")
     for gold in golds:
+        if _PERCENT.search(said) and not any(map(_PERCENT.search, problem.gold)) and abs(gold) > 1:
+            value = 100 * value if abs(100 * value - gold) < abs(value - gold) else value
         absolute = config.absolute_tolerance * (min(1.0, abs(gold)) or 1.0)
         if abs(value - gold) <= max(absolute, config.relative_tolerance * abs(gold)):
             return Verdict(1.0, "correct", f"{value:g}")

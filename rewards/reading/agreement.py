@@ -7,6 +7,7 @@ from rewards.reading.equations import Equations, assigned, is_name, name_of
 from rewards.reading.matrices import as_matrix, determinant
 from rewards.reading.quantities import (
     in_base_units,
+    lettered,
     quantity_total,
     same_quantity,
     without_letters,
@@ -38,6 +39,7 @@ class Agreement:
         if gold == answer:
             return True
         if is_region(gold) or is_region(answer):
+            gold, answer = _signs_apart(gold), _signs_apart(answer)
             return self._same_region(gold, answer)
         golds, answers = items(gold), items(answer)
         if golds is not None or answers is not None:
@@ -82,6 +84,8 @@ class Agreement:
             total = quantity_total(tuple(other)) if one.kind == "list" and len(other) > 1 else None
             if total is not None:
                 return self._same_total(gold, answer, golds, answers)
+        if gold.name == "or" and len(answers) == 1:
+            return all(self._part(one, answers[0]) for one in golds)
         if len(golds) != len(answers):
             shorter, longer = sorted((golds, answers), key=len)
             if len(shorter) == 1 and _is_tuple(shorter[0]):
@@ -171,7 +175,9 @@ class Agreement:
             alike = len(gold.parts) != 2 or _plain(gold) == _plain(answer)
             return alike and self._in_order(gold.parts, answer.parts)
         if _is_tuple(gold) or _is_tuple(answer):
-            return False
+            point, other = (gold, answer) if _is_tuple(gold) else (answer, gold)
+            named = other.kind == "multiply" and other.parts[0].kind == "symbol"
+            return named and _is_tuple(other.parts[1]) and self._same_one(point, other.parts[1])
         for kind in ("ratio", "modulo"):
             if gold.kind == kind or answer.kind == kind:
                 return self._same_structure(gold, answer, kind)
@@ -214,12 +220,23 @@ class Agreement:
 
     def _same_scalar(self, gold: Node, answer: Node) -> bool:
         gold, answer = determinant(gold), determinant(answer)
+        if (measured := _both_measured(gold, answer)) is not None:
+            return same_quantity(*measured, self._scalars.equal)
         for one, other in ((gold, answer), (answer, gold)):
             if not symbols(one) and symbols(other):
                 number = without_letters(other)
                 if number is not None:
                     return same_quantity(one, number, self._scalars.equal)
         return same_quantity(gold, answer, self._scalars.equal)
+
+
+def _both_measured(gold: Node, answer: Node) -> tuple[Node, Node] | None:
+    """Both as quantities, where one has its unit in words and the other in letters."""
+    first = gold if gold.kind == "quantity" else lettered(gold)
+    second = answer if answer.kind == "quantity" else lettered(answer)
+    if first is None or second is None or "quantity" not in (gold.kind, answer.kind):
+        return None
+    return first, second
 
 
 def items(node: Node) -> list[Node] | None:
@@ -231,6 +248,13 @@ def items(node: Node) -> list[Node] | None:
     if has(node, "plus_minus") and node.kind != "group":
         return [signed(node, plus=True), signed(node, plus=False)]
     return None
+
+
+def _signs_apart(node: Node) -> Node:
+    """`x \\ne \\pm 2` as two conditions that both hold."""
+    if node.kind != "relation" or not has(node, "plus_minus"):
+        return node
+    return Node("list", (signed(node, plus=True), signed(node, plus=False)), "and")
 
 
 def signed(node: Node, *, plus: bool) -> Node:
@@ -291,7 +315,7 @@ def _same_base(gold: Node, answer: Node) -> bool:
     first, second = _based(gold), _based(answer)
     if first is None or second is None:
         return False
-    if None in (first[1], second[1]):
+    if second[1] is None:
         return first[0] == second[0]
     return _whole(*first) == _whole(*second)
 

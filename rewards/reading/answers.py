@@ -14,6 +14,7 @@ from rewards.text.normalise import prose, same_text
 _THOUSANDS = re.compile(r"\d,\d{3}(?!\d)")
 _DECIMAL_COMMA = re.compile(r"(?<![\d.,])(-?0),(\d+)(?![\d.,])")
 _YES_NO = re.compile(r"(yes|no|true|false)\b[,.;:]? ?")
+_CLOCK = re.compile(r"(\d{1,2}:\d{2})(?: ?([ap]m))?")
 _CALCULUS = re.compile(r"\\(?:o?i*int|lim|sum|prod)(?![a-z])|\\frac\{d\}")
 
 
@@ -37,7 +38,9 @@ def agree(gold: str, answer: str, decimals: int, digits: int) -> Reading:
         decimals: places to which decimal fractions must agree.
         digits: most digits that a value may have.
     """
-    if same_text(gold, answer) or prose(gold) == prose(answer):
+    if same_text(gold, answer):
+        return Reading.SAME
+    if None in (tree(gold), tree(answer)) and prose(gold) == prose(answer):
         return Reading.SAME
     agreement = _agreement(decimals, digits)
     comparable = True
@@ -61,6 +64,9 @@ def agree(gold: str, answer: str, decimals: int, digits: int) -> Reading:
 def _without_agreement(gold: str, answer: str, comparable: bool) -> Reading:
     first, second = prose(gold), prose(answer)
     if _YES_NO.fullmatch(first) and (said := _YES_NO.match(second)) and said[1] == first:
+        return Reading.SAME
+    times = _CLOCK.fullmatch(first), _CLOCK.fullmatch(second)
+    if times[0] and times[1] and times[0][1] == times[1][1] and not (times[0][2] and times[1][2]):
         return Reading.SAME
     gold_tree, answer_tree = tree(gold), tree(answer)
     worked_out = comparable and gold_tree is not None and answer_tree is not None

@@ -31,6 +31,7 @@ class AtomParser(ABC):
         self._at = 0
         self._depth = 0
         self._bars = 0
+        self._turned = False
         self.within_braces = False
 
     @abstractmethod
@@ -88,6 +89,9 @@ class AtomParser(ABC):
             else:
                 break
         self.ascend()
+        if len(terms) > 1 and terms[-1].kind == "quantity" and terms[0].kind != "quantity":
+            last = terms[-1]
+            return Node("quantity", (Node("add", (*terms[:-1], *last.parts)),), last.name)
         return terms[0] if len(terms) == 1 else Node("add", tuple(terms))
 
     def _term(self) -> Node:
@@ -124,10 +128,15 @@ class AtomParser(ABC):
         )
         fraction = self.at("command", "frac")
         right = self._power()
-        if fraction and whole and right.kind == "divide":
-            top, bottom = (part.value for part in right.parts)
+        sign = right.kind if right.kind in ("percent", "degrees") else ""
+        inner = right.parts[0] if sign else right
+        if fraction and whole and inner.kind == "divide":
+            top, bottom = (part.value for part in inner.parts)
             if top is not None and bottom is not None and 0 <= top < bottom:
-                return _mixed(node, right)
+                mixed = _mixed(node, inner)
+                return Node(sign, (mixed,)) if sign else mixed
+        if node.kind == "quantity":
+            return Node("quantity", (Node("multiply", (node.parts[0], right)),), node.name)
         return Node("multiply", (node, right))
 
     def _beside_number(self, node: Node) -> Node:
@@ -219,7 +228,7 @@ class AtomParser(ABC):
             )  # fmt: skip
         if now.text == "|":
             return not self._bars and not self.within_braces
-        return now.text in ("(", "{") or (now.text == "[")
+        return now.text in ("(", "{") or (now.text == "[" and not self._turned)
 
     def _power(self) -> Node:
         return self._raised(self.atom())
@@ -341,14 +350,24 @@ class AtomParser(ABC):
     def _letter(self, text: str) -> Node:
         if text in ("e", "i") and not self.at("sign", "_"):
             return Node("constant", name=text)
-        if text in "fgh" and self.at("sign", "("):
-            start, tokens = self._at, list(self._tokens)
+        start, tokens, mark = self._at, list(self._tokens), ""
+        if text in "fghFG":
+            mark = self._function_marks()
+        if text in "fgh" and self.at("sign", "(") or mark and self.at("sign", "("):
             inner = self._bracketed("(")
             if text != "h" or inner.kind in ("symbol", "number"):
                 arguments = inner.parts if inner.kind == "group" else (inner,)
-                return Node("call", arguments, f"function {text}")
-            self._at, self._tokens = start, tokens
+                return Node("call", arguments, f"function {text}{mark}")
+        self._at, self._tokens = start, tokens
         return Node("symbol", name=text)
+
+    def _function_marks(self) -> str:
+        """Primes, a subscript or `^{-1}` between a function's name and its argument."""
+        mark = ""
+        while (now := self.now) is not None and now.text in ("'", "_", "^"):
+            self.take()
+            mark += "'" if now.text == "'" else now.text + self._subscript()
+        return mark
 
     def _bracketed(self, text: str) -> Node:
         if text == "{":
@@ -365,13 +384,14 @@ class AtomParser(ABC):
         opening = self.take().text
         within, self.within_braces = self.within_braces, False
         bars, self._bars = self._bars, 0
+        turned, self._turned = self._turned, opening == "]"
         if opening == "[" and self.at("command", "begin"):
             inner = self._commanded(self.take().text)
             self.expect("]")
-            self._bars, self.within_braces = bars, within
+            self._bars, self.within_braces, self._turned = bars, within, turned
             return inner
         inner = self.sequence()
-        self._bars, self.within_braces = bars, within
+        self._bars, self.within_braces, self._turned = bars, within, turned
         closing = self.take().text
         if closing not in (")", "]", "["):
             raise Unreadable(closing)
@@ -517,7 +537,7 @@ class AtomParser(ABC):
         name = self._braced_text()
         if name == "array":
             self._braced_text()
-        if name == "cases" or not (name == "array" or name.rstrip("*").endswith("matrix")):
+        if not (name in ("cases", "aligned") or name == "array" or name.rstrip("*").endswith("matrix")):
             raise Unreadable(name)
         rows: list[list[Node]] = [[]]
         while not self.at("command", "end"):
@@ -530,6 +550,10 @@ class AtomParser(ABC):
                 rows[-1].append(self.sequence())
         self.take()
         self._braced_text()
+        if name in ("cases", "aligned"):
+            if any(len(row) != 1 for row in rows if row):
+                raise Unreadable(name)
+            return Node("list", tuple(row[0] for row in rows if row), ",")
         parts = tuple(Node("row", tuple(row)) for row in rows if row)
         return Node("matrix", parts, "det" if name == "vmatrix" else "")
 

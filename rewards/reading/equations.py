@@ -135,6 +135,9 @@ def is_name(node: Node) -> bool:
     if node.kind in ("divide", "ratio", "group"):
         return all(is_name(part) for part in node.parts)
     if node.kind == "multiply":
+        first = node.parts[0].parts[0] if node.parts[0].kind == "power" else node.parts[0]
+        if first.name in ("d", "partial"):
+            return True
         if all(is_name(part) for part in node.parts) and _capital(node):
             return True
         return node.parts[0].kind == "symbol" and node.parts[0].name[:1] in "PES" and (

@@ -39,6 +39,7 @@ _SAME = {
     "ctg": "cot", "arctg": "arctan", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
     "imath": "i", "wp": "p", "Box": "square", "lg": "log10",
 }  # fmt: skip
+_UNIT_LETTERS = frozenset("mgshVAWNJLKCFTH")
 _SPACES = frozenset(("quad", "qquad", "thinspace", "enspace", "space", "hspace", "nobreakspace"))
 
 
@@ -94,7 +95,11 @@ def _lex(text: str, pattern: re.Pattern[str], found: list[Token], *, prose: bool
         if kind == "command":
             at = _command(piece, text, at, pattern, found, spaced)
         elif kind == "run":
-            found.extend(_run(piece, spaced, prose=prose))
+            unit = prose and len(piece) == 1 and piece in _UNIT_LETTERS
+            if unit and found and found[-1].kind in ("number", "command") or unit and _slash(found):
+                found.append(Token("word", piece, spaced))
+            else:
+                found.extend(_run(piece, spaced, prose=prose))
         elif kind == "row":
             found.append(Token("sign", "\n"))
         elif kind == "sign" and piece == "**":
@@ -106,6 +111,11 @@ def _lex(text: str, pattern: re.Pattern[str], found: list[Token], *, prose: bool
         elif not (prose and piece in ".\"'$"):
             found.append(Token(kind, piece, spaced))
         spaced = False
+
+
+def _slash(found: list[Token]) -> bool:
+    """Whether a unit stands before a fraction stroke here: `m/s`."""
+    return len(found) > 1 and found[-1].text == "/" and found[-2].kind == "word"
 
 
 def _command(

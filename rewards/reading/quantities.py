@@ -1,7 +1,7 @@
 """Numbers with a unit, a percent or a degree sign behind them, and whether they are the same."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 from rewards.reading.tree import Node, integer, symbols
@@ -40,6 +40,29 @@ def without_letters(node: Node) -> Node | None:
     if last.kind == "number" or not _only_unit(last):
         return None
     return first if not symbols(first) else without_letters(first)
+
+
+def lettered(node: Node) -> Node | None:
+    """`without_letters`, as a quantity whose unit is those letters."""
+    number = without_letters(node)
+    if number is None:
+        return None
+    pieces = [f"{'/' if up < 0 else ''}{name}^{abs(up)}" for name, up in _powers(node, 1)]
+    return Node("quantity", (number,), " ".join(sorted(pieces, key=lambda piece: piece[0] == "/")))
+
+
+def _powers(node: Node, sign: int) -> Iterator[tuple[str, int]]:
+    """Unit letters below `node` with their powers."""
+    if node.kind == "symbol":
+        yield node.name, sign
+    elif node.kind == "power" and symbols(node):
+        power = node.parts[1].parts[0] if node.parts[1].kind == "negate" else node.parts[1]
+        times = int(power.value or 1) * (-1 if node.parts[1].kind == "negate" else 1)
+        yield from ((name, up * times) for name, up in _powers(node.parts[0], sign))
+    elif node.kind in ("multiply", "negate", "divide"):
+        yield from _powers(node.parts[0], sign)
+        for part in node.parts[1:]:
+            yield from _powers(part, -sign if node.kind == "divide" else sign)
 
 
 def _only_unit(node: Node) -> bool:

@@ -197,7 +197,7 @@ class Evaluator:
             point = {node.name: context.mpf(index)}
             return Evaluator(context, point, self._digits).value(node.parts[0])
 
-        far, farther = (abs(term(index)) * index for index in (1000, 100_000))
+        far, farther = (abs(term(index)) * index for index in (100, 2000))
         if farther > far / 2 and farther:
             raise Unreadable("a sum that may not converge")
         return self._context.mpc(context.nsum(term, [int(first), context.inf], maxterms=400))

@@ -139,10 +139,11 @@ def stated(text: str) -> str | None:
 
 def _core(line: str) -> str:
     """The answer at the beginning of a line, what is said after it left out."""
-    line = _SENTENCE_ENDS.split(line, maxsplit=1)[0].strip()
     bold = _BOLD.match(line)
     if bold:
-        line = bold[1].strip()
+        return bold[1].strip()
+    line = line.replace("**", "")
+    line = _SENTENCE_ENDS.split(line, maxsplit=1)[0].strip()
     formula = _FORMULA.match(line)
     if formula and not re.match(r"\s*[\w(,]", line[formula.end() :].replace(" because", "")):
         line = next(group for group in formula.groups() if group is not None)

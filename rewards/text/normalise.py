@@ -118,11 +118,11 @@ def prose(text: str) -> str:
     text = _WRAPPED.sub(r" \1 ", text.replace("~", " "))
     text = _DAYTIME.sub(r"\1m", text.casefold())
     text = _ORDINAL.sub(r"\1", text)
-    return " ".join(_BEFORE_MARK.sub(r"\1", _LITTLE_WORDS.sub(" ", _MARKS.sub(" ", text))).split())
+    return " ".join(_BESIDE_MARK.sub(r"\1", _LITTLE_WORDS.sub(" ", _MARKS.sub(" ", text))).split())
 
 
-_MARKS = re.compile(r"[\"'`!?\u00b4]+|(?<!\d)[.](?!\d)|[.]\s*\Z")
+_MARKS = re.compile(r"[\"`\u00b4]+|(?<=[a-z]{2})'(?=[a-z])|(?<=[a-z]{3})[!?]+|(?<!\d)[.](?!\d)|[.]\s*\Z")
 _DAYTIME = re.compile(r"\b([ap])\s*\.?\s*m\b\.?")
 _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b()")
-_LITTLE_WORDS = re.compile(r"\b(?:the|an|it is|they are|it|they|is|are)\b")
-_BEFORE_MARK = re.compile(r"\s+([,;:])")
+_LITTLE_WORDS = re.compile(r"(?<!\S)(?:the|an|a|it|they|is|are|on|there)(?!\S)")
+_BESIDE_MARK = re.compile(r"\s*([^\w\s])\s*")
