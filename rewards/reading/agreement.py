@@ -1,9 +1,10 @@
 """Whether two trees are the same answer: lists, tuples, sets, equations, and what is in them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
-from rewards.reading.equations import Equations, assigned, is_name, name_of
+from rewards.reading.equations import Equations, assigned, name_of
+from rewards.reading.labels import is_clock, same_base, seconds
 from rewards.reading.matrices import as_matrix, determinant
 from rewards.reading.quantities import (
     in_base_units,
@@ -74,12 +75,14 @@ class Agreement:
                 return False
         return True
 
-    def _same_items(
-        self, gold: Node, answer: Node, golds: list[Node], answers: list[Node]
-    ) -> bool:
+    def _same_items(self, gold: Node, answer: Node, golds: list[Node], answers: list[Node]) -> bool:
         tuples = [node for node in (gold, answer) if _is_tuple(node)]
-        if tuples and len(golds) == len(answers) == 1 and _is_tuple(golds[0]) != _is_tuple(answers[0]):
-            return self._tuple_and_names(golds[0], answers[0])
+        if (
+            tuples
+            and len(golds) == len(answers) == 1
+            and _is_tuple(golds[0]) != _is_tuple(answers[0])
+        ):
+            return self._same_one(golds[0], answers[0])
         for one, other in ((gold, golds), (answer, answers)):
             total = quantity_total(tuple(other)) if one.kind == "list" and len(other) > 1 else None
             if total is not None:
@@ -97,11 +100,9 @@ class Agreement:
             return self._matched(golds, answers)
         return self._matched(_named(golds), _named(answers))
 
-    def _same_total(
-        self, gold: Node, answer: Node, golds: list[Node], answers: list[Node]
-    ) -> bool:
-        if "by" in (gold.name, answer.name) or len(golds) == len(answers) and (
-            gold.name != "compound" or answer.name != "compound"
+    def _same_total(self, gold: Node, answer: Node, golds: list[Node], answers: list[Node]) -> bool:
+        if "by" in (gold.name, answer.name) or (
+            len(golds) == len(answers) and (gold.name != "compound" or answer.name != "compound")
         ):
             return self._matched(golds, answers)
         if {gold.name, answer.name} & {",", ";", "or"}:
@@ -135,9 +136,6 @@ class Agreement:
         if not names or len(names) == len(values):
             return self._in_order(group.parts, [_right(value) for value in values])
         return False
-
-    def _tuple_and_names(self, one: Node, other: Node) -> bool:
-        return self._same_one(one, other)
 
     def _matched(self, golds: Sequence[Node], answers: Sequence[Node]) -> bool:
         """Whether each gold has an answer of its own, whatever their order."""
@@ -182,7 +180,7 @@ class Agreement:
             if gold.kind == kind or answer.kind == kind:
                 return self._same_structure(gold, answer, kind)
         if gold.kind == "base" or answer.kind == "base":
-            return _same_base(gold, answer)
+            return same_base(gold, answer)
         return self._same_scalar(gold, answer)
 
     def _same_matrix(
@@ -208,8 +206,10 @@ class Agreement:
         if kind == "modulo":
             return self._in_order(gold.parts, answer.parts)
         if len(gold.parts) != len(answer.parts):
-            return _seconds(gold) is not None and _seconds(gold) == _seconds(answer)
-        if any(part.name == "ldots" for part in gold.parts) or (_clock(gold) and _clock(answer)):
+            return seconds(gold) is not None and seconds(gold) == seconds(answer)
+        if any(part.name == "ldots" for part in gold.parts) or (
+            is_clock(gold) and is_clock(answer)
+        ):
             return self._in_order(gold.parts, answer.parts)
         return all(
             self._scalars.equal(
@@ -294,51 +294,6 @@ def _divided(node: Node) -> Node:
     return Node("divide", node.parts) if node.kind == "ratio" else node
 
 
-def _clock(node: Node) -> bool:
-    """Whether a ratio of two numbers may be a time of day."""
-    values = [part.value for part in node.parts]
-    if len(values) != 2 or values[0] is None or values[1] is None:
-        return False
-    return 0 <= values[0] <= 24 and (values[1] == 0 or 10 <= values[1] < 60)
-
-
-def _seconds(node: Node) -> int | None:
-    """A time of day as seconds: `20:34`, `20:34:00`."""
-    values = [part.value for part in node.parts]
-    if not 2 <= len(values) <= 3 or not all(v is not None and v.denominator == 1 for v in values):
-        return None
-    whole = [int(value) for value in values if value is not None]
-    return sum(value * size for value, size in zip(whole, (3600, 60, 1), strict=False))
-
-
-def _same_base(gold: Node, answer: Node) -> bool:
-    first, second = _based(gold), _based(answer)
-    if first is None or second is None:
-        return False
-    if second[1] is None:
-        return first[0] == second[0]
-    return _whole(*first) == _whole(*second)
-
-
-def _based(node: Node) -> tuple[str, int | None] | None:
-    if node.kind == "negate":
-        inner = _based(node.parts[0])
-        return None if inner is None else (f"-{inner[0]}", inner[1])
-    if node.kind == "base":
-        digits, _, base = node.name.partition("_")
-        return (digits, int(base)) if base.isdigit() and 2 <= int(base) <= 36 else None
-    if node.kind == "number" and node.value is not None and node.value.denominator == 1:
-        return str(node.value), None
-    return None
-
-
-def _whole(digits: str, base: int | None) -> object:
-    try:
-        return int(digits, base or 10)
-    except ValueError:
-        return digits, base
-
-
 def _constraints(node: Node) -> list[tuple[str, Node]]:
     found: list[tuple[str, Node]] = []
     for sign, (one, other) in zip(node.name.split(), pairwise(node.parts), strict=True):
@@ -346,6 +301,3 @@ def _constraints(node: Node) -> list[tuple[str, Node]]:
             sign, one, other = _TURNED[sign], other, one
         found.append((sign, Node("add", (one, Node("negate", (other,))))))
     return found
-
-
-Compare = Callable[[Node, Node], bool]

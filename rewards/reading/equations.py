@@ -64,22 +64,24 @@ class Equations:
                 return False
         return True
 
-    def _same_equations(
-        self, gold: Node, answer: Node, same: Callable[[Node, Node], bool]
-    ) -> bool:
+    def _same_equations(self, gold: Node, answer: Node, same: Callable[[Node, Node], bool]) -> bool:
         if is_name(gold.parts[0]) and is_name(answer.parts[0]):
             names = name_of(gold), name_of(answer)
             if names[0] != names[1] and not _both_dependent(gold, answer):
                 return False
             if names[0] == names[1] or symbols(gold.parts[0]) != symbols(answer.parts[0]):
-                explicit = not any(symbols(e.parts[0]) & symbols(e.parts[-1]) for e in (gold, answer))
+                explicit = not any(
+                    symbols(e.parts[0]) & symbols(e.parts[-1]) for e in (gold, answer)
+                )
                 if same(gold.parts[-1], answer.parts[-1]):
                     return True
                 if explicit and len(gold.parts) == len(answer.parts) == 2:
                     return False
         if len(gold.parts) != 2 or len(answer.parts) != 2:
             return len(gold.parts) == len(answer.parts) and all(map(same, gold.parts, answer.parts))
-        one, other = (Node("add", (e.parts[0], Node("negate", (e.parts[1],)))) for e in (gold, answer))
+        one, other = (
+            Node("add", (e.parts[0], Node("negate", (e.parts[1],)))) for e in (gold, answer)
+        )
         if not symbols(one) and not symbols(other):
             return all(map(same, gold.parts, answer.parts))
         if symbols(one) != symbols(other):
@@ -140,8 +142,10 @@ def is_name(node: Node) -> bool:
             return True
         if all(is_name(part) for part in node.parts) and _capital(node):
             return True
-        return node.parts[0].kind == "symbol" and node.parts[0].name[:1] in "PES" and (
-            node.parts[1].kind in ("symbol", "group")
+        return (
+            node.parts[0].kind == "symbol"
+            and node.parts[0].name[:1] in "PES"
+            and (node.parts[1].kind in ("symbol", "group"))
         )
     return False
 

@@ -1,30 +1,32 @@
 """Splits an answer, in LaTeX or plain text, into tokens. Linear in the text's length."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from rewards.reading.tree import Unreadable
+from rewards.reading.tree import Unreadable, words_of
 from rewards.reading.words import CURRENCY, DEGREES, PERCENT, SCALES, SEPARATORS, unit_of
 
-FUNCTIONS = frozenset(
+FUNCTIONS = words_of(
     "sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc "
-    "asin acos atan ln log lg exp sqrt abs max min gcd lcm det floor ceil cbrt sgn Re Im arg".split()
+    "asin acos atan ln log lg exp sqrt abs max min gcd lcm det floor ceil cbrt sgn Re Im arg"
 )
 _NAMES = {
     "infinity": "infty", "inf": "infty", "oo": "infty", "pi": "pi", "Pi": "pi", "theta": "theta",
     "alpha": "alpha", "beta": "beta", "gamma": "gamma", "lambda": "lambda", "omega": "omega",
     "phi": "phi", "sigma": "sigma", "mu": "mu", "delta": "delta", "rho": "rho", "tau": "tau",
 }  # fmt: skip
-_ENGLISH = frozenset(
+_ENGLISH = words_of(
     "no yes am pm the all any if is of to for not set per odd one two six ten box boy dog cat day "
-    "men man are red new mod inf".split()
+    "men man are red new mod inf"
 )
-_PROSE = frozenset(("text", "textrm", "mathrm", "mbox", "textit", "textsf", "rm", "hbox", "textnormal"))
-_FONTS = frozenset(
+_PROSE = frozenset(
+    ("text", "textrm", "mathrm", "mbox", "textit", "textsf", "rm", "hbox", "textnormal")
+)
+_FONTS = words_of(
     "textbf mathbf mathit mathsf boldsymbol bm mathcal mathscr mathfrak pmb operatorname bf it ensuremath "
     "displaystyle textstyle left right big Big bigl bigr Bigl Bigr bigg Bigg limits nolimits middle "
-    "mathop mathord scriptstyle it sf underline boxed fbox cancel".split()
+    "mathop mathord scriptstyle it sf underline boxed fbox cancel"
 )
 _SAME = {
     "leq": "le", "leqslant": "le", "leqq": "le", "geq": "ge", "geqslant": "ge", "geqq": "ge",
@@ -39,6 +41,7 @@ _SAME = {
     "ctg": "cot", "arctg": "arctan", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
     "imath": "i", "wp": "p", "Box": "square", "lg": "log10",
 }  # fmt: skip
+_SHORT_UNITS = words_of("cm mm km kg mg ft in ml mL lb oz yd hr Hz kW kJ nm um Pa mi")
 _UNIT_LETTERS = frozenset("mgshVAWNJLKCFTH")
 _SPACES = frozenset(("quad", "qquad", "thinspace", "enspace", "space", "hspace", "nobreakspace"))
 
@@ -95,27 +98,28 @@ def _lex(text: str, pattern: re.Pattern[str], found: list[Token], *, prose: bool
         if kind == "command":
             at = _command(piece, text, at, pattern, found, spaced)
         elif kind == "run":
-            unit = prose and len(piece) == 1 and piece in _UNIT_LETTERS
-            if unit and found and found[-1].kind in ("number", "command") or unit and _slash(found):
-                found.append(Token("word", piece, spaced))
-            else:
-                found.extend(_run(piece, spaced, prose=prose))
-        elif kind == "row":
-            found.append(Token("sign", "\n"))
-        elif kind == "sign" and piece == "**":
-            found.append(Token("sign", "^"))
-        elif kind == "sign" and piece == "...":
-            found.append(Token("command", "ldots"))
-        elif kind == "sign" and piece in CURRENCY:
-            found.append(Token("word", CURRENCY[piece], spaced))
+            found.extend(_run(piece, spaced, prose=prose, after=found[-2:]))
+        elif kind != "sign":
+            found.append(Token("sign", "\n") if kind == "row" else Token(kind, piece, spaced))
         elif not (prose and piece in ".\"'$"):
-            found.append(Token(kind, piece, spaced))
+            found.append(_sign(piece, spaced))
         spaced = False
 
 
-def _slash(found: list[Token]) -> bool:
-    """Whether a unit stands before a fraction stroke here: `m/s`."""
-    return len(found) > 1 and found[-1].text == "/" and found[-2].kind == "word"
+def _sign(piece: str, spaced: bool) -> Token:
+    if piece in CURRENCY:
+        return Token("word", CURRENCY[piece], spaced)
+    if piece == "...":
+        return Token("command", "ldots")
+    return Token("sign", "^" if piece == "**" else piece, spaced)
+
+
+def _unit_letter(run: str, after: Sequence[Token]) -> bool:
+    """Whether a single letter of a text is a unit: `5\\text{ m}`, `m/s`."""
+    if run not in _UNIT_LETTERS or not after:
+        return False
+    stroke = len(after) > 1 and after[-1].text == "/" and after[-2].kind == "word"
+    return stroke or after[-1].kind in ("number", "command")
 
 
 def _command(
@@ -148,10 +152,13 @@ def _command(
     return at
 
 
-def _run(run: str, spaced: bool, *, prose: bool) -> Iterator[Token]:
+def _run(run: str, spaced: bool, *, prose: bool, after: Sequence[Token] = ()) -> Iterator[Token]:
     """The tokens of a run of letters: a function, a name, a word, or a product of letters."""
     low = run.casefold()
-    if run in FUNCTIONS and not (prose and run in ("max", "min")) or low in ("sin", "cos", "tan"):
+    function = run in FUNCTIONS and not (prose and run in ("max", "min"))
+    if prose and _unit_letter(run, after):
+        yield Token("word", run, spaced)
+    elif function or low in ("sin", "cos", "tan"):
         yield Token("command", _SAME.get(run, low if low in ("sin", "cos", "tan") else run), spaced)
     elif low in _NAMES and (run in _NAMES or low == "infinity"):
         yield Token("command", _NAMES[low], spaced)
@@ -175,8 +182,7 @@ def _is_word(run: str, low: str, prose: bool) -> bool:
         return False
     if low in SEPARATORS or low in _ENGLISH or low in PERCENT or low in DEGREES or low in SCALES:
         return True
-    if len(run) == 2 and run not in ("cm", "mm", "km", "kg", "mg", "ft", "in", "ml", "mL", "lb", "oz",
-                                     "yd", "hr", "Hz", "kW", "kJ", "nm", "um", "Pa", "mi"):  # fmt: skip
+    if len(run) == 2 and run not in _SHORT_UNITS:
         return False
     if run[:3] in FUNCTIONS:
         return False

@@ -2,8 +2,8 @@
 
 from functools import lru_cache
 
-from rewards.reading.atoms import AtomParser
 from rewards.reading.lexer import Token, tokens
+from rewards.reading.terms import Terms
 from rewards.reading.tree import Node, Unreadable
 from rewards.reading.words import FILLERS, SEPARATORS
 
@@ -18,7 +18,7 @@ _SETS = {"cup": "union", "cap": "intersection", "setminus": "difference", "bigcu
 _MODULO = ("pmod", "mod", "bmod")
 
 
-class Parser(AtomParser):
+class Parser(Terms):
     """The upper levels of the grammar: lists, relations, ratios and sets."""
 
     def answer(self) -> Node:
@@ -88,7 +88,7 @@ class Parser(AtomParser):
         now = self.now
         if now is None:
             return node
-        if now.kind == "command" and now.text in _MODULO or self.word_now() in ("mod", "modulo"):
+        if (now.kind == "command" and now.text in _MODULO) or self.word_now() in ("mod", "modulo"):
             self.take()
             return Node("modulo", (node, self.sum()))
         if self.at("sign", "(") and self.ahead(1) in ("mod", "bmod", "pmod"):

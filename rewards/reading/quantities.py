@@ -8,7 +8,9 @@ from rewards.reading.tree import Node, integer, symbols
 from rewards.reading.words import SQUARES, unit_of
 
 _PIECE = re.compile(r"[^\s/·]+|/")
-_LETTERS = frozenset(("m", "g", "s", "h", "V", "A", "W", "N", "J", "L", "K", "C", "F", "T", "H", "l", "Omega", "mu"))
+_LETTERS = frozenset(
+    ("m", "g", "s", "h", "V", "A", "W", "N", "J", "L", "K", "C", "F", "T", "H", "l", "Omega", "mu")
+)
 _BINDING = frozenset(("per", "of", "the", "long", "wide", "tall", "high", "each", "total"))
 
 

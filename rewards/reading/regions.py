@@ -123,9 +123,7 @@ class _Region:
                 raise Unreadable("membership")
             return self._inside(node.parts[1], x) == (signs == ["in"])
         values = [self._value(part, x) for part in node.parts]
-        return all(
-            _holds(sign, *pair) for sign, pair in zip(signs, pairwise(values), strict=True)
-        )
+        return all(_holds(sign, *pair) for sign, pair in zip(signs, pairwise(values), strict=True))
 
 
 def _orders(node: Node) -> bool:

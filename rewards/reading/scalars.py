@@ -13,7 +13,14 @@ from rewards.reading.tree import Node, Unreadable, has, symbols
 from rewards.reading.values import Evaluator, exact, working
 
 _SHARP = working(40)
-_POINTS = ((0.15, 0.9, 0), (0.2, 0.95, 0), (1.1, 2.9, 0), (1.2, 3.1, 0), (0.3, 2.7, 1), (0.3, 1.9, 2))
+_POINTS = (
+    (0.15, 0.9, 0),
+    (0.2, 0.95, 0),
+    (1.1, 2.9, 0),
+    (1.2, 3.1, 0),
+    (0.3, 2.7, 1),
+    (0.3, 1.9, 2),
+)
 """Least and greatest size of the letters, and every how many-th of them is negative."""
 _GAP = 1e-6
 _MOST_SYMBOLS = 24
@@ -57,7 +64,9 @@ class Scalars:
         for log in (False, True) if _has_log(one) or _has_log(other) else (False,):
             evaluate = Evaluator(_SHARP, {}, self._digits, common_log=log)
             first, second = evaluate(one), evaluate(other)
-            if first == second or (_finite(first) and _finite(second) and _near(first, second, gap)):
+            if first == second or (
+                _finite(first) and _finite(second) and _near(first, second, gap)
+            ):
                 return True
             if rounded and not (first.imag or second.imag) and self._close(first.real, second.real):
                 return True

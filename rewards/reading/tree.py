@@ -17,12 +17,12 @@ class TooLarge(ValueError):
 class Node:
     """One part of an answer.
 
-    Kinds: number (`value`; name `decimal` where it was written with a point or an exponent), symbol,
-    constant, add, multiply, divide, power, negate, call (`name` of parts), plus_minus, degrees,
-    percent, quantity (`name` is the unit), group (`name` is its two brackets), list (`name` is what
-    separates), relation (`name` holds the signs between the parts), union, intersection, difference,
-    matrix of rows, base (digits in `name`), ratio, modulo, sum and product over the variable `name`,
-    text (`name`).
+    Kinds: number (`value`; name `decimal` where it was written with a point), symbol, constant,
+    add, multiply, divide, power, negate, call (`name` of parts), plus_minus, degrees, percent,
+    quantity (`name` is the unit), group (`name` is its two brackets), list (`name` is what
+    separates), relation (`name` holds the signs between the parts), union, intersection,
+    difference, builder, matrix of rows, base (digits and base in `name`), ratio, modulo, sum and
+    product over the variable `name`.
     """
 
     kind: str
@@ -35,6 +35,11 @@ class Node:
         yield self
         for part in self.parts:
             yield from part.walk()
+
+
+def words_of(text: str) -> frozenset[str]:
+    """The words of a text, as a set to look them up in."""
+    return frozenset(text.split())
 
 
 def integer(value: int) -> Node:

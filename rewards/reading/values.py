@@ -34,7 +34,7 @@ def exact(node: Node, digits: int) -> Fraction | None:
 def _exact(node: Node, digits: int) -> Fraction | None:
     if node.kind == "number":
         return _bounded(node.value, digits)
-    if node.kind == "call" and node.name == "binomial" or node.kind in _EXACT:
+    if (node.kind == "call" and node.name == "binomial") or node.kind in _EXACT:
         values = [_exact(part, digits) for part in node.parts]
         known = [value for value in values if value is not None]
         if len(known) < len(values):
@@ -106,6 +106,7 @@ _FUNCTIONS = {
     "asin": "asin", "acos": "acos", "atan": "atan", "arcsinh": "asinh", "arccosh": "acosh",
     "arctanh": "atanh", "sgn": "sign", "Re": "re", "Im": "im", "arg": "arg", "sqrt": "sqrt",
 }  # fmt: skip
+_SEVERAL = ("root", "log", "log10", "log base", "factorial", "binomial", "abs")
 _CIRCULAR = ("sin", "cos", "tan", "cot", "sec", "csc")
 
 
@@ -224,6 +225,9 @@ class Evaluator:
         if name.startswith("function"):
             return self._unknown(name, node.parts)
         values = [self._value(part) for part in node.parts]
+        return self._of_several(name, values) if name in _SEVERAL else self._of_one(name, values)
+
+    def _of_several(self, name: str, values: list[Any]) -> Any:
         context = self._context
         if name == "root":
             return self._root(*values)
@@ -236,15 +240,16 @@ class Evaluator:
             if abs(values[0]) > 1e5:
                 raise TooLarge(f"over {self._digits} digits")
             return context.factorial(values[0]) if len(values) == 1 else context.binomial(*values)
-        if name == "abs":
-            return abs(values[0])
+        return abs(values[0])
+
+    def _of_one(self, name: str, values: list[Any]) -> Any:
         if len(values) != 1 or name not in _FUNCTIONS:
             raise Unreadable(name)
         if name in _CIRCULAR and abs(values[0]) > _MOST_TO_TURN:
             raise TooLarge("an angle of too many turns")
         if name in ("exp", "sinh", "cosh") and abs(values[0]) > 2.4 * self._digits:
             raise TooLarge(f"over {self._digits} digits")
-        return getattr(context, _FUNCTIONS[name])(values[0])
+        return getattr(self._context, _FUNCTIONS[name])(values[0])
 
     def _root(self, under: Any, degree: Any) -> Any:
         """The real root where there is one."""

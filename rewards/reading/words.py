@@ -2,6 +2,8 @@
 
 from fractions import Fraction
 
+from rewards.reading.tree import words_of
+
 _PREFIXES = {
     "n": "1e-9", "u": "1e-6", "m": "1e-3", "c": "1e-2", "d": "1e-1", "k": "1e3", "M": "1e6",
     "G": "1e9",
@@ -58,23 +60,31 @@ SCALES = {
 }  # fmt: skip
 """Powers of ten by name."""
 
-SEPARATORS = {"and": "and", "or": "or", "by": "by", "и": "and", "和": "and", "或": "or", "或者": "or"}
+SEPARATORS = {
+    "and": "and",
+    "or": "or",
+    "by": "by",
+    "и": "and",
+    "和": "and",
+    "或": "or",
+    "或者": "or",
+}
 """Words between the parts of a list."""
 
-CHANGES_VALUE = frozenset(
+CHANGES_VALUE = words_of(
     "more less most least fewer greater than over under above below up down not no except squared "
     "cubed half halves third thirds quarter quarters twice double triple dozen dozens minus plus "
     "times divided negative positive remainder mod modulo base am pm a.m. p.m. if when where for "
     "unless between from to through until before after bc ad th st nd rd sqrt per-cent o'clock "
     "january february march april may june july august september october november december "
     "monday tuesday wednesday thursday friday saturday sunday yes true false only any every all "
-    "infinitely undefined none nothing multiple multiples power root but neither nor".split()
+    "infinitely undefined none nothing multiple multiples power root but neither nor"
 )
 """Words after a number that make it another value, or no plain value at all."""
 
-FILLERS = frozenset(
+FILLERS = words_of(
     "the a an is are about approximately roughly exactly between all answer equals set of x: around "
-    "there so thus hence therefore only".split()
+    "there so thus hence therefore only"
 )
 """Words before a value that leave it as it is."""
 

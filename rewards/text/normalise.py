@@ -121,7 +121,9 @@ def prose(text: str) -> str:
     return " ".join(_BESIDE_MARK.sub(r"\1", _LITTLE_WORDS.sub(" ", _MARKS.sub(" ", text))).split())
 
 
-_MARKS = re.compile(r"[\"`\u00b4]+|(?<=[a-z]{2})'(?=[a-z])|(?<=[a-z]{3})[!?]+|(?<!\d)[.](?!\d)|[.]\s*\Z")
+_MARKS = re.compile(
+    r"[\"`\u00b4]+|(?<=[a-z]{2})'(?=[a-z])|(?<=[a-z]{3})[!?]+|(?<!\d)[.](?!\d)|[.]\s*\Z"
+)
 _DAYTIME = re.compile(r"\b([ap])\s*\.?\s*m\b\.?")
 _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b()")
 _LITTLE_WORDS = re.compile(r"(?<!\S)(?:the|an|a|it|they|is|are|on|there)(?!\S)")

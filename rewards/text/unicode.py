@@ -31,7 +31,9 @@ _PLAIN = {
 }  # fmt: skip
 _BOARD = {sign: rf"\mathbb{{{letter}}}" for sign, letter in zip("ℝℕℤℚℂ", "RNZQC", strict=True)}
 _SIGNS = str.maketrans(_NAMED | _PLAIN | _BOARD)
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b-\u200f\u2028-\u202f\u2060\u2061-\u2064\ufeff]")
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f\u200b-\u200f\u2028-\u202f\u2060\u2061-\u2064\ufeff]"
+)
 _SUPERSCRIPTS = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ]+")
 _SUBSCRIPTS = re.compile(r"[₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₐₑₒₓₙₘₖᵢⱼ]+")
 _FRACTIONS = re.compile("[¼-¾⅐-⅞↉]")
