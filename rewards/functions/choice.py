@@ -30,17 +30,19 @@ _BETWEEN = re.compile(r"\s*(?:,|;|&|/|\band\b|\s)\s*")
 _EITHER = re.compile(r"\b(?:or|either|not)\b", re.IGNORECASE)
 _ROMAN = re.compile(r"[IVX]{2,4}")
 _CLAUSES = re.compile(
-    r",\s*(?!(?:and |or )?\(?[A-Z]\)?(?:\W|$))|[;\u3002]\s*|(?<=[\w)])\.\s+(?=[A-Z\u4e00-\u9fff])|\b(?:because|since|but|while|whereas|as)\b|\s[\u2014-]\s",
+    r",\s*(?!(?:and |or )?\(?[A-Z]\)?(?:\W|$))|[;\u3002]\s*|(?<=[\w)])\.\s+(?=[A-Z\u4e00-\u9fff])"
+    r"|\b(?:because|since|but|while|whereas|as)\b|\s[\u2014-]\s",
     re.IGNORECASE,
 )
 _DENIED = re.compile(
-    r"\bnot\b|n't\b|\bcannot\b|\bneither\b|\bnor\b|\bwrong\b|\bincorrect\b|\bfalse\b|\brather than\b|"
-    r"\binstead of\b|\beliminat|\brul(?:e|ed|ing) out|\bexcept\b|\bunlike\b|\u4e0d\u662f|\u5e76\u975e|\u9519",
+    r"\b(?:not|cannot|neither|nor|wrong|incorrect|false|rather than|instead of|except|unlike)\b"
+    r"|n't\b|\beliminat|\brul(?:e|ed|ing) out|\u4e0d\u662f|\u5e76\u975e|\u9519",
     re.IGNORECASE,
 )
 _MENTIONED = re.compile(
     r"\(([A-Za-z])\)|\b(?:options?|choices?|answers?)(?: is)?:? ([A-Z])\b|"
-    r"(?<![\w'])([A-HJ-Z])(?![\w'])(?=[.:)]|\s*$|\s+(?:is|was|here|seems|looks|or|and)\b|,)|(?<![\w'])([B-HJ-Z])(?![\w'])"
+    r"(?<![\w'])([A-HJ-Z])(?![\w'])(?=[.:),]|\s*$|\s+(?:is|was|here|seems|looks|or|and)\b)|"
+    r"(?<![\w'])([B-HJ-Z])(?![\w'])"  # a lone A is an article, a lone I a pronoun
 )
 _DECIMALS, _DIGITS = 6, 400
 """Bounds of comparing an option's value with an answer's."""

@@ -15,12 +15,12 @@ _PERCENT = re.compile(r"%|\bper ?cent")
 
 
 def numeric_reward(problem: Problem, completion: Completion, config: RewardConfig) -> Verdict:
-    """1 when |answer - gold| <= max(relative_tolerance * |gold|, absolute_tolerance * min(1, |gold|)).
+    """1 when |answer - gold| is within the tolerance.
 
-    For a gold of 0 the absolute tolerance holds as it is. Reads decimals, thousands separators,
-    fractions, roots, powers of ten, percent (as hundredths, or as
-    it stands where the gold has no percent sign and is above 1) and a unit behind the number, which is
-    not compared. Never raises.
+    tolerance = max(relative_tolerance * |gold|, absolute_tolerance * min(1, |gold|)), for a gold of
+    0 `absolute_tolerance`. Reads decimals, thousands separators, fractions, roots, powers of ten,
+    percent (as hundredths, or as it stands where the gold has no percent sign and is above 1) and a
+    unit behind the number, which is not compared. Never raises.
     """
     golds = [gold for form in problem.gold if (gold := number(undressed(form))) is not None]
     if not golds or len(golds) < len(problem.gold):

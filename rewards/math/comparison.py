@@ -60,7 +60,10 @@ def _boxes_as_list(
 ) -> str:
     if not any(_MAY_BE_LIST.search(form) for form in gold):
         return ""
-    boxes = list(dict.fromkeys(map(normalise, all_boxes(completion.text, thinking))))
+    found = all_boxes(completion.text, thinking)
+    if sum(map(len, found)) > config.max_chars:
+        return ""
+    boxes = list(dict.fromkeys(map(normalise, found)))
     joined = ", ".join(boxes)
     fits = len(joined) <= config.max_chars and nesting(joined) <= config.max_depth
     return joined if len(boxes) > 1 and fits else ""

@@ -33,8 +33,9 @@ def compare(
 ) -> Verdict:
     """Whether the claim's answer equals one of its gold forms.
 
-    Trees are compared by their values; what is left of calculus goes to math-verify. `entering` is called before the gold and before the answer are read, so that a process killed
-    on the way shows which of the two was at fault.
+    Trees are compared by their values; what is left of calculus goes to math-verify. `entering` is
+    called before the gold and before the answer are read, so that a process killed on the way shows
+    which of the two was at fault.
     """
     entering("gold")
     for form in claim.gold:

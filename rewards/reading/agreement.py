@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from rewards.reading.equations import Equations, assigned, name_of
 from rewards.reading.labels import is_clock, same_base, seconds
+from rewards.reading.lists import items, signs_apart
 from rewards.reading.matrices import as_matrix, determinant
 from rewards.reading.quantities import (
     in_base_units,
@@ -15,7 +16,7 @@ from rewards.reading.quantities import (
 )
 from rewards.reading.regions import is_region, same_region
 from rewards.reading.scalars import Scalars
-from rewards.reading.tree import Node, Unreadable, has, symbols
+from rewards.reading.tree import Node, Unreadable, symbols
 
 _ORDER = ("<", ">", "<=", ">=")
 _TURNED = {"<": ">", "<=": ">="}
@@ -40,7 +41,7 @@ class Agreement:
         if gold == answer:
             return True
         if is_region(gold) or is_region(answer):
-            gold, answer = _signs_apart(gold), _signs_apart(answer)
+            gold, answer = signs_apart(gold), signs_apart(answer)
             return self._same_region(gold, answer)
         golds, answers = items(gold), items(answer)
         if golds is not None or answers is not None:
@@ -237,37 +238,6 @@ def _both_measured(gold: Node, answer: Node) -> tuple[Node, Node] | None:
     if first is None or second is None or "quantity" not in (gold.kind, answer.kind):
         return None
     return first, second
-
-
-def items(node: Node) -> list[Node] | None:
-    """The parts of a list or a set, signs like ± written out; None for anything else."""
-    if node.kind == "list":
-        return [part for each in node.parts for part in items(each) or [each]]
-    if node.kind == "group" and node.name == "{}":
-        return _distinct([part for each in node.parts for part in items(each) or [each]])
-    if has(node, "plus_minus") and node.kind != "group":
-        return [signed(node, plus=True), signed(node, plus=False)]
-    return None
-
-
-def _signs_apart(node: Node) -> Node:
-    """`x \\ne \\pm 2` as two conditions that both hold."""
-    if node.kind != "relation" or not has(node, "plus_minus"):
-        return node
-    return Node("list", (signed(node, plus=True), signed(node, plus=False)), "and")
-
-
-def signed(node: Node, *, plus: bool) -> Node:
-    """The tree with each ± read as one of its two signs."""
-    parts = tuple(signed(part, plus=plus) for part in node.parts)
-    if node.kind != "plus_minus":
-        return Node(node.kind, parts, node.name, node.value)
-    last = parts[-1] if plus else Node("negate", (parts[-1],))
-    return last if len(parts) == 1 else Node("add", (parts[0], last))
-
-
-def _distinct(nodes: list[Node]) -> list[Node]:
-    return list(dict.fromkeys(nodes))
 
 
 def _named(nodes: list[Node]) -> list[Node]:

@@ -13,9 +13,9 @@ _ACCENTS = words_of(
 )
 _BIG = {"sum": "sum", "prod": "product"}
 _LETTERS = words_of(
-    "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau upsilon phi chi "
-    "psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar square prime star ldots "
-    "Upsilon Pi iota circ diamond dagger"
+    "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau upsilon phi "
+    "chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar square prime star "
+    "ldots Upsilon Pi iota circ diamond dagger"
 )
 
 

@@ -8,8 +8,8 @@ from rewards.reading.tree import Unreadable, words_of
 from rewards.reading.words import CURRENCY, DEGREES, PERCENT, SCALES, SEPARATORS, unit_of
 
 FUNCTIONS = words_of(
-    "sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc "
-    "asin acos atan ln log lg exp sqrt abs max min gcd lcm det floor ceil cbrt sgn Re Im arg"
+    "sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec "
+    "arccsc asin acos atan ln log lg exp sqrt abs max min gcd lcm det floor ceil cbrt sgn Re Im arg"
 )
 _NAMES = {
     "infinity": "infty", "inf": "infty", "oo": "infty", "pi": "pi", "Pi": "pi", "theta": "theta",
@@ -24,9 +24,9 @@ _PROSE = frozenset(
     ("text", "textrm", "mathrm", "mbox", "textit", "textsf", "rm", "hbox", "textnormal")
 )
 _FONTS = words_of(
-    "textbf mathbf mathit mathsf boldsymbol bm mathcal mathscr mathfrak pmb operatorname bf it ensuremath "
-    "displaystyle textstyle left right big Big bigl bigr Bigl Bigr bigg Bigg limits nolimits middle "
-    "mathop mathord scriptstyle it sf underline boxed fbox cancel"
+    "textbf mathbf mathit mathsf boldsymbol bm mathcal mathscr mathfrak pmb operatorname bf it "
+    "ensuremath displaystyle textstyle left right big Big bigl bigr Bigl Bigr bigg Bigg limits "
+    "nolimits middle mathop mathord scriptstyle it sf underline boxed fbox cancel"
 )
 _SAME = {
     "leq": "le", "leqslant": "le", "leqq": "le", "geq": "ge", "geqslant": "ge", "geqq": "ge",

@@ -20,7 +20,8 @@ _SIZED = {
     "mi mile=1609.344 micron micrometer=1e-6 nanometer=1e-9",
     "mass": "g gram=1 kg kilogram=1000 mg milligram=0.001 lb lbs pound=453.59237 "
     "oz ounce=28.349523125 ton tonne=1e6",
-    "time": "s sec second=1 min minute=60 h hr hour=3600 day=86400 week=604800 ms millisecond=0.001",
+    "time": "s sec second=1 min minute=60 h hr hour=3600 day=86400 week=604800 ms "
+    "millisecond=0.001",
     "cycle": "month=1 yr year=12",
     "volume": "L l liter litre=1 mL ml milliliter millilitre=0.001",
     "speed": "mph=0.44704 kph kmh=0.2777777777777778",
@@ -83,15 +84,17 @@ CHANGES_VALUE = words_of(
 """Words after a number that make it another value, or no plain value at all."""
 
 FILLERS = words_of(
-    "the a an is are about approximately roughly exactly between all answer equals set of x: around "
+    "the a an is are about approximately roughly exactly between all answer equals set of around "
     "there so thus hence therefore only"
 )
 """Words before a value that leave it as it is."""
 
 PERCENT = frozenset(("percent", "percentage", "pct", "percents"))
 DEGREES = frozenset(("degree", "degrees", "deg"))
-CURRENCY = {"$": "dollar", "€": "euro", "£": "gbp", "₹": "rupee", "¥": "yen", "¢": "cent", "₽": "ruble",
-            "₩": "won", "฿": "baht", "元": "yuan"}  # fmt: skip
+CURRENCY = {
+    "$": "dollar", "€": "euro", "£": "gbp", "₹": "rupee", "¥": "yen", "¢": "cent", "₽": "ruble",
+    "₩": "won", "฿": "baht", "元": "yuan",
+}  # fmt: skip
 SQUARES = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
 
 

@@ -15,7 +15,10 @@ _BARE = re.compile(r"[^\s{}\\$.,;]{1,100}")
 _MAX_BOXES_IN_BOXES = 8
 _MAX_BOXES = 32
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
-_NAMES = r"(?:final |correct )?answer|答案|réponse|respuesta|resposta|risposta|antwort|lösung|ответ|الجواب"
+_NAMES = (
+    r"(?:final |correct )?answer|答案|réponse|respuesta|resposta|risposta|antwort|lösung|ответ|"
+    r"الجواب"
+)
 _ANSWER_LINE = re.compile(
     rf"(?:\b|(?<=[^\W\d_]))(?:{_NAMES})(?: is|是|为)?[ \t*_]*[:\uff1a=][ \t*_]*", re.IGNORECASE
 )
@@ -31,7 +34,8 @@ _STATEMENTS = (_ANSWER_IS, _ANSWER_LINE, _HEADING, _HASHES)
 _FORMULA = re.compile(r"\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*")
 _SENTENCE_ENDS = re.compile(
-    r"(?<=[^\s.])[.。](?=\s+[A-Z*])|[,;:] (?:because|since|as|so|which|where|and the)\b|\s+because\b"
+    r"(?<=[^\s.])[.。](?=\s+[A-Z*])|[,;:] (?:because|since|as|so|which|where|and the)\b"
+    r"|\s+because\b"
 )
 
 

@@ -1,6 +1,6 @@
-"""Rewrites an answer into the LaTeX that math-verify reads. Pure text, linear time, no sympy.
+"""Rewrites an answer into the LaTeX in which it is read. Pure text, linear time, no sympy.
 
-Touches only forms that math-verify gets wrong, and never changes what they mean.
+Touches only the spelling of an answer, and never changes what it means.
 """
 
 import re
