@@ -53,7 +53,7 @@ def agree(gold: str, answer: str, decimals: int, digits: int) -> Reading:
                 return Reading.SAME
         except TooLarge:
             return Reading.LARGE_GOLD if _too_large(golds, agreement) else Reading.LARGE_ANSWER
-        except Unreadable:
+        except (Unreadable, ArithmeticError, RecursionError):
             comparable = False
     if _DECIMAL_COMMA.search(gold) or _DECIMAL_COMMA.search(answer):
         points = [_DECIMAL_COMMA.sub(r"\1.\2", text) for text in (gold, answer)]
@@ -121,5 +121,5 @@ def value_of(text: str) -> float | None:
     try:
         value = Scalars(0, _MOST_DIGITS_OF_A_FLOAT).number(node)
         return float(value.real) if not value.imag else None
-    except (ValueError, OverflowError):
+    except (ValueError, ArithmeticError, RecursionError):
         return None

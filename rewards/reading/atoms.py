@@ -7,6 +7,8 @@ from rewards.reading.cursor import Cursor
 from rewards.reading.lexer import Token
 from rewards.reading.tree import Node, Unreadable
 
+_MAX_DIGITS = 1000
+
 
 class Atoms(Cursor):
     """Numbers, letters, brackets, powers, subscripts."""
@@ -214,6 +216,8 @@ def _primed(node: Node) -> Node:
 
 
 def _number(text: str) -> Node:
+    if len(text) > _MAX_DIGITS:
+        raise Unreadable("a number of too many digits")
     plain = text.replace("{,}", "").replace(",", "").rstrip(".")
     mantissa, _, exponent = plain.casefold().partition("e")
     value = Fraction(mantissa or "0")

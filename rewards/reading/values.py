@@ -60,7 +60,7 @@ def _power(values: list[Fraction], digits: int) -> Fraction | None:
     if power.denominator != 1:
         return None
     size = max(abs(base.numerator).bit_length(), base.denominator.bit_length())
-    if abs(base) not in (0, 1) and abs(power) * size * 0.30103 > 2 * digits + 8:
+    if abs(base) not in (0, 1) and abs(power) * size > 7 * digits + 30:
         raise TooLarge(f"over {digits} digits")
     return base ** int(power)
 
@@ -78,7 +78,7 @@ def _binomial(values: list[Fraction], digits: int) -> Fraction | None:
     if top.denominator != 1 or chosen.denominator != 1 or top < 0 or chosen < 0:
         return None
     few = min(chosen, top - chosen)
-    if few > 0 and float(few) * math.log10(float(top)) > digits:
+    if few > 1e7 or (few > 0 and float(few) * math.log10(int(top)) > digits):
         raise TooLarge(f"over {digits} digits")
     return Fraction(math.comb(int(top), int(chosen)))
 
