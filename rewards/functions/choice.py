@@ -6,8 +6,8 @@ from string import ascii_uppercase
 from typing import cast
 
 from configs.schema.reward import ThinkingConfig
+from rewards.agreement.answers import Reading, agree
 from rewards.completion import Completion, bad_gold
-from rewards.reading.answers import Reading, agree
 from rewards.text.answer import final_answer
 from rewards.text.normalise import normalise, same_text
 from rewards.text.unicode import fold

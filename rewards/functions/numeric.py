@@ -4,8 +4,8 @@ import math
 import re
 
 from configs.schema.reward import RewardConfig
+from rewards.agreement.answers import value_of
 from rewards.completion import Completion, bad_gold
-from rewards.reading.answers import value_of
 from rewards.text.answer import NO_ANSWER, final_answer, undressed
 from rewards.text.normalise import normalise
 from rl.data.records import Problem, Verdict

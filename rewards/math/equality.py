@@ -14,11 +14,11 @@ from math_verify import verify
 from sympy import Basic, Derivative, Integral, Limit, Product, Sum
 
 from configs.schema.reward import MathConfig
+from rewards.agreement.answers import Reading, agree, tree
 from rewards.math.comparison import MathComparison
 from rewards.math.digit_bound import digit_bound
 from rewards.math.latex import parse_latex
 from rewards.math.numeric_check import certainly_differ
-from rewards.reading.answers import Reading, agree, tree
 from rl.data.records import Cause, Verdict
 
 Phase = Literal["gold", "answer"]

@@ -1,1 +1,1 @@
-"""What an answer says: its tokens, its tree, its values, and whether two answers agree."""
+"""What an answer says: from its text to its tree."""

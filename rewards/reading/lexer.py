@@ -119,7 +119,8 @@ def _unit_letter(run: str, after: Sequence[Token]) -> bool:
     if run not in _UNIT_LETTERS or not after:
         return False
     stroke = len(after) > 1 and after[-1].text == "/" and after[-2].kind == "word"
-    return stroke or after[-1].kind in ("number", "command")
+    beside = after[-1].kind == "word" and unit_of(after[-1].text) is not None  # `5 N m`
+    return stroke or beside or after[-1].kind in ("number", "command")
 
 
 def _command(

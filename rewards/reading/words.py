@@ -28,9 +28,9 @@ _SIZED = {
     "money": "dollar usd=1 cent=0.01",
     "rupee": "rupee rs=1", "yen": "yen=1", "yuan": "yuan rmb=1", "euro": "euro eur=1",
     "sterling": "gbp quid=1 pence=0.01",
-    "count": "unit=1", "square count": "sq=1", "tesla": "tesla=1", "ampere": "amp ampere=1",
-    "volt": "volt=1", "watt": "watt=1", "joule": "joule=1", "newton": "newton=1",
-    "pascal": "pascal=1", "atmosphere": "atm=1", "radian": "rad radian=1", "decibel": "dB=1",
+    "count": "unit=1", "square count": "sq=1", "field": "tesla=1", "current": "amp ampere=1",
+    "voltage": "volt=1", "power": "watt=1", "energy": "joule=1", "force": "newton=1",
+    "pressure": "pascal=1", "atmosphere": "atm=1", "radian": "rad radian=1", "decibel": "dB=1",
     "rotation": "rpm=1", "revolution": "rev revolution=1",
 }  # fmt: skip
 
@@ -55,6 +55,21 @@ def _table() -> dict[str, tuple[str, Fraction]]:
 
 UNITS = _table()
 """Dimension and size of each unit by its name in the singular."""
+
+_WORK = {"mass": 1, "length": 2, "time": -2}
+DERIVED: dict[str, tuple[dict[str, int], Fraction]] = {
+    "speed": ({"length": 1, "time": -1}, Fraction(1)),
+    "volume": ({"length": 3}, Fraction(1, 1000)),
+    "frequency": ({"time": -1}, Fraction(1)),
+    "force": ({"mass": 1, "length": 1, "time": -2}, Fraction(1000)),
+    "energy": (_WORK, Fraction(1000)),
+    "pressure": ({"mass": 1, "length": -1, "time": -2}, Fraction(1000)),
+    "power": (_WORK | {"time": -3}, Fraction(1000)),
+    "voltage": (_WORK | {"time": -3, "current": -1}, Fraction(1000)),
+    "resistance": (_WORK | {"time": -3, "current": -2}, Fraction(1000)),
+    "charge": ({"current": 1, "time": 1}, Fraction(1)),
+}
+"""Dimensions made of others, with their powers, and the size in metres, grams and seconds."""
 
 SCALES = {
     "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12,

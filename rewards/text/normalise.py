@@ -19,6 +19,13 @@ def _rational(match: re.Match[str]) -> str:
     return rf"{sign}\frac{{{numerator}}}{{{shift * (10 ** len(period) - 1)}}}"
 
 
+def _mixed(match: re.Match[str]) -> str:
+    """A mixed number as LaTeX writes it; `1 3/2` is none."""
+    sign, whole, top, bottom = match.groups()
+    proper = len(top) < len(bottom) or (len(top) == len(bottom) and top < bottom)
+    return rf"{sign}{whole}\frac{{{top}}}{{{bottom}}}" if proper else match[0]
+
+
 _REWRITES: tuple[_Rewrite, ...] = (
     (re.compile(r"\\(?:left|right|big|Big|bigg|Bigg|displaystyle|textstyle)(?![A-Za-z])\.?"), ""),
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
@@ -48,7 +55,7 @@ _POWERS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _WHOLE: tuple[_Rewrite, ...] = (  # only where the whole answer has the form
     (re.compile(r"\A(?:\\approx|\\simeq|≈|=) *(.+)\Z"), r"\1"),
     (re.compile(r"\A(-?\d{1,3}(?: \d{3})+)\Z"), lambda match: match[1].replace(" ", "")),
-    (re.compile(r"\A(-?)(\d+)(?: +| and )(\d+)/(\d+)\Z"), r"\1\2\\frac{\3}{\4}"),
+    (re.compile(r"\A(-?)(\d+)(?: +| and )(\d+)/(\d+)\Z"), _mixed),
     (re.compile(r"\A(-?\d+(?:\.\d+)?)[eE]\+?(-?\d+)\Z"), r"\1 \\times 10^{\2}"),
     (
         re.compile(

@@ -9,8 +9,8 @@ from typing import Any
 
 import mpmath
 
+from rewards.agreement.values import Evaluator, exact, working
 from rewards.reading.tree import Node, Unreadable, has, symbols
-from rewards.reading.values import Evaluator, exact, working
 
 _SHARP = working(40)
 _POINTS = (
@@ -20,8 +20,12 @@ _POINTS = (
     (1.2, 3.1, 0),
     (0.3, 2.7, 1),
     (0.3, 1.9, 2),
+    (11.0, 47.0, 0),
+    (5.3, 29.0, 2),
 )
 """Least and greatest size of the letters, and every how many-th of them is negative."""
+_NEAR = 6
+"""The points after so many are for steps (floor, ceiling), which all look alike near 0."""
 _GAP = 1e-6
 _MOST_SYMBOLS = 24
 
@@ -86,7 +90,8 @@ class Scalars:
     def _equal_functions(self, one: Node, other: Node, letters: Any, log: bool) -> bool:
         imaginary = any(has_imaginary(node) for node in (one, other))
         real = complex_ = apart = 0
-        for index in range(len(_POINTS)):
+        far = any(inner.name in ("floor", "ceil") for node in (one, other) for inner in node.walk())
+        for index in range(len(_POINTS) if far else _NEAR):
             values = self._at(one, other, letters, index, log, mpmath.fp)
             if values is None:
                 continue
@@ -129,7 +134,7 @@ class Scalars:
         letters = symbols(one) | symbols(other)
         ratio = None
         met = 0
-        for index in range(len(_POINTS)):
+        for index in range(_NEAR):
             values = self._at(one, other, letters, index, False, _SHARP)
             if values is None or not values[0] or not values[1]:
                 continue
@@ -144,7 +149,7 @@ class Scalars:
         if not self.proportional(one, other):
             return False
         letters = symbols(one) | symbols(other)
-        for index in range(len(_POINTS)):
+        for index in range(_NEAR):
             values = self._at(one, other, letters, index, False, _SHARP)
             if values is not None and values[1]:
                 return bool((values[0] / values[1]).real > 0)

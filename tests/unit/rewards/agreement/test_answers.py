@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from rewards.reading.answers import Reading, agree, tree, value_of
+from rewards.agreement.answers import Reading, agree, tree, value_of
+from rewards.agreement.quantities import same_quantity
+from rewards.agreement.scalars import Scalars
 from rewards.reading.parser import read
-from rewards.reading.quantities import same_quantity
-from rewards.reading.scalars import Scalars
 from rewards.reading.tree import Node, TooLarge, Unreadable, integer
 from rewards.text.normalise import normalise
 from rewards.text.unicode import fold

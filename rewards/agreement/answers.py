@@ -4,10 +4,10 @@ import re
 from enum import Enum
 from functools import lru_cache
 
-from rewards.reading.agreement import Agreement
+from rewards.agreement.quantities import bare, without_letters
+from rewards.agreement.scalars import Scalars
+from rewards.agreement.trees import Agreement
 from rewards.reading.parser import read
-from rewards.reading.quantities import bare, without_letters
-from rewards.reading.scalars import Scalars
 from rewards.reading.tree import Node, TooLarge, Unreadable
 from rewards.text.normalise import prose, same_text
 
@@ -83,13 +83,13 @@ def _agreement(decimals: int, digits: int) -> Agreement:
 
 
 def _too_large(node: Node, agreement: Agreement) -> bool:
-    """Whether the node cannot even be compared with 1."""
+    """Whether the node by itself has too many digits."""
     try:
         agreement.same(node, Node("symbol", name="x"))
         agreement.same(node, Node("constant", name="pi"))
     except TooLarge:
         return True
-    except Unreadable:
+    except (Unreadable, ArithmeticError, RecursionError):
         return False
     return False
 

@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from rewards.reading.equations import Equations, assigned, name_of
-from rewards.reading.labels import is_clock, same_base, seconds
-from rewards.reading.lists import items, signs_apart
-from rewards.reading.matrices import as_matrix, determinant
-from rewards.reading.quantities import (
+from rewards.agreement.equations import Equations, assigned, name_of
+from rewards.agreement.labels import is_clock, same_base, seconds
+from rewards.agreement.lists import items, signs_apart
+from rewards.agreement.matrices import as_matrix, determinant
+from rewards.agreement.quantities import (
     in_base_units,
     lettered,
     quantity_total,
     same_quantity,
     without_letters,
 )
-from rewards.reading.regions import is_region, same_region
-from rewards.reading.scalars import Scalars
+from rewards.agreement.regions import is_region, same_region
+from rewards.agreement.scalars import Scalars
 from rewards.reading.tree import Node, Unreadable, symbols
 
 _ORDER = ("<", ">", "<=", ">=")
@@ -208,9 +208,10 @@ class Agreement:
             return self._in_order(gold.parts, answer.parts)
         if len(gold.parts) != len(answer.parts):
             return seconds(gold) is not None and seconds(gold) == seconds(answer)
-        if any(part.name == "ldots" for part in gold.parts) or (
-            is_clock(gold) and is_clock(answer)
-        ):
+        strict = any(
+            part.name == "ldots" or part.value == 0 for part in (*gold.parts, *answer.parts)
+        )
+        if strict or (is_clock(gold) and is_clock(answer)):
             return self._in_order(gold.parts, answer.parts)
         return all(
             self._scalars.equal(

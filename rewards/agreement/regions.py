@@ -11,8 +11,8 @@ from typing import Any
 
 import mpmath
 
+from rewards.agreement.values import Evaluator
 from rewards.reading.tree import Node, Unreadable, symbols
-from rewards.reading.values import Evaluator
 
 _INEQUALITIES = frozenset(("<", ">", "<=", ">=", "!=", "in", "notin"))
 _MOST_CONSTANTS = 40

@@ -1,16 +1,18 @@
 """Numbers with a unit, a percent or a degree sign behind them, and whether they are the same."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 from rewards.reading.tree import Node, integer, symbols
-from rewards.reading.words import SQUARES, unit_of
+from rewards.reading.words import DERIVED, SQUARES, unit_of
 
 _PIECE = re.compile(r"[^\s/·]+|/")
 _LETTERS = frozenset(
     ("m", "g", "s", "h", "V", "A", "W", "N", "J", "L", "K", "C", "F", "T", "H", "l", "Omega", "mu")
 )
+_HIGHEST_POWER = 9
 _BINDING = frozenset(("per", "of", "the", "long", "wide", "tall", "high", "each", "total"))
 
 
@@ -76,8 +78,9 @@ def _only_unit(node: Node) -> bool:
 def same_quantity(one: Node, other: Node, equal: Callable[[Node, Node], bool]) -> bool:
     """Whether two scalars with units, percent or degree signs agree.
 
-    A sign or unit on one side only is not compared. Units of one dimension are converted; the
-    same number with quite other words behind it is another answer.
+    A sign or unit on one side only is not compared. Units of one dimension are converted,
+    those of different ones differ, but for plain `units`; the same number with quite other words
+    behind it is another answer.
     """
     (first, unit), (second, other_unit) = bare(one), bare(other)
     if unit and other_unit:
@@ -87,7 +90,9 @@ def same_quantity(one: Node, other: Node, equal: Callable[[Node, Node], bool]) -
                 return _same_signed(first, second, equal)
             first, second = _scaled(first, sizes[0][1]), _scaled(second, sizes[1][1])
             return equal(first, second)
-        if not (sizes[0] and sizes[1]) and not _share_words(unit, other_unit):
+        if sizes[0] and sizes[1]:
+            return "count" in sizes[0][0] + sizes[1][0] and _same_signed(first, second, equal)
+        if not _share_words(unit, other_unit):
             return False
     return _same_signed(first, second, equal)
 
@@ -137,7 +142,7 @@ def _same_signed(one: Node, other: Node, equal: Callable[[Node, Node], bool]) ->
 
 def _size(unit: str) -> tuple[str, Fraction] | None:
     """Dimension and size of a unit with its powers; None where a word of it is unknown."""
-    dimension: list[str] = []
+    powers: Counter[str] = Counter()
     size, sign, square = Fraction(1), 1, ""
     for piece in _PIECE.findall(unit.replace(" per ", "/")):
         if piece == "/":
@@ -153,12 +158,15 @@ def _size(unit: str) -> tuple[str, Fraction] | None:
         if known is None or not (power or "1").lstrip("-").isdigit():
             return None
         times = sign * int(power or square or 1)
-        if abs(times) > 9:
+        if abs(times) > _HIGHEST_POWER:
             return None
         square = ""
-        dimension.append(f"{known[0]}^{times}")
-        size *= known[1] ** times
-    return ("*".join(sorted(dimension)), size) if dimension else None
+        parts, factor = DERIVED.get(known[0], ({known[0]: 1}, Fraction(1)))
+        for dimension, up in parts.items():
+            powers[dimension] += times * up
+        size *= (known[1] * factor) ** times
+    named = sorted(f"{name}^{up}" for name, up in powers.items() if up)
+    return (" ".join(named), size) if named else None
 
 
 def _share_words(one: str, other: str) -> bool:

@@ -5,9 +5,9 @@ from typing import Any
 
 import mpmath
 
-from rewards.reading.scalars import Scalars, point_of
+from rewards.agreement.scalars import Scalars, point_of
+from rewards.agreement.values import Evaluator
 from rewards.reading.tree import Node, Unreadable, symbols
-from rewards.reading.values import Evaluator
 
 _EQUAL = frozenset(("=", "~", "==="))
 _STARTS = (0.37, -1.3, 2.9, -4.1, 0.9)
