@@ -1,5 +1,7 @@
 """Sums and products, and the units behind them."""
 
+from collections.abc import Iterator
+
 from rewards.reading.commands import Commands
 from rewards.reading.tree import Node, Unreadable, integer
 from rewards.reading.words import CHANGES_VALUE, DEGREES, PERCENT, SCALES, SEPARATORS, unit_of
@@ -113,6 +115,8 @@ class Terms(Commands):
             elif words and now.text == "^":
                 self.take()
                 words[-1] += f"^{_exponent_text(self.argument())}"
+            elif words and now.text == "/" and self.ahead(1) == "(":
+                words.extend(self._units_below())
             elif words and now.text in ("/", "cdot", "-") and self._unit_ahead():
                 words.append(now.text)
                 self.take()
@@ -121,6 +125,18 @@ class Terms(Commands):
             else:
                 break
         return Node("quantity", (node,), " ".join(words)) if words else node
+
+    def _units_below(self) -> Iterator[str]:
+        """The units of `/(mol K)`, each below the stroke."""
+        self.take()
+        self.expect("(")
+        while not self.at("sign", ")"):
+            token = self.take()
+            if token.kind in ("word", "letter"):
+                yield from ("/", token.text)
+            elif token.text not in ("cdot", "*"):
+                raise Unreadable(token.text)
+        self.take()
 
     def _unit_ahead(self) -> bool:
         at = self.place + 1
