@@ -98,20 +98,8 @@ class Terms(Commands):
         """`node` with the words behind it: a unit, percent, degrees, a power of ten."""
         words: list[str] = []
         while (now := self.now) is not None:
-            low = now.text.casefold()
-            if now.kind == "word" and low not in SEPARATORS:
-                if low in CHANGES_VALUE or not any(letter.isalnum() for letter in low):
-                    raise Unreadable(now.text)
-                self.take()
-                if low.rstrip("s") in SCALES and not words:
-                    ten = Node("power", (integer(10), integer(SCALES[low.rstrip("s")])))
-                    node = Node("multiply", (node, ten))
-                elif low in PERCENT and not words:
-                    node = Node("percent", (node,))
-                elif low in DEGREES and not words:
-                    node = Node("degrees", (node,))
-                else:
-                    words.append(now.text)
+            if now.kind == "word" and now.text.casefold() not in SEPARATORS:
+                node = self._with_word(node, words)
             elif words and now.text == "^":
                 self.take()
                 words[-1] += f"^{_exponent_text(self.argument())}"
@@ -125,6 +113,22 @@ class Terms(Commands):
             else:
                 break
         return Node("quantity", (node,), " ".join(words)) if words else node
+
+    def _with_word(self, node: Node, words: list[str]) -> Node:
+        """`node` with the next word: what it makes of the value, or one more of its unit."""
+        word = self.take().text
+        low = word.casefold()
+        if low in CHANGES_VALUE or not any(letter.isalnum() for letter in low):
+            raise Unreadable(word)
+        if not words and low.rstrip("s") in SCALES:
+            ten = Node("power", (integer(10), integer(SCALES[low.rstrip("s")])))
+            return Node("multiply", (node, ten))
+        if not words and low in PERCENT:
+            return Node("percent", (node,))
+        if not words and low in DEGREES:
+            return Node("degrees", (node,))
+        words.append(word)
+        return node
 
     def _units_below(self) -> Iterator[str]:
         """The units of `/(mol K)`, each below the stroke."""
