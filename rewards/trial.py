@@ -1,4 +1,4 @@
-"""Tries a recipe's rewards on one row before the run starts."""
+"""Tries a recipe's rewards on one row, and looks at every row's gold, before the run starts."""
 
 from configs.schema.reward import RewardConfig
 from rewards.completion import Completion
@@ -8,6 +8,7 @@ from rewards.registry import INLINE, SANDBOXED, check_names
 from rewards.verifier.pool import VerifierPool
 from rl.console.errors import UserError
 from rl.data.records import Problem, Verdict
+from rl.data.row_values import BadRow
 from rl.data.thinking import think_then_answer
 
 
@@ -19,9 +20,7 @@ def try_rewards(config: RewardConfig, problem: Problem) -> dict[str, Verdict]:
             neither a number in [0, 1] nor a Verdict; or the row lacks what a reward needs.
     """
     check_names(config)
-    boxed = f"\\boxed{{{problem.gold[0] if problem.gold else ''}}}"
-    text = think_then_answer("a thought", boxed, config.thinking)
-    completion = Completion(text, num_tokens=16, max_tokens=1024, finish_reason="stop")
+    completion = _gold_as_answer(config, problem)
     verdicts: dict[str, Verdict] = {}
     for name in config.weights:
         if name in INLINE:
@@ -39,6 +38,30 @@ def try_rewards(config: RewardConfig, problem: Problem) -> dict[str, Verdict]:
                 "reward.weights"
             )
     return verdicts
+
+
+def check_gold(config: RewardConfig, problem: Problem) -> None:
+    """Check that the recipe's built-in rewards can use a row's gold answer and columns.
+
+    Raises:
+        BadRow: with what is wrong, for the list of rejected rows.
+    """
+    completion = _gold_as_answer(config, problem)
+    for name in config.weights:
+        if name in INLINE:
+            said = INLINE[name](config)(problem, completion)
+        elif name in SANDBOXED:
+            said = extract_comparison(problem, completion, config.math, config.thinking)
+        else:
+            continue
+        if isinstance(said, Verdict) and said.cause == "bad_gold":
+            raise BadRow("bad_gold", f"reward {name!r}: {said.detail}")
+
+
+def _gold_as_answer(config: RewardConfig, problem: Problem) -> Completion:
+    boxed = f"\\boxed{{{problem.gold[0] if problem.gold else ''}}}"
+    text = think_then_answer("a thought", boxed, config.thinking)
+    return Completion(text, num_tokens=16, max_tokens=1024, finish_reason="stop")
 
 
 def _custom_verdicts(

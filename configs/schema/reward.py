@@ -97,7 +97,7 @@ class RewardConfig(StrictModel):
     thinking: ThinkingConfig = ThinkingConfig()
     math: MathConfig = MathConfig()
     absolute_tolerance: NonNegativeFloat = 1e-6
-    """`numeric`: largest absolute gap of answer and gold."""
+    """`numeric`: largest gap of answer and gold; for golds below 1, as a share of the gold."""
     relative_tolerance: NonNegativeFloat = 1e-4
     """`numeric`: largest gap of answer and gold as a share of the gold."""
     overlong_tokens: PositiveInt = 1024

@@ -2,13 +2,13 @@
 
 from configs.schema.reward import ThinkingConfig
 from rewards.completion import Completion, empty_gold
-from rewards.text.answer import NO_ANSWER, final_answer
+from rewards.text.answer import NO_ANSWER, final_answer, undressed
 from rl.data.records import Problem, Verdict
 
 
 def exact_reward(problem: Problem, completion: Completion, thinking: ThinkingConfig) -> Verdict:
     """1 when the final answer is a gold form, but for case, white space and a final full stop."""
-    golds = [_folded(form) for form in problem.gold]
+    golds = [_folded(undressed(form)) for form in problem.gold]
     if not golds or not all(golds):
         return empty_gold(problem)
     said = final_answer(completion.text, thinking)

@@ -13,22 +13,61 @@ _BOX = re.compile(r"\\f?box(?:ed)?(?![A-Za-z])\s*")
 _OPENS_MATH = re.compile(r"(?:\$|\\[(\[]|\\displaystyle(?![A-Za-z])|\s)*")
 _BARE = re.compile(r"[^\s{}\\$.,;]{1,100}")
 _MAX_BOXES_IN_BOXES = 8
+_MAX_BOXES = 32
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
-_ANSWER_LINE = re.compile(r"\b(?:final )?answer(?: is)?\b[ \t*_]*[:\uff1a=][ \t*_]*", re.IGNORECASE)
-_ANSWER_IS = re.compile(r"\banswer is[ \t*_]+", re.IGNORECASE)
+_NAMES = (
+    r"(?:final |correct )?answer|答案|réponse|respuesta|resposta|risposta|antwort|lösung|ответ|"
+    r"الجواب"
+)
+_ANSWER_LINE = re.compile(
+    rf"(?:\b|(?<=[^\W\d_]))(?:{_NAMES})(?: is|是|为)?[ \t*_]*[:\uff1a=][ \t*_]*", re.IGNORECASE
+)
+_ANSWER_IS = re.compile(
+    r"\banswers? (?:is|are|should be|must be|comes? (?:out )?to|equals)[ \t*_:]+|答案[是为]\s*",
+    re.IGNORECASE,
+)
+_HEADING = re.compile(r"(?:^|\n)[ \t#*_]*(?:final )?answer[ \t*_:]*(?:\n\s*)+", re.IGNORECASE)
+_HASHES = re.compile(r"(?:^|\n)[ \t]*####[ \t]*(?=\S)|(?<=[.\s])####[ \t]+(?=\S)")
+_TAG = re.compile(r"<answer>", re.IGNORECASE)
+_TAG_ENDS = re.compile(r"</answer>", re.IGNORECASE)
+_STATEMENTS = (_ANSWER_IS, _ANSWER_LINE, _HEADING, _HASHES)
+_FORMULA = re.compile(r"\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]")
+_BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*")
+_SENTENCE_ENDS = re.compile(
+    r"(?<=[^\s.])[.。](?=\s+[A-Z*])|[,;:] (?:because|since|as|so|which|where|and the)\b"
+    r"|\s+because\b"
+)
 
 
 def final_answer(text: str, thinking: ThinkingConfig) -> str | None:
     r"""The answer that the text gives, or None.
 
     The last complete `\boxed{...}` or `\fbox{...}` after the thoughts, boxes within it taken off;
-    without one, the rest of the last line that says "Answer:" or "answer is".
+    without one, what `<answer>` tags hold; without those, what follows the last "Answer:",
+    "answer is", `####` or heading "Final Answer".
     """
     tail = split_thinking(text, thinking).final
     if tail is None:
         return None
     boxed = last_box(tail)
-    return boxed if boxed is not None else _stated(tail)
+    return boxed if boxed is not None else stated(tail)
+
+
+def all_boxes(text: str, thinking: ThinkingConfig) -> list[str]:
+    """What the boxes after the thoughts hold, in order, repeated ones once; at most 32."""
+    tail = split_thinking(text, thinking).final
+    return list(dict.fromkeys(_boxes(tail)[-_MAX_BOXES:])) if tail else []
+
+
+def undressed(text: str) -> str:
+    """A gold answer without the box, tags, stars or sentence that data sets put around it."""
+    boxed = last_box(text)
+    if boxed is not None:
+        return boxed
+    if (said := stated(text)) is not None:
+        return said
+    bold = _BOLD.fullmatch(text.strip())
+    return bold[1] if bold else text.strip()
 
 
 def last_box(text: str) -> str | None:
@@ -48,18 +87,27 @@ def _past_dollars(text: str) -> int:
 
 
 def _last_box(text: str) -> str | None:
+    found = _boxes(text)
+    return found[-1] if found else None
+
+
+def _boxes(text: str) -> list[str]:
+    """Contents of the outermost boxes whose braces close."""
     starts = list(_BOX.finditer(text))
     closing = _matching_braces(text) if starts else {}
-    last, end = None, -1
+    found: list[str] = []
+    end = -1
     for start in starts:
         at = start.end()
         if start.start() < end:
             continue  # within the box before it
         if at in closing:
-            last, end = text[at + 1 : closing[at]], closing[at]
+            found.append(text[at + 1 : closing[at]].strip())
+            end = closing[at]
         elif bare := _BARE.match(text, at):
-            last, end = bare[0], bare.end()
-    return None if last is None else last.strip()
+            found.append(bare[0].strip())
+            end = bare.end()
+    return found
 
 
 def _matching_braces(text: str) -> dict[int, int]:
@@ -74,14 +122,31 @@ def _matching_braces(text: str) -> dict[int, int]:
     return closing
 
 
-def _stated(text: str) -> str | None:
-    """The rest of the last line that states an answer, trailing marks taken off."""
+def stated(text: str) -> str | None:
+    """What a text without boxes says its answer is; None where it says none."""
+    opened = [match.end() for match in _TAG.finditer(text)]
+    if opened:
+        inner = _TAG_ENDS.split(text[opened[-1] :], maxsplit=1)[0].strip()
+        return _core(inner) or None
     found = None
-    for pattern in (_ANSWER_IS, _ANSWER_LINE):
+    for pattern in _STATEMENTS:
         for match in pattern.finditer(text):
             if found is None or match.end() > found:
                 found = match.end()
     if found is None:
         return None
-    line = text[found:].lstrip("\n \t").partition("\n")[0].strip().strip("*_").strip()
-    return line.removesuffix(".").strip() or None
+    line = text[found:].lstrip("\n \t").partition("\n")[0].strip()
+    return _core(line) or None
+
+
+def _core(line: str) -> str:
+    """The answer at the beginning of a line, what is said after it left out."""
+    bold = _BOLD.match(line)
+    if bold:
+        return bold[1].strip()
+    line = line.replace("**", "")
+    line = _SENTENCE_ENDS.split(line, maxsplit=1)[0].strip()
+    formula = _FORMULA.match(line)
+    if formula and not re.match(r"\s*[\w(,]", line[formula.end() :].replace(" because", "")):
+        line = next(group for group in formula.groups() if group is not None)
+    return line.strip("*_ \t").removesuffix(".").strip()

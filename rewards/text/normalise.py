@@ -1,36 +1,13 @@
-"""Rewrites an answer into the LaTeX that math-verify reads. Pure text, linear time, no sympy.
+"""Rewrites an answer into the LaTeX in which it is read. Pure text, linear time, no sympy.
 
-Touches only forms that math-verify gets wrong, and never changes what they mean.
+Touches only the spelling of an answer, and never changes what it means.
 """
 
 import re
 from collections.abc import Callable
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b-\u200f\u2028-\u202f\u2060\ufeff]")
-_SIGNS = str.maketrans("\u2212\u2013\uff0c\uff08\uff09\u00a0", "--,() ") | str.maketrans(
-    {
-        "\u00d7": r"\times ",
-        "÷": r"\div ",
-        "·": r"\cdot ",
-        "π": r"\pi ",
-        "∞": r"\infty ",
-        "≤": r"\le ",
-        "≥": r"\ge ",
-        "≠": r"\ne ",
-        "\u222a": r"\cup ",
-        "∩": r"\cap ",
-        "∈": r"\in ",
-        "±": r"\pm ",
-        "°": r"^\circ ",
-        "∅": r"\emptyset ",
-        "²": "^2",
-        "³": "^3",
-        "½": r"\frac{1}{2}",
-        "¼": r"\frac{1}{4}",
-        "¾": r"\frac{3}{4}",
-        "\uff05": r"\%",
-    }
-)
+from rewards.text.unicode import fold
+
 _Rewrite = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
 
 
@@ -42,10 +19,22 @@ def _rational(match: re.Match[str]) -> str:
     return rf"{sign}\frac{{{numerator}}}{{{shift * (10 ** len(period) - 1)}}}"
 
 
+def _mixed(match: re.Match[str]) -> str:
+    """A mixed number as LaTeX writes it; `1 3/2` is none."""
+    sign, whole, top, bottom = match.groups()
+    proper = len(top) < len(bottom) or (len(top) == len(bottom) and top < bottom)
+    return rf"{sign}{whole}\frac{{{top}}}{{{bottom}}}" if proper else match[0]
+
+
 _REWRITES: tuple[_Rewrite, ...] = (
     (re.compile(r"\\(?:left|right|big|Big|bigg|Bigg|displaystyle|textstyle)(?![A-Za-z])\.?"), ""),
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
-    (re.compile(r"(?<=\d)(?:\\[,!;: ]|~|\{,\})(?=\d{3}(?!\d))"), ","),
+    (re.compile(r"(?<=\d)\s*(?:,\s*\\[!,]|\\!|\\[,;: ]|~|\{,\})\s*(?=\d{3}(?!\d))"), "{,}"),
+    (re.compile(r"\\!|\\(?:phantom|hphantom)\{[^{}]*\}"), ""),
+    (re.compile(r"(?<=\d)\{:\}(?=\d)"), ":"),
+    (re.compile(r"\\choose(?![A-Za-z])"), "\\\\choose "),
+    (re.compile(r"\{\s*(\w+)\s*\\choose\s*(\w+)\s*\}"), r"\\binom{\1}{\2}"),
+    (re.compile(r"\\(?:lt|gt)(?![A-Za-z])"), lambda match: "<" if match[0] == "\\lt" else ">"),
     (re.compile(r"\\[,!;:]|\\quad(?![A-Za-z])|\\qquad(?![A-Za-z])|~"), " "),
     (re.compile(r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}"), r"\\emptyset "),
     (re.compile(r"\\langle(?![A-Za-z])"), "("),
@@ -54,7 +43,6 @@ _REWRITES: tuple[_Rewrite, ...] = (
         re.compile(r"(-?)\b(\d{0,15})\.(\d{0,15})\\(?:overline|bar|dot)\{?(\d{1,15})\}?"),
         _rational,
     ),
-    (re.compile(r"√\{?(\d{1,15}|[a-z])\}?"), r"\\sqrt{\1}"),
     (re.compile(r"\s+"), " "),
 )
 
@@ -67,7 +55,7 @@ _POWERS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _WHOLE: tuple[_Rewrite, ...] = (  # only where the whole answer has the form
     (re.compile(r"\A(?:\\approx|\\simeq|≈|=) *(.+)\Z"), r"\1"),
     (re.compile(r"\A(-?\d{1,3}(?: \d{3})+)\Z"), lambda match: match[1].replace(" ", "")),
-    (re.compile(r"\A(-?)(\d+)(?: +| and )(\d+)/(\d+)\Z"), r"\1\2\\frac{\3}{\4}"),
+    (re.compile(r"\A(-?)(\d+)(?: +| and )(\d+)/(\d+)\Z"), _mixed),
     (re.compile(r"\A(-?\d+(?:\.\d+)?)[eE]\+?(-?\d+)\Z"), r"\1 \\times 10^{\2}"),
     (
         re.compile(
@@ -86,29 +74,23 @@ _WRAPPED = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|rm|bf|operatorname)"
     r"\s*\{([^{}]*)\}"
 )
-_NUMBER_WITH_WORDS = re.compile(
-    r"(-?\\?\$?\d[\d,]*(?:\.\d+)?(?:\\frac\{\d+\}\{\d+\})?|-?\\frac\{\d+\}\{\d+\}) *"
-    r"([A-Za-z][A-Za-z./-][A-Za-z./ -]*(?:\^\{?[23]\}?)?)"
-)
-_WORDS_OF_VALUE = re.compile(
-    r"\b(?:and|or|to|by|if|thousand|million|billion|trillion|hundred|dozen|half|pi|sin|cos|tan|log|"
-    r"ln|sqrt|percent|mod|am|pm|th|st|nd|rd|base)\b",
-    re.IGNORECASE,
-)
 _DOLLARS = re.compile(r"\$\$?([^$]*)\$?\$|\\\((.*)\\\)|\\\[(.*)\\\]", re.DOTALL)
+_DOLLAR = re.compile(r"(?<!\\)\$")
 _MAX_WRAPPERS = 8
 _PROSE = re.compile(r"[A-Za-z]{3}|\bno\b", re.IGNORECASE)
 
 
 def normalise(text: str) -> str:
     """The answer in the form in which it is compared."""
-    text = _unwrapped(_CONTROL.sub("", text.translate(_SIGNS)))
+    text = _unwrapped(fold(text))
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     text = _unwrapped(text)
+    if (dollars := _DOLLAR.findall(text)) and len(dollars) % 2 == 0:
+        text = _DOLLAR.sub(" ", text).strip()
     for pattern, replacement in _WHOLE:
         text = pattern.sub(replacement, text)
-    return _without_words(text)
+    return text
 
 
 def _unwrapped(text: str) -> str:
@@ -122,12 +104,6 @@ def _unwrapped(text: str) -> str:
     return text
 
 
-def _without_words(text: str) -> str:
-    """A number without the words behind it: `5 dollars` is 5; `5 million` stays."""
-    match = _NUMBER_WITH_WORDS.fullmatch(text)
-    return match[1] if match and not _WORDS_OF_VALUE.search(match[2]) else text
-
-
 def same_text(one: str, other: str) -> bool:
     """Whether two answers are the same text, but for wrappers, spaces and, in words, case."""
     one, other = (" ".join(_WRAPPED.sub(r"\1", text).split()) for text in (one, other))
@@ -137,4 +113,25 @@ def same_text(one: str, other: str) -> bool:
 
 
 def _words(text: str) -> str:
-    return re.sub(r"[^\w:/+\-]+", " ", text.casefold()).strip()
+    return " ".join(_MARKS.sub(" ", text.casefold()).split())
+
+
+def prose(text: str) -> str:
+    """An answer in words, in the form in which words are compared.
+
+    Case, articles, the dots of `p.m.`, the ending of `20th` and marks that say nothing are left
+    out; signs of mathematics are kept.
+    """
+    text = _WRAPPED.sub(r" \1 ", text.replace("~", " "))
+    text = _DAYTIME.sub(r"\1m", text.casefold())
+    text = _ORDINAL.sub(r"\1", text)
+    return " ".join(_BESIDE_MARK.sub(r"\1", _LITTLE_WORDS.sub(" ", _MARKS.sub(" ", text))).split())
+
+
+_MARKS = re.compile(
+    r"[\"`\u00b4]+|(?<=[a-z]{2})'(?=[a-z])|(?<=[a-z]{3})[!?]+|(?<!\d)[.](?!\d)|[.]\s*\Z"
+)
+_DAYTIME = re.compile(r"\b([ap])\s*\.?\s*m\b\.?")
+_ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b()")
+_LITTLE_WORDS = re.compile(r"(?<!\S)(?:the|an|a|it|they|is|are|on|there)(?!\S)")
+_BESIDE_MARK = re.compile(r"\s*([^\w\s])\s*")

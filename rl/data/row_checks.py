@@ -74,7 +74,8 @@ def check_rows(
 
     Args:
         make: makes a sample of a row and its number, in several threads; BadRow rejects the row.
-        measure: a sample's length in tokens, called from this thread; ValueError rejects the row.
+        measure: a sample's length in tokens, called from this thread; ValueError rejects the row,
+            as unprocessable or, where it is a BadRow, for its own reason.
         max_tokens: rows that are longer are rejected.
 
     Raises:
@@ -139,6 +140,8 @@ def _in_threads(
 def _length(sample: S, measure: Callable[[S], int], max_tokens: int) -> int:
     try:
         tokens = measure(sample)
+    except BadRow:
+        raise
     except ValueError as error:
         raise BadRow("unprocessable", str(error)) from error
     if tokens > max_tokens:

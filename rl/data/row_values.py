@@ -21,6 +21,7 @@ RowFault = Literal[
     "marks",
     "unprocessable",
     "too_long",
+    "bad_gold",
 ]
 
 

@@ -13,7 +13,7 @@ from actors.cluster.shared_folder import check_outlives_job
 from configs.schema.grpo import GRPORecipe
 from models.inputs.encoder import InputEncoder
 from models.policy.check import check_policy
-from rewards.trial import try_rewards
+from rewards.trial import check_gold, try_rewards
 from rl.algorithms.evaluation import HeldOutEvaluator
 from rl.algorithms.interfaces import GRPOParts
 from rl.console.progress import CONSOLE, phase
@@ -81,12 +81,23 @@ def _prepared(recipe: GRPORecipe, start: StartPolicy | None) -> _Prepared:
     missing = start if start and not folder.is_dir() else None
     there = missing.untrained() if missing else folder
     check_policy(recipe.policy.model_copy(update={"path": str(there)}))
-    problems, held_out = open_rows(recipe, ProblemSet.open, _encoder(recipe, there).measure)
+    problems, held_out = open_rows(recipe, ProblemSet.open, _measure(recipe, there))
     try_rewards(recipe.reward, problems.first(1)[0])
     if missing:
         missing.make()
     asked = held_out.first(recipe.evaluation.problems) if held_out else None
     return _Prepared(problems, asked, folder)
+
+
+def _measure(recipe: GRPORecipe, folder: Path) -> Callable[[Problem], int]:
+    """Tokens of a problem's prompt; a problem that no answer can be scored on is a BadRow."""
+    encoder = _encoder(recipe, folder)
+
+    def measure(problem: Problem) -> int:
+        check_gold(recipe.reward, problem)
+        return encoder.measure(problem)
+
+    return measure
 
 
 def _encoder(recipe: GRPORecipe, folder: Path) -> InputEncoder:

@@ -7,9 +7,10 @@ from pydantic import ValidationError
 
 from configs.schema.reward import JudgeConfig, RewardConfig
 from rewards.functions.custom import as_verdict, load_custom
-from rewards.trial import try_rewards
+from rewards.trial import check_gold, try_rewards
 from rl.algorithms.guards import TooManyUnscored, UnscoredGuard
 from rl.data.records import Answer, Group, Problem, Score, ScoredGroup, Verdict
+from rl.data.row_values import BadRow
 from tests.repository import ROOT
 
 SAMPLES = ROOT / "tests/unit/rewards/reward_samples.py"
@@ -128,3 +129,21 @@ def test_a_share_at_the_limit_is_within_it() -> None:
     UnscoredGuard(max_share=0.1).check(groups)
     with pytest.raises(TooManyUnscored):
         UnscoredGuard(max_share=0.09).check(groups)
+
+
+@pytest.mark.parametrize(
+    ("reward", "gold", "words"),
+    [
+        ("math", "7" * 700, "over 600 of any answer"),
+        ("math", "???", "neither a number nor a word"),
+        ("numeric", "a dozen", "is no number"),
+    ],
+)
+def test_a_gold_that_no_answer_can_equal_rejects_its_row(
+    reward: str, gold: str, words: str
+) -> None:
+    recipe = RewardConfig(weights={reward: 1.0}, accuracy=reward)
+    check_gold(recipe, PROBLEM)
+    with pytest.raises(BadRow, match=words) as rejected:
+        check_gold(recipe, Problem("row", "what?", (gold,)))
+    assert rejected.value.fault == "bad_gold"

@@ -1,0 +1,1 @@
+"""Values of trees, and whether two answers agree."""
