@@ -14,6 +14,7 @@ from rewards.functions.length import length_reward
 from rewards.functions.numeric import numeric_reward
 from rewards.functions.repetition import repetition_reward
 from rl.console.errors import UserError
+from rl.data.records import Problem
 
 INLINE: dict[str, Callable[[RewardConfig], Reward]] = {
     "format": lambda config: partial(format_reward, thinking=config.thinking),
@@ -32,7 +33,26 @@ SANDBOXED = ("math",)
 REMOTE = ("judge",)
 """Rewards that ask a server."""
 
-NAMES = (*INLINE, *SANDBOXED, *REMOTE)
+BY_ROW = "by_row"
+"""The built-in rule that each row names in its column `reward`; math where it names none."""
+
+NAMES = (*INLINE, *SANDBOXED, *REMOTE, BY_ROW)
+
+
+def rule_of(name: str, problem: Problem) -> str:
+    """The reward that scores `problem` where the recipe says `name`.
+
+    Raises:
+        UserError: the row names a reward that is no built-in rule.
+    """
+    if name != BY_ROW:
+        return name
+    named = str(problem.fields.get("reward") or "math")
+    if named not in (*INLINE, *SANDBOXED):
+        raise UserError(
+            f"column `reward` is {named!r}; name one of {', '.join((*INLINE, *SANDBOXED))}"
+        )
+    return named
 
 
 def check_names(config: RewardConfig) -> None:

@@ -4,7 +4,7 @@ from configs.schema.reward import RewardConfig
 from rewards.completion import Completion
 from rewards.functions.custom import CustomTask, load_custom
 from rewards.math.comparison import extract_comparison
-from rewards.registry import INLINE, SANDBOXED, check_names
+from rewards.registry import INLINE, SANDBOXED, check_names, rule_of
 from rewards.verifier.pool import VerifierPool
 from rl.console.errors import UserError
 from rl.data.records import Problem, Verdict
@@ -23,9 +23,10 @@ def try_rewards(config: RewardConfig, problem: Problem) -> dict[str, Verdict]:
     completion = _gold_as_answer(config, problem)
     verdicts: dict[str, Verdict] = {}
     for name in config.weights:
-        if name in INLINE:
-            verdicts[name] = INLINE[name](config)(problem, completion)
-        elif name in SANDBOXED:
+        rule = rule_of(name, problem)
+        if rule in INLINE:
+            verdicts[name] = INLINE[rule](config)(problem, completion)
+        elif rule in SANDBOXED:
             said = extract_comparison(problem, completion, config.math, config.thinking)
             if isinstance(said, Verdict):
                 verdicts[name] = said

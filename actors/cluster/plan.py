@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from configs.schema.evaluate import AnsweringModel, ServerConfig
 from configs.schema.generate import GenerationRecipe
 from configs.schema.grpo import GRPORecipe
 from configs.schema.rollout import Transport
@@ -83,8 +84,13 @@ def plan_of(
     if isinstance(recipe, SupervisedRecipe):
         return Plan(device, (_supervised_rank(recipe, device),))
     if isinstance(recipe, GenerationRecipe):
-        return Plan(device, (_engines(recipe, device), _reward_workers(recipe, device)))
+        return Plan(device, (_answering(recipe, device), _reward_workers(recipe, device)))
     return Plan(device, tuple(_grpo_actors(recipe, device)), _transport(recipe, device))
+
+
+def server_of(recipe: GenerationRecipe) -> ServerConfig | None:
+    """The server that answers in place of engines; None where engines are started."""
+    return recipe.policy.server if isinstance(recipe.policy, AnsweringModel) else None
 
 
 def _transport(recipe: GRPORecipe, device: Device) -> Transport:
@@ -120,6 +126,13 @@ def _grpo_actors(recipe: GRPORecipe, device: Device) -> list[PlannedActors]:
     if recipe.loss.kl.coef > 0:
         plan.append(PlannedActors("reference", 1, gpu, gpu, "frozen start policy"))
     return plan
+
+
+def _answering(recipe: GenerationRecipe, device: Device) -> PlannedActors:
+    if (server := server_of(recipe)) is not None:
+        cores = 1.0 if device == "cuda" else 0.0
+        return PlannedActors("rollout", 1, 0.0, cores, f"client of {server.endpoint}")
+    return _engines(recipe, device)
 
 
 def _engines(

@@ -94,7 +94,7 @@ class Rollouts:
         return self._begin(problems, request, self._group).result()
 
     def stream(
-        self, asked: Iterable[tuple[Problem, SamplingRequest]], at_a_time: int
+        self, asked: Iterable[tuple[Problem, SamplingRequest]], *, at_a_time: int
     ) -> Iterator[tuple[int, ScoredGroup]]:
         """Each scored group with its place in `asked`, whichever is finished first.
 

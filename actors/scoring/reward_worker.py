@@ -11,12 +11,13 @@ import ray
 
 from actors.scoring.reward_metrics import RewardMetrics
 from configs.schema.reward import RewardConfig
-from rewards.completion import Completion
+from rewards.completion import Completion, bad_gold
 from rewards.functions.custom import CustomTask
 from rewards.math.comparison import extract_comparison
-from rewards.registry import INLINE, check_names
+from rewards.registry import INLINE, check_names, rule_of
 from rewards.verifier.pool import VerifierPool
 from rewards.weighting import weighted_score
+from rl.console.errors import UserError
 from rl.data.records import CAUSES, Problem, Score, Verdict
 
 _VERDICTS_KEPT = 100_000
@@ -31,7 +32,7 @@ class RewardWorker:
     def __init__(self, config: RewardConfig) -> None:
         check_names(config)
         self._config = config
-        self._inline = {name: INLINE[name](config) for name in config.weights if name in INLINE}
+        self._inline = {name: make(config) for name, make in INLINE.items()}
         self._verifiers = VerifierPool(config)
         self._judge: Callable[[Problem, Completion], Verdict] | None = None
         if config.judge is not None:
@@ -76,6 +77,10 @@ class RewardWorker:
         return verdict if opinion.cause in ("wrong", "no_answer", "unparsable") else opinion
 
     async def _rule_verdict(self, name: str, problem: Problem, completion: Completion) -> Verdict:
+        try:
+            name = rule_of(name, problem)
+        except UserError as error:
+            return bad_gold(problem, str(error))
         if name in self._inline:
             return self._inline[name](problem, completion)
         if name == "math":

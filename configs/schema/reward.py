@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from configs.schema.base import StrictModel
+from configs.schema.endpoint import EndpointConfig
 
 PRESETS: dict[str, dict[str, float]] = {
     "R1": {"math": 1.0, "format": 1.0},
@@ -59,25 +60,13 @@ class MathConfig(StrictModel):
     """Final answers whose value would take more digits than this are unparsable."""
 
 
-class JudgeConfig(StrictModel):
+class JudgeConfig(EndpointConfig):
     """The `judge` reward: a language model asked whether answer and gold agree."""
 
-    endpoint: str = "http://127.0.0.1:8000/v1"
-    """Base address of an OpenAI-compatible server."""
     model: str
     """The judge's name at that server."""
-    api_key_variable: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; a server without keys needs none."""
     second_opinion_on: tuple[str, ...] = ()
     """Rewards whose `wrong` or `unparsable` verdict the judge may overturn (R1V3: math)."""
-    timeout_s: PositiveFloat = 60.0
-    """Seconds for one request."""
-    attempts: PositiveInt = 4
-    """Requests before the judge counts as out of reach."""
-    parallel: PositiveInt = 16
-    """Requests under way at a time, per reward actor."""
-    requests_per_s: PositiveFloat = 20.0
-    """Most requests started a second, per reward actor."""
     cache: str | None = None
     """File that keeps the judge's replies from run to run; null: kept in memory only."""
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from configs.schema.grpo import EngineConfig
 from configs.schema.learner import LearnerConfig
 from configs.schema.policy import Part, PolicyConfig
+from configs.schema.rollout import EngineConfig
 from models.policy.loading import model_class, prepare_to_learn
 from models.policy.parts import part_of
 from rl.console.errors import DoesNotFit

@@ -76,6 +76,16 @@ def choice_reward(problem: Problem, completion: Completion, thinking: ThinkingCo
     return Verdict(0.0, "wrong", f"{''.join(sorted(letters))} is not {right}")
 
 
+def named_options(problem: Problem, text: str, thinking: ThinkingConfig) -> str | None:
+    """Letters of the options that `text` names, in order; None where it names none.
+
+    Never raises; options that are no list or mapping count as none.
+    """
+    said = final_answer(text, thinking) or _only_line(text, thinking)
+    letters = _named(said[:_LONGEST], _options(problem) or {}) if said else None
+    return "".join(sorted(letters)) if letters else None
+
+
 def _options(problem: Problem) -> dict[str, str] | None:
     """Option texts by capital letter; empty where the row has none."""
     given = problem.fields.get("options")

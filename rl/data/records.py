@@ -78,7 +78,8 @@ class Answer:
     """One sampled answer, as token ids; nothing is ever tokenised again."""
 
     token_ids: tuple[int, ...]
-    """Sampled ids, the end-of-sequence token included when it was sampled."""
+    """Sampled ids, the end-of-sequence token included when it was sampled; -1 for each token where
+    a server tells their number alone."""
     logprobs: tuple[float, ...]
     """Natural-log probability that the sampler gave each of `token_ids`."""
     text: str

@@ -145,7 +145,7 @@ class _Distillation:
                 yield problem, request
 
         with phase(f"{name}: {self.recipe.data.source}", len(left)) as work:
-            for place, group in rollouts.stream(requests(), self.recipe.problems_at_a_time):
+            for place, group in rollouts.stream(requests(), at_a_time=self.recipe.problems_at_a_time):
                 index, note = notes.pop(place)
                 journal.write(index, note(group))
                 work.advance()

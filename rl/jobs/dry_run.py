@@ -2,11 +2,11 @@
 
 from rich.table import Table
 
-from actors.cluster.plan import Plan, plan_of
+from actors.cluster.plan import Plan, plan_of, server_of
 from configs.loading.recipe import recipe_text
 from configs.schema.generate import GenerationRecipe
 from configs.schema.grpo import GRPORecipe
-from configs.schema.policy import PolicyConfig
+from configs.schema.policy import ModelConfig, PolicyConfig
 from configs.schema.sft import SupervisedRecipe
 from rl.console.progress import CONSOLE
 
@@ -45,18 +45,16 @@ def memory_lines(recipe: Recipe) -> list[str]:
     """
     from models.policy.memory import MemoryEstimator
 
-    policy = recipe.policy
-    if not isinstance(policy, PolicyConfig):
-        policy = PolicyConfig(**policy.model_dump(include={"path", "dtype", "trust_remote_code"}))
+    if isinstance(recipe, GenerationRecipe) and server_of(recipe):
+        return []
     try:
-        skeleton = MemoryEstimator.read(policy)
+        skeleton = MemoryEstimator.read(_as_learned(recipe.policy))
     except OSError:
-        return [f"GPU memory is not estimated: no config of {policy.path!r} on this machine"]
+        return [f"GPU memory is not estimated: no config of {recipe.policy.path!r} on this machine"]
     parts = ", ".join(f"{part} {size / 1e9:.3g}" for part, size in skeleton.sizes.items())
-    lines = [f"parameters, billions: {parts}; {skeleton.learning / 1e9:.3g} learn"]
-    if isinstance(recipe, GenerationRecipe):
-        lines = [f"parameters, billions: {parts}"]
-    else:
+    lines = [f"parameters, billions: {parts}"]
+    if not isinstance(recipe, GenerationRecipe):
+        lines = [f"{lines[0]}; {skeleton.learning / 1e9:.3g} learn"]
         learner = skeleton.learner(recipe.learner)
         lines.append(
             f"a learner rank holds about {learner.total:.1f} GiB: weights {learner.weights:.1f}, "
@@ -72,6 +70,14 @@ def memory_lines(recipe: Recipe) -> list[str]:
             f"keys and values, {engine.answer_cache:.2f} GiB for each answer of full length"
         )
     return lines
+
+
+def _as_learned(policy: ModelConfig) -> PolicyConfig:
+    """The policy as one that could learn, as estimates want it."""
+    if isinstance(policy, PolicyConfig):
+        return policy
+    shared = {name: getattr(policy, name) for name in ModelConfig.model_fields}
+    return PolicyConfig.model_validate(shared)
 
 
 def plan_table(plan: Plan) -> Table:

@@ -10,8 +10,9 @@ import ray
 from actors.cluster.cpu_threads import cpu_thread_variables
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.placement import Placement
-from actors.cluster.plan import Plan
+from actors.cluster.plan import Plan, server_of
 from actors.cluster.pool import CALLS_AT_A_TIME, ActorPool, DriverLoop
+from actors.rollout.endpoint_worker import EndpointWorker
 from actors.rollout.rollouts import RolloutPools, Rollouts
 from actors.rollout.worker import RolloutWorker
 from actors.scoring.reward_worker import RewardWorker
@@ -26,14 +27,18 @@ def generation(
 ) -> Generator[Rollouts]:
     """Start engines on `recipe.policy` and reward workers, hand out the rollouts, and end all.
 
+    Where the policy is served elsewhere, one client of that server stands for the engines.
+
     `problems_at_a_time`: most problems that will be under way, each held once in the object store.
     """
     loop = DriverLoop()
     refs = ProblemRefs(problems_at_a_time)
     seats = Placement(plan, recipe.name, recipe.cluster.reserve_timeout_s)
     threads = cpu_thread_variables(recipe.rollout.workers, recipe.rollout.cpu_threads)
-    folder = Path(recipe.policy.path)
-    engines = start_engines(recipe, folder, plan, seats, threads)
+    if server_of(recipe):
+        engines = start_client(recipe, plan, seats)
+    else:
+        engines = start_engines(recipe, Path(recipe.policy.path), plan, seats, threads)
     pools = RolloutPools(engines, start_rewards(recipe, plan, seats), reference=None)
     try:
         rollouts = Rollouts(loop, pools, refs=refs, timeout_s=recipe.rollout.timeout_s)
@@ -63,6 +68,19 @@ def start_engines(
         ),
         rollout.workers,
         rollout.restarts,
+    )
+
+
+def start_client(recipe: GenerationRecipe, plan: Plan, seats: Placement) -> ActorPool:
+    """The client of the server that answers in place of engines."""
+    make = ray.remote(**actor_options(plan, "rollout", {}))(EndpointWorker)
+    return ActorPool(
+        "rollout",
+        lambda slot: make.options(**seats.options_for("rollout", slot)).remote(
+            recipe.policy, recipe.prompt, recipe.reward.thinking
+        ),
+        1,
+        recipe.rollout.restarts,
     )
 
 

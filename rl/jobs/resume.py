@@ -1,6 +1,6 @@
 """What a resumed run may not change: which problems are asked, and what a step means for that."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +28,51 @@ def check_same_problems(saved: Path, recipe: BaseModel) -> None:
     Raises:
         ChangedProblems: names each field, what it was, what it is, and what to do.
     """
-    tree, _ = yaml12.parse_yaml(saved.read_text("utf-8"), str(saved))
-    then, now = dict(_fields(tree)), dict(_fields(recipe.model_dump(mode="json")))
-    changed = [
-        f"{name} was {yaml12.to_inline_yaml(then[name])}, now {yaml12.to_inline_yaml(now[name])}"
-        for name in now.keys() & then.keys()
-        if now[name] != then[name] and _decides(name)
-    ]
-    if changed:
+    if changed := changed_fields(saved, recipe, _FIXED, _FREE):
         raise ChangedProblems(
             f"--resume: the recipe would ask other problems than the run did so far: "
-            f"{'; '.join(sorted(changed))}. Put the old values back ({saved} has them), or start "
+            f"{'; '.join(changed)}. Put the old values back ({saved} has them), or start "
             "a run of another name without --resume from the policy that lies beside that file: "
             f"policy.path={saved.parent / 'policy'}"
         )
 
 
-def _decides(name: str) -> bool:
-    return name.startswith(tuple(f"{fixed}." for fixed in _FIXED)) or name in _FIXED
+def check_unchanged(
+    saved: Path, recipe: BaseModel, fixed: Sequence[str], free: Sequence[str]
+) -> None:
+    """Check that what was done under the recipe in the file `saved` counts under `recipe` too.
+
+    Raises:
+        UserError: names each field that changed, what it was, what it is, and what to do.
+    """
+    if changed := changed_fields(saved, recipe, fixed, free):
+        raise UserError(
+            f"--resume: what the run did so far was done otherwise: {'; '.join(changed)}. Put the "
+            f"old values back ({saved} has them), or start a run of another name without --resume"
+        )
+
+
+def changed_fields(
+    saved: Path, recipe: BaseModel, fixed: Sequence[str], free: Sequence[str]
+) -> list[str]:
+    """What changed from the recipe in the file `saved` to `recipe`, each as a phrase.
+
+    Args:
+        fixed: dotted names of the sections and fields that are looked at.
+        free: those within them that are not.
+    """
+    tree, _ = yaml12.parse_yaml(saved.read_text("utf-8"), str(saved))
+    then, now = dict(_fields(tree)), dict(_fields(recipe.model_dump(mode="json")))
+
+    def decides(name: str) -> bool:
+        sections = tuple(f"{each}." for each in fixed)
+        return name not in free and (name in fixed or name.startswith(sections))
+
+    return sorted(
+        f"{name} was {yaml12.to_inline_yaml(then[name])}, now {yaml12.to_inline_yaml(now[name])}"
+        for name in now.keys() & then.keys()
+        if now[name] != then[name] and decides(name)
+    )
 
 
 def _fields(tree: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
@@ -54,5 +81,5 @@ def _fields(tree: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, A
         name = f"{section}{key}"
         if isinstance(value, Mapping):
             yield from _fields(value, f"{name}.")
-        elif name not in _FREE:
+        else:
             yield current_name(name), value

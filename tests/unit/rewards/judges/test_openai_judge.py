@@ -2,11 +2,8 @@
 
 import asyncio
 import json
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,58 +14,21 @@ from configs.schema.reward import JudgeConfig, RewardConfig, ThinkingConfig
 from rewards.completion import Completion
 from rewards.judges.openai_judge import Judge
 from rl.data.records import Problem
+from tests.openai_server import Fault, Server, openai_server
 
 PROBLEM = Problem("row", "Which city?", ("the capital of France",))
 
 
-@dataclass
-class Server:
-    """An endpoint that agrees when the answer says Paris."""
-
-    url: str = ""
-    asked: list[dict[str, Any]] = field(default_factory=list)
-    failures: list[int] = field(default_factory=list)
-    """Statuses to reply with first; 200 replies with prose instead of JSON."""
+def _opinion(body: dict[str, Any]) -> str:
+    """Agrees when the answer says Paris."""
+    agrees = "Paris" in body["messages"][1]["content"].partition("<answer>")[2]
+    return json.dumps({"reason": "same city", "agrees": agrees})
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    state = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            state.asked.append(body)
-            status = state.failures.pop(0) if state.failures else 0
-            agrees = "Paris" in body["messages"][1]["content"].partition("<answer>")[2]
-            content = json.dumps({"reason": "same city", "agrees": agrees})
-            if status == 200:
-                content = "They agree, I think."
-            reply = {
-                "id": "1", "object": "chat.completion", "created": 0, "model": "m",
-                "choices": [
-                    {
-                        "index": 0, "finish_reason": "stop",
-                        "message": {"role": "assistant", "content": content},
-                    }
-                ],
-            }  # fmt: skip
-            sent = json.dumps(reply).encode()
-            self.send_response(status or 200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(sent)))
-            self.end_headers()
-            self.wfile.write(sent)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    state.url = f"http://127.0.0.1:{http.server_port}/v1"
-    yield state
-    http.shutdown()
-    http.server_close()
+    with openai_server(_opinion) as state:
+        yield state
 
 
 def judge(server: Server, **fields: Any) -> Judge:
@@ -96,9 +56,20 @@ def test_without_an_answer_nobody_is_asked(server: Server) -> None:
 
 
 def test_a_busy_or_babbling_server_is_asked_again(server: Server) -> None:
-    server.failures = [429, 500, 200]
+    prose = ["They agree, I think."]
+    server.reply = lambda body: prose.pop() if prose else _opinion(body)
+    server.failures = [429, 500]
     assert judge(server).verdict(PROBLEM, said("\\boxed{Paris}")).cause == "correct"
     assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize("fault", ["no JSON", "no choices", "drop", "drop halfway"])
+def test_a_reply_that_breaks_off_or_is_none_is_asked_for_again(
+    server: Server, fault: Fault
+) -> None:
+    server.failures = [fault]
+    assert judge(server).verdict(PROBLEM, said("\\boxed{Paris}")).cause == "correct"
+    assert len(server.asked) == 2
 
 
 def test_a_judge_out_of_reach_says_nothing_of_the_policy(server: Server) -> None:

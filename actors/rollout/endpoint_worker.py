@@ -1,0 +1,139 @@
+"""The rollout worker of a served model: another's server answers, by the OpenAI API."""
+
+import asyncio
+import base64
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from configs.schema.data import PromptConfig
+from configs.schema.evaluate import AnsweringModel
+from configs.schema.reward import ThinkingConfig
+from rewards.judges.chat_client import NO_REPLY, BadReply, ChatClient
+from rl.console.errors import UserError
+from rl.data.images import image_format, open_image
+from rl.data.records import IMAGE_MARK, Answer, Group, Problem, SamplingRequest
+from rl.data.thinking import think_then_answer
+
+UNKNOWN_TOKEN = -1
+"""Stands for each token of an answer whose ids the server keeps to itself."""
+_SERVED_FORMATS = ("png", "jpeg", "webp", "gif")
+"""What servers take as it is; other images are sent as PNG."""
+
+
+class NoAnswer(UserError):
+    """The server gave no answer, however often it was asked."""
+
+
+class EndpointWorker:
+    """Asks a server, many problems at a time; to its pool as a worker with an engine is.
+
+    Answers come as text: their ids are `UNKNOWN_TOKEN`, as many as the server counted.
+    """
+
+    def __init__(
+        self, policy: AnsweringModel, prompt: PromptConfig, thinking: ThinkingConfig
+    ) -> None:
+        """`thinking`: tags that thoughts are put in where the server hands them over apart."""
+        assert policy.server is not None, "only a recipe with a server starts this worker"
+        self._model = policy.path
+        self._server = policy.server
+        self._prompt = prompt
+        self._thinking = thinking
+
+    @cached_property
+    def _client(self) -> ChatClient:
+        return ChatClient(self._server)
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._server.parallel, thread_name_prefix="ask")
+
+    async def wait_ready(self) -> int:
+        """1: there is nothing to wait for; a server that is not there is told by the first ask."""
+        return 1
+
+    async def sample(self, problem: Problem, request: SamplingRequest) -> Group:
+        """`request.count` answers to one problem, each asked for on its own.
+
+        Raises:
+            NoAnswer: the server refuses, or is out of reach.
+        """
+        seeds = range(request.seed, request.seed + request.count)
+        loop = asyncio.get_running_loop()
+        ask = partial(self._ask, self._messages(problem), request)
+        answers = await asyncio.gather(
+            *[loop.run_in_executor(self._threads, ask, seed) for seed in seeds]
+        )
+        return Group(problem.without_images(), prompt_ids=(), answers=tuple(answers))
+
+    def _ask(self, messages: list[dict[str, Any]], request: SamplingRequest, seed: int) -> Answer:
+        penalty = request.repetition_penalty
+        try:
+            return self._client.ask(
+                self._answer,
+                model=self._model,
+                messages=messages,
+                temperature=request.temperature,
+                top_p=request.top_p,
+                max_tokens=request.max_new_tokens,
+                seed=seed,
+                **({"extra_body": {"repetition_penalty": penalty}} if penalty != 1.0 else {}),
+            )
+        except NO_REPLY as error:
+            raise NoAnswer(
+                f"{self._server.endpoint} gave no answer as model {self._model!r} in "
+                f"{self._client.attempts} tries at most: {error!r}; see that it serves this model "
+                "and these limits, then go on with --resume"
+            ) from error
+
+    def _answer(self, completion: Any) -> Answer:
+        choice = completion.choices[0]
+        if choice.message is None:
+            raise BadReply("the server replied with a choice without a message")
+        said = choice.message.content or ""
+        # vLLM and others hand thoughts over apart from the answer, under one of these names.
+        extra = choice.message.model_extra or {}
+        thoughts = extra.get("reasoning_content") or extra.get("reasoning")
+        counted = getattr(completion.usage, "completion_tokens", None) or 0
+        return Answer(
+            token_ids=(UNKNOWN_TOKEN,) * counted,
+            logprobs=(),
+            text=self._joined(thoughts, said),
+            finish_reason="length" if choice.finish_reason == "length" else "stop",
+            version=0,
+        )
+
+    def _joined(self, thoughts: str | None, said: str) -> str:
+        if not thoughts:
+            return said
+        whole = think_then_answer(thoughts, said, self._thinking)
+        return whole if said else whole.removesuffix(self._thinking.close_tag)  # cut off in thought
+
+    def _messages(self, problem: Problem) -> list[dict[str, Any]]:
+        """The problem as OpenAI's chat messages, images as data URLs where it marks them."""
+        said = problem.question + (f"\n{self._prompt.suffix}" if self._prompt.suffix else "")
+        system = self._prompt.system
+        head = [] if system is None else [{"role": "system", "content": system}]
+        if not problem.images:
+            return [*head, {"role": "user", "content": said}]
+        images = iter([_image_part(image) for image in problem.images])
+        unmarked = len(problem.images) - said.count(IMAGE_MARK)
+        parts: list[dict[str, Any]] = [next(images) for _ in range(unmarked)]
+        for place, text in enumerate(said.split(IMAGE_MARK)):
+            parts += [next(images)] if place else []
+            parts += [{"type": "text", "text": text}] if text else []
+        return [*head, {"role": "user", "content": parts}]
+
+
+def _image_part(image: bytes | str) -> dict[str, Any]:
+    encoded = Path(image).read_bytes() if isinstance(image, str) else image
+    kind = image_format(encoded)
+    if kind not in _SERVED_FORMATS:
+        file = BytesIO()
+        open_image(encoded).save(file, "PNG")
+        encoded, kind = file.getvalue(), "png"
+    url = f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}

@@ -1,0 +1,22 @@
+"""The section of a recipe about a server that speaks the OpenAI API."""
+
+from pydantic import PositiveFloat, PositiveInt
+
+from configs.schema.base import StrictModel
+
+
+class EndpointConfig(StrictModel):
+    """A server that is asked, and how patiently."""
+
+    endpoint: str = "http://127.0.0.1:8000/v1"
+    """Base address of an OpenAI-compatible server."""
+    api_key_variable: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; a server without keys needs none."""
+    timeout_s: PositiveFloat = 60.0
+    """Seconds for one request."""
+    attempts: PositiveInt = 4
+    """Requests before the server counts as out of reach."""
+    parallel: PositiveInt = 16
+    """Requests under way at a time, per actor that asks."""
+    requests_per_s: PositiveFloat = 20.0
+    """Most requests started a second, per actor that asks."""

@@ -1,0 +1,1 @@
+"""Benchmarks: published problem sets, a model's figures on them, and two runs compared."""
