@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.cluster.ray_session import ray_session
-from configs.schema.sft import SFTRecipe
+from configs.jobs.sft import SFTRecipe
 from models.inputs.encoder import InputEncoder
 from models.tiny.model import TinySize, build_tiny_vlm
 from rl.jobs.ray_train import fit

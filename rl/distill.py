@@ -11,7 +11,7 @@ from pathlib import Path
 # Python puts rl/ first, where names of ours hide other packages; Ray hands it on to workers.
 sys.path[:] = [str(Path(__file__).resolve().parents[1]), *sys.path[1:]]
 
-from configs.schema.distill import DistillRecipe
+from configs.jobs.distill import DistillRecipe
 from rl.console.command import run_command
 
 

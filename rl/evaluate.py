@@ -12,8 +12,8 @@ from pathlib import Path
 # Python puts rl/ first, where names of ours hide other packages; Ray hands it on to workers.
 sys.path[:] = [str(Path(__file__).resolve().parents[1]), *sys.path[1:]]
 
+from configs.jobs.evaluate import EvaluateRecipe
 from configs.loading.recipe import Command
-from configs.schema.evaluate import EvaluateRecipe
 from rl.console.command import run_command
 
 

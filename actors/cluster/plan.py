@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from configs.schema.evaluate import AnsweringModel, ServerConfig
-from configs.schema.generate import GenerationRecipe
-from configs.schema.grpo import GRPORecipe
+from configs.jobs.evaluate import AnsweringModel, ServerConfig
+from configs.jobs.generate import GenerationRecipe
+from configs.jobs.grpo import GRPORecipe
+from configs.jobs.sft import SupervisedRecipe
 from configs.schema.rollout import Transport
 from configs.schema.run import Device
-from configs.schema.sft import SupervisedRecipe
 from rl.console.errors import DoesNotFit
 
 

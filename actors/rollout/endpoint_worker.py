@@ -8,8 +8,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from configs.jobs.evaluate import AnsweringModel
 from configs.schema.data import PromptConfig
-from configs.schema.evaluate import AnsweringModel
 from configs.schema.reward import ThinkingConfig
 from rewards.judges.chat_client import NO_REPLY, BadReply, ChatClient
 from rl.console.errors import UserError

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from actors.cluster.object_refs import SharedBatches
+from configs.jobs.grpo import PolicyConfig
 from configs.schema.data import PromptConfig
-from configs.schema.grpo import PolicyConfig
 from configs.schema.learner import LearnerConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import pack

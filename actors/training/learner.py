@@ -14,8 +14,8 @@ from torch import Tensor
 
 from actors.cluster.object_refs import SharedBatches
 from actors.weight_transfer.rendezvous import Rendezvous
+from configs.jobs.grpo import PolicyConfig
 from configs.schema.data import PromptConfig
-from configs.schema.grpo import PolicyConfig
 from configs.schema.learner import LearnerConfig
 from configs.schema.loss import LossConfig
 from models.inputs.encoder import InputEncoder

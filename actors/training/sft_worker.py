@@ -13,7 +13,7 @@ from actors.cluster.gauges import Gauges
 from actors.cluster.shared_folder import UnusableFolder, check_reached, file_visible
 from actors.training.collectives import broadcast_from_rank0
 from actors.training.sft_rank import SFTRank
-from configs.schema.sft import FeaturesConfig
+from configs.jobs.sft import FeaturesConfig
 from models.policy.features import DiskFeatures, FeatureStore, MemoryFeatures
 from rl.algorithms.guards import DivergedError
 from rl.algorithms.sft import SFTJob, SFTParts, StepResult, finished, train

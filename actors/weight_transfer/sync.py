@@ -12,7 +12,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from actors.cluster.crash_report import crash_report
 from actors.cluster.pool import ActorPool, DriverLoop
-from configs.schema.grpo import SyncConfig
+from configs.jobs.grpo import SyncConfig
 from models.policy.parts import part_of
 from models.policy.weight_sums import WeightSums, compare_sums
 from rl.console.progress import wait_for

@@ -21,7 +21,7 @@ from transformers import (
     InternVLForConditionalGeneration,
 )
 
-from configs.schema.assembly import AssembleOptions
+from configs.jobs.assembly import AssembleOptions
 from models.assembly import modeling_r1v
 from models.assembly.language import Language, read_language
 from models.assembly.modeling_r1v import R1VConfig, R1VForConditionalGeneration

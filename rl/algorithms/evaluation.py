@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from configs.schema.grpo import GRPORecipe
+from configs.jobs.grpo import GRPORecipe
 from rl.algorithms.interfaces import Rollouts
 from rl.data.records import Problem, SamplingRequest
 from rl.run_log.answer_metrics import accuracy, answer_metrics

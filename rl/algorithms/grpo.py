@@ -1,6 +1,6 @@
 """The GRPO loop."""
 
-from configs.schema.grpo import GRPORecipe
+from configs.jobs.grpo import GRPORecipe
 from rl.algorithms.advantages import group_advantages, rewards_of
 from rl.algorithms.guards import NOTHING_LEARNED, NonFiniteGuard, UnscoredGuard
 from rl.algorithms.interfaces import GRPOParts, Pending

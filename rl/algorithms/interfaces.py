@@ -1,6 +1,6 @@
 """What the loop needs of its parts. Actors provide them on a cluster, plain objects in tests."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -39,6 +39,16 @@ class Rollouts(Protocol):
         self, problems: Sequence[Problem], request: SamplingRequest
     ) -> Pending[list[ScoredGroup]]:
         """Groups of scored answers, in the problems' order; returns at once."""
+        ...
+
+
+class AnswerStream(Protocol):
+    """Engines that answer, and the rewards that score, for more problems than memory holds."""
+
+    def stream(
+        self, asked: Iterable[tuple[Problem, SamplingRequest]], *, at_a_time: int
+    ) -> Iterator[tuple[int, ScoredGroup]]:
+        """Each request's place in `asked` with its scored answers, as they come."""
         ...
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from configs.jobs.sft import SFTRecipe
 from configs.schema.run import Device
-from configs.schema.sft import SFTRecipe
 from rl.algorithms.early_stopping import EarlyStopping
 from rl.algorithms.guards import NonFiniteGuard
 from rl.data.chats import ChatIndex

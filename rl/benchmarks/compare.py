@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.schema.evaluate import CompareRecipe
+from configs.jobs.evaluate import CompareRecipe
 from rl.benchmarks.answers import answers_folder, read_answers
 from rl.benchmarks.report import percent, table
 from rl.console.errors import UserError

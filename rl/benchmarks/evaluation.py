@@ -1,11 +1,12 @@
 """Asks a model the problems of a benchmark and sums up its answers. Knows engines by interface."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from configs.schema.reward import RewardConfig
 from rl.algorithms.guards import UnscoredGuard
+from rl.algorithms.interfaces import AnswerStream
 from rl.benchmarks.votes import vote_of
 from rl.console.progress import phase
 from rl.data.records import Problem, SamplingRequest, ScoredGroup
@@ -15,16 +16,6 @@ SUBJECT = "subject"
 """Name of the field of a problem that holds its subject, or a list of them."""
 _SEED_STRIDE = 100_003
 """Between seeds of a recipe, so that no run of one draws what a run of another draws."""
-
-
-class AnswerStream(Protocol):
-    """Engines that answer, and rewards that score."""
-
-    def stream(
-        self, asked: Iterable[tuple[Problem, SamplingRequest]], *, at_a_time: int
-    ) -> Iterator[tuple[int, ScoredGroup]]:
-        """Each request's place in `asked` with its scored answers, as they come."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

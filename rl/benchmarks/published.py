@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from configs.jobs.evaluate import BenchmarkConfig
 from configs.schema.data import SourceConfig
-from configs.schema.evaluate import BenchmarkConfig
 from rl.benchmarks import rows
 from rl.benchmarks.evaluation import SUBJECT
-from rl.benchmarks.rows import MakeProblem, Prompting
+from rl.benchmarks.rows import MakeProblem, Prompting, Row
 from rl.console.errors import UserError
 from rl.data.problems import ProblemSet
 from rl.data.records import Problem
@@ -185,13 +185,17 @@ def _published_rows(
         options_seed,
         source.folders,
     )
-    make = partial(published.make, how=how)
+    make = partial(_problem, published, how)
     source = source.select_columns(published.columns)
     label = name.replace("/", "_").replace(":", "_")
     rejected = limits.folder / f"rejected_{config.name}_{label}.jsonl"
     found = check_rows(source, data, make, limits.measure, limits.max_tokens, rejected)
     problems = ProblemSet(source, make, found.numbers, found.rejected, seed=0)
     return Benchmark(config.name, problems.first(None), found.rejected)
+
+
+def _problem(published: Published, how: Prompting, row: Row, number: int) -> Problem:
+    return published.make(row, number, how)
 
 
 def _own_rows(config: BenchmarkConfig, limits: Limits) -> Benchmark:

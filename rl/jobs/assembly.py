@@ -1,6 +1,6 @@
 """Checkpoints put together or rewritten: planned, shown, and then written."""
 
-from configs.schema.assembly import AssembleRecipe, ConvertRecipe
+from configs.jobs.assembly import AssembleRecipe, ConvertRecipe
 from models.assembly.conversion import plan_conversion
 from models.assembly.r1v import plan_assembly, plan_swap
 from models.assembly.shards import plan_line

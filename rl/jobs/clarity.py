@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rl.console.progress import phase
-from rl.data.clarity import clarity
 from rl.data.problems import ProblemSet
+from rl.distillation.clarity import clarity
 from rl.storage.cache import get_or_build
 
 _BATCH = 64

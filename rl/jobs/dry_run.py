@@ -3,11 +3,11 @@
 from rich.table import Table
 
 from actors.cluster.plan import Plan, plan_of, server_of
+from configs.jobs.generate import GenerationRecipe
+from configs.jobs.grpo import GRPORecipe
+from configs.jobs.sft import SupervisedRecipe
 from configs.loading.recipe import recipe_text
-from configs.schema.generate import GenerationRecipe
-from configs.schema.grpo import GRPORecipe
 from configs.schema.policy import ModelConfig, PolicyConfig
-from configs.schema.sft import SupervisedRecipe
 from rl.console.progress import CONSOLE
 
 Recipe = GRPORecipe | SupervisedRecipe | GenerationRecipe

@@ -10,13 +10,14 @@ from actors.cluster.plan import Plan, server_of
 from actors.cluster.ray_session import ray_session
 from actors.cluster.shared_folder import check_outlives_job
 from actors.rollout.endpoint_worker import NoAnswer
+from configs.jobs.evaluate import EvaluateRecipe
 from configs.loading.recipe import SAVED_AS
-from configs.schema.evaluate import EvaluateRecipe
 from models.inputs.encoder import InputEncoder
 from models.policy.check import read_config
 from rewards.trial import try_rewards
+from rl.algorithms.interfaces import AnswerStream
 from rl.benchmarks.answers import answers_file, answers_writer, read_answers
-from rl.benchmarks.evaluation import AnswerStream, EvaluationSettings, evaluate
+from rl.benchmarks.evaluation import EvaluationSettings, evaluate
 from rl.benchmarks.published import Benchmark, Limits, open_benchmark
 from rl.benchmarks.report import percent, report_text, write_report
 from rl.console.errors import UserError, as_user_error

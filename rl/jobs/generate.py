@@ -16,8 +16,8 @@ from actors.rollout.endpoint_worker import EndpointWorker
 from actors.rollout.rollouts import RolloutPools, Rollouts
 from actors.rollout.worker import RolloutWorker
 from actors.scoring.reward_worker import RewardWorker
-from configs.schema.generate import GenerationRecipe
-from configs.schema.grpo import GRPORecipe
+from configs.jobs.generate import GenerationRecipe
+from configs.jobs.grpo import GRPORecipe
 from rl.console.progress import phase
 
 

@@ -10,7 +10,7 @@ from actors.cluster.gauges import Gauges
 from actors.cluster.plan import Plan
 from actors.cluster.ray_session import ray_session
 from actors.cluster.shared_folder import check_outlives_job
-from configs.schema.grpo import GRPORecipe
+from configs.jobs.grpo import GRPORecipe
 from models.inputs.encoder import InputEncoder
 from models.policy.check import check_policy
 from rewards.trial import check_gold, try_rewards

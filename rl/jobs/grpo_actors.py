@@ -18,7 +18,7 @@ from actors.scoring.reference import ReferencePolicy
 from actors.training.learner import LearnerRank, LearnerSpec
 from actors.training.learner_group import LearnerGroup
 from actors.weight_transfer.sync import WeightSync
-from configs.schema.grpo import GRPORecipe
+from configs.jobs.grpo import GRPORecipe
 from rl.jobs.generate import actor_options, start_engines, start_rewards
 
 

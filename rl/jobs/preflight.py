@@ -1,6 +1,6 @@
 """The checks before step 1, run on the real engines and learners."""
 
-from configs.schema.grpo import GRPORecipe
+from configs.jobs.grpo import GRPORecipe
 from models.inputs.encoder import InputEncoder
 from rl.algorithms.parity import check_logprobs, check_prompts, parity_rows
 from rl.data.problems import ProblemSet

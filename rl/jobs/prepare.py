@@ -6,11 +6,11 @@ from typing import Any, TypeVar
 import ray
 
 from actors.cluster.plan import Plan, plan_of
+from configs.jobs.generate import GenerationRecipe
+from configs.jobs.grpo import GRPORecipe
+from configs.jobs.sft import SFTRecipe, SupervisedRecipe
 from configs.loading.recipe import SAVED_AS
 from configs.schema.data import SourceConfig
-from configs.schema.generate import GenerationRecipe
-from configs.schema.grpo import GRPORecipe
-from configs.schema.sft import SFTRecipe, SupervisedRecipe
 from rl.console.errors import as_user_error
 from rl.jobs.resume import check_same_problems
 from rl.storage.checkpoints import Checkpoint, Checkpoints

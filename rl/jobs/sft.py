@@ -6,9 +6,9 @@ from pathlib import Path
 
 from actors.cluster.ray_session import ray_session
 from actors.cluster.shared_folder import check_outlives_job
+from configs.jobs.sft import AlignRecipe, SFTRecipe
 from configs.schema.learner import SFTLearnerConfig
 from configs.schema.run import Device
-from configs.schema.sft import AlignRecipe, SFTRecipe
 from models.inputs.encoder import InputEncoder
 from models.policy.check import check_policy
 from models.policy.features import check_kind

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from configs.schema.assembly import AssembleOptions
+from configs.jobs.assembly import AssembleOptions
+from configs.jobs.sft import AlignPolicyConfig, AlignRecipe, FeaturesConfig, PassConfig, SFTRecipe
 from configs.schema.data import ChatDataConfig, ChatLimits
 from configs.schema.learner import SFTLearnerConfig, SFTOptimizerConfig
 from configs.schema.policy import Part, PolicyConfig
 from configs.schema.run import CheckpointConfig, SFTLogConfig
-from configs.schema.sft import AlignPolicyConfig, AlignRecipe, FeaturesConfig, PassConfig, SFTRecipe
 from configs.schema.tiny import TinyPathConfig
 from models.assembly.r1v import plan_assembly, plan_swap
 from rl.jobs.sft import sft_runs

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.schema.grpo import GRPORecipe
+from configs.jobs.grpo import GRPORecipe
 from configs.schema.run import SFTLogConfig
 from configs.schema.tiny import TinyPathConfig
 from models.assembly import r1v

@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.table import Table
 
 from actors.cluster.ray_session import ray_session
+from configs.jobs.transfer import TransferRecipe
 from configs.schema.data import DataConfig, PromptConfig
 from configs.schema.policy import PolicyConfig
-from configs.schema.transfer import TransferRecipe
 from models.inputs.encoder import InputEncoder
 from models.policy.loading import load_model
 from rewards.text.answer import last_box

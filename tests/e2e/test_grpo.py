@@ -14,8 +14,8 @@ from transformers import (
     AutoTokenizer,
 )
 
+from configs.jobs.grpo import GRPORecipe
 from configs.loading.recipe import read_recipe
-from configs.schema.grpo import GRPORecipe
 from models.inputs.encoder import InputEncoder
 from rl.data.problems import ProblemSet
 from tests.e2e.command import (

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from configs.schema.sft import AlignRecipe, SFTRecipe
+from configs.jobs.sft import AlignRecipe, SFTRecipe
 from rl.storage.jsonl import read_lines
 from tests.ray.system import problem
 

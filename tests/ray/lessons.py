@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.schema.sft import AlignRecipe, SFTRecipe
+from configs.jobs.sft import AlignRecipe, SFTRecipe
 from rl.jobs.sft import sft_runs
 from tests.families import FAMILIES
 from tests.ray.chats import align_recipe, chat_file, sft_recipe

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from actors.cluster.plan import plan_of
 from actors.rollout import vllm_engine
 from actors.rollout.worker import RolloutWorker
-from configs.schema.grpo import GRPORecipe
+from configs.jobs.grpo import GRPORecipe
 from models.inputs.encoder import InputEncoder
 from models.policy.parts import part_of
 from rl.algorithms.parity import parity_rows

@@ -5,10 +5,12 @@ from functools import cache
 import pytest
 
 from actors.cluster.plan import plan_of
+from configs.jobs.evaluate import EvaluateRecipe
+from configs.jobs.grpo import GRPORecipe
+from configs.jobs.sft import AlignRecipe, SFTRecipe, SupervisedRecipe
 from configs.loading.recipe import RECIPES, find_recipe, read_recipe
-from configs.schema.grpo import GRPORecipe
-from configs.schema.sft import AlignRecipe, SFTRecipe, SupervisedRecipe
-from models.policy.memory import MemoryEstimator
+from configs.schema.rollout import EngineConfig
+from models.policy.memory import EngineMemory, MemoryEstimator
 from rl.console.errors import DoesNotFit
 from tests.recipes.architectures import ARCHITECTURES
 from tests.recipes.test_recipes import SHIPPED
@@ -26,6 +28,8 @@ GPUS = {
     "internvl3_8b": 8,
     "deepseek_r1_distill_qwen_1_5b_text": 8,
 }
+EVALUATED = {"r1v_38b/evaluate": "r1v_38b/grpo"}
+"""Evaluations, and the recipe whose policy they ask."""
 REINFORCED = [name for name in GPUS if name not in ("r1v_38b/align", "r1v_38b/sft")]
 SUPERVISED: dict[str, type[SupervisedRecipe]] = {
     "r1v_38b/align": AlignRecipe,
@@ -81,8 +85,18 @@ def test_a_learner_rank_fits_its_gpu(name: str) -> None:
 def test_an_engine_fits_its_gpus_with_room_for_many_answers(name: str) -> None:
     recipe = grpo(name)
     longest = recipe.prompt.max_tokens + recipe.rollout.max_new_tokens
-    engine = skeleton(name).engine(recipe.rollout, longest)
-    free = GPU_GIB * recipe.rollout.gpu_memory_utilization - engine.weights - LEFT_FOR_CUDA
+    check_engine(skeleton(name).engine(recipe.rollout, longest), recipe.rollout)
+
+
+@pytest.mark.parametrize("name", EVALUATED)
+def test_an_engine_that_evaluates_fits_its_gpus(name: str) -> None:
+    recipe = read_recipe(find_recipe(name), EvaluateRecipe)
+    longest = recipe.prompt.max_tokens + recipe.rollout.max_new_tokens
+    check_engine(skeleton(EVALUATED[name]).engine(recipe.rollout, longest), recipe.rollout)
+
+
+def check_engine(engine: EngineMemory, rollout: EngineConfig) -> None:
+    free = GPU_GIB * rollout.gpu_memory_utilization - engine.weights - LEFT_FOR_CUDA
     assert free > 16 * engine.answer_cache
 
 
@@ -94,7 +108,8 @@ def test_the_largest_picture_leaves_room_for_the_question(name: str) -> None:
 
 def test_every_recipe_for_gpus_is_looked_at() -> None:
     shipped = {path.relative_to(RECIPES).with_suffix("").as_posix() for path in SHIPPED}
-    assert {name for name in shipped if "device: cuda" in find_recipe(name).read_text()} == {*GPUS}
+    on_gpus = {name for name in shipped if "device: cuda" in find_recipe(name).read_text()}
+    assert on_gpus == {*GPUS, *EVALUATED}
     assert ARCHITECTURES.keys() == GPUS.keys()
 
 

@@ -1,34 +1,32 @@
 """Every shipped recipe is a recipe, and says what it would start."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import ray
 
+from configs.jobs.generate import GenerationRecipe
+from configs.jobs.grpo import GRPORecipe
+from configs.jobs.sft import SupervisedRecipe
 from configs.loading.recipe import RECIPES, RecipeError, find_recipe, read_recipe
-from configs.schema.grpo import GRPORecipe
-from configs.schema.sft import AlignRecipe, SFTRecipe
-from configs.schema.transfer import TransferRecipe
-from rl import align, grpo, sft, transfer
+from configs.schema.run import RunRecipe
 from rl.console.progress import CONSOLE
 from rl.storage.run_folder import save_recipe
+from tests.commands import RUNS
 
 SHIPPED = sorted(RECIPES.rglob("*.yaml"))
-Recipe = GRPORecipe | SFTRecipe | AlignRecipe | TransferRecipe
-JOBS: dict[type[Recipe], Callable[[list[str]], None]] = {
-    GRPORecipe: grpo.main,
-    SFTRecipe: sft.main,
-    AlignRecipe: align.main,
-    TransferRecipe: transfer.main,
+ROLES: dict[type[RunRecipe], tuple[str, ...]] = {
+    GRPORecipe: ("rollout", "learner", "reward", "weights travel by"),
+    SupervisedRecipe: ("learner", "DeepSpeed rank"),
+    GenerationRecipe: ("rollout", "reward"),
 }
 
 
-def read_by_its_job(path: Path) -> Recipe:
+def read_by_its_job(path: Path) -> RunRecipe:
     """The recipe in `path`, which must be one of exactly one job."""
-    read: list[Recipe] = []
+    read: list[RunRecipe] = []
     faults: list[str] = []
-    for job in JOBS:
+    for job in RUNS:
         try:
             read.append(read_recipe(path, job))
         except RecipeError as error:
@@ -59,11 +57,10 @@ def test_a_dry_run_shows_recipe_and_plan_and_starts_nothing(
     job = type(read_by_its_job(path))
     words = [str(path), "--dry-run", "name=shown", f"log.folder={tmp_path}"]
     with CONSOLE.capture() as captured:
-        JOBS[job](words)
+        RUNS[job](words)
     told = captured.get()
     assert "name: shown" in told
-    roles = {GRPORecipe: ("rollout", "learner", "reward", "weights travel by")}
-    for role in roles.get(job, () if job is TransferRecipe else ("learner", "DeepSpeed rank")):
+    for role in next((words for kind, words in ROLES.items() if issubclass(job, kind)), ()):
         assert role in told
     assert not list(tmp_path.iterdir())
 

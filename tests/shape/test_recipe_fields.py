@@ -6,13 +6,9 @@ from functools import cache
 import pytest
 
 from configs.loading.fields import known_fields
-from configs.schema.assembly import AssembleRecipe, ConvertRecipe
-from configs.schema.grpo import GRPORecipe
-from configs.schema.sft import AlignRecipe, SFTRecipe
-from configs.schema.transfer import TransferRecipe
+from tests.commands import COMMANDS
 from tests.repository import ROOT
 
-RECIPES = (AssembleRecipe, ConvertRecipe, GRPORecipe, SFTRecipe, AlignRecipe, TransferRecipe)
 READERS = ("rl", "actors", "models", "rewards")
 
 
@@ -49,7 +45,7 @@ def read_somewhere() -> frozenset[str]:
 
 
 @pytest.mark.parametrize(
-    "name", sorted({field.name for recipe in RECIPES for field in known_fields(recipe)})
+    "name", sorted({field.name for recipe in COMMANDS for field in known_fields(recipe)})
 )
 def test_a_field_of_the_recipe_is_read_by_some_code(name: str) -> None:
     assert name.split(".")[-1] in read_somewhere(), f"no code reads {name}: use it or remove it"

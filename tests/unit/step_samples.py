@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from PIL import Image
 
-from configs.schema.grpo import GRPORecipe
+from configs.jobs.grpo import GRPORecipe
 from rl.data.records import CAUSES, Answer, Cause, Group, Problem, Score, ScoredGroup, Verdict
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from ray.util.placement_group import placement_group_table
 
 from actors.cluster.placement import Placement
 from actors.cluster.plan import plan_of
-from configs.schema.grpo import GRPORecipe
+from configs.jobs.grpo import GRPORecipe
 from rl.console.errors import DoesNotFit
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from actors.weight_transfer.policy_source import PolicySource
-from configs.schema.assembly import AssembleOptions
+from configs.jobs.assembly import AssembleOptions
 from models.assembly.r1v import plan_assembly
 from tests.ray.actors.rollout.served import check_a_step_is_served_as_it_was_learned
 from tests.ray.system import System, learned_from, problem, recipe, running_system

@@ -15,7 +15,7 @@ from torch import Tensor
 from actors.training.learner_group import LearnerDied
 from actors.weight_transfer.policy_source import PolicySource
 from actors.weight_transfer.sync import WeightSync, WeightSyncError
-from configs.schema.grpo import SyncConfig
+from configs.jobs.grpo import SyncConfig
 from rl.data.records import SamplingRequest
 from tests.families import FAMILIES
 from tests.ray.actors.rollout.served import PICTURES, check_a_step_is_served_as_it_was_learned

@@ -11,7 +11,7 @@ from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.pool import DriverLoop
 from actors.training.learner import LearnerRank, LearnerSpec
 from actors.training.learner_group import LearnerGroup
-from configs.schema.grpo import GRPORecipe
+from configs.jobs.grpo import GRPORecipe
 from rl.jobs.grpo_actors import learner_spec
 
 

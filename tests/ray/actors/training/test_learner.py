@@ -13,7 +13,7 @@ from torch import Tensor
 
 from actors.training.learner import LearnerRank
 from actors.training.learner_group import LearnerGroup
-from configs.schema.grpo import GRPORecipe, PolicyConfig
+from configs.jobs.grpo import GRPORecipe, PolicyConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import pack
 from models.policy.loading import load_model

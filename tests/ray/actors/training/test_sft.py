@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from configs.schema.sft import SFTRecipe
+from configs.jobs.sft import SFTRecipe
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import pack_chats
 from models.policy import attention

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from configs.schema.sft import SFTRecipe
+from configs.jobs.sft import SFTRecipe
 from rl.jobs.ray_train import TrainingFailed
 from rl.jobs.sft import sft_runs
 from rl.storage.jsonl import read_lines

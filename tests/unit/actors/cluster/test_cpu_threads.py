@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from actors.cluster.cpu_threads import cpu_thread_variables
-from configs.schema.grpo import GRPORecipe
+from configs.jobs.grpo import GRPORecipe
 from rl.jobs.grpo_actors import threads_of
 
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from actors.rollout.endpoint_worker import UNKNOWN_TOKEN, EndpointWorker, NoAnswer
+from configs.jobs.evaluate import AnsweringModel
 from configs.schema.data import PromptConfig
-from configs.schema.evaluate import AnsweringModel
 from configs.schema.reward import ThinkingConfig
 from rl.data.records import Answer, Group, Problem, SamplingRequest
 from tests.openai_server import Fault, Server, openai_server

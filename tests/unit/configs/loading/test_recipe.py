@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from configs.jobs.grpo import GRPORecipe
 from configs.loading.fields import known_fields
 from configs.loading.recipe import RecipeError, find_recipe, load_recipe, read_recipe, recipe_text
 from configs.loading.suggest import closest_match
 from configs.loading.yaml12 import parse_yaml
-from configs.schema.grpo import GRPORecipe
 from rl.storage.run_folder import save_recipe as save
 
 SMALLEST = "name: small\npolicy: {path: some/model}\ndata: {source: rows.parquet}\n"

@@ -16,7 +16,7 @@ from transformers import (
     InternVLProcessor,
 )
 
-from configs.schema.assembly import AssembleOptions
+from configs.jobs.assembly import AssembleOptions
 from models.assembly.r1v import plan_assembly, plan_swap
 from tests.unit.models.assembly.parts import WIDTH, build_internvit, build_llm, config_of
 

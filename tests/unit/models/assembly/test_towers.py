@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from configs.schema.assembly import AssembleOptions
+from configs.jobs.assembly import AssembleOptions
 from models.assembly.conversion import plan_conversion
 from models.assembly.r1v import plan_assembly, plan_swap
 from tests.unit.models.assembly.chat_model import build_chat_model, save_checkpoint

@@ -6,8 +6,8 @@ from shutil import copytree
 import pytest
 import torch
 
+from configs.jobs.grpo import PolicyConfig
 from configs.schema.data import PromptConfig
-from configs.schema.grpo import PolicyConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import pack_chats
 from models.policy.features import (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema.grpo import PolicyConfig
+from configs.jobs.grpo import PolicyConfig
 from models.policy.loading import freeze, load_model
 from models.policy.parts import part_of
 from models.tiny.model import build_tiny_text, build_tiny_vlm

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from configs.jobs.grpo import PolicyConfig
 from configs.schema.data import PromptConfig
-from configs.schema.grpo import PolicyConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import PackedBatch, pack
 from models.policy import attention

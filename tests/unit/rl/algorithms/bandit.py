@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from configs.schema.grpo import GRPORecipe
+from configs.jobs.grpo import GRPORecipe
 from rl.algorithms.interfaces import Evaluator, GRPOParts
 from rl.algorithms.rows import TrainingRow
 from rl.data.order import ShuffledOrder

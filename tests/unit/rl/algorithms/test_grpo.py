@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from configs.schema.grpo import GRPORecipe
+from configs.jobs.grpo import GRPORecipe
 from rl.algorithms.grpo import train
 from rl.algorithms.guards import DivergedError, TooManyUnscored
 from rl.algorithms.lookahead import StaleRollout

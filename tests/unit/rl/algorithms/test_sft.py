@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.schema.sft import AlignRecipe, SFTRecipe
+from configs.jobs.sft import AlignRecipe, SFTRecipe
 from rl.algorithms.early_stopping import EarlyStopping
 from rl.algorithms.guards import DivergedError
 from rl.algorithms.sft import SFTJob, SFTParts, StepResult, train

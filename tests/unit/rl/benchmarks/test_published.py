@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from actors.scoring.reward_worker import RewardWorker
-from configs.schema.evaluate import BenchmarkConfig, EvaluationRewardConfig
+from configs.jobs.evaluate import BenchmarkConfig, EvaluationRewardConfig
 from rewards.completion import Completion
 from rewards.trial import try_rewards
 from rl.benchmarks.published import (

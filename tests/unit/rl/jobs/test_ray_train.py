@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.schema.sft import SFTRecipe
+from configs.jobs.sft import SFTRecipe
 from rl.algorithms.sft import SFTJob
 from rl.console.progress import CONSOLE
 from rl.data.chats import ChatIndex

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from configs.jobs.sft import SFTRecipe
 from configs.schema.data import ChatDataConfig
 from configs.schema.policy import PolicyConfig
-from configs.schema.sft import SFTRecipe
 from rl.jobs.resume import ChangedProblems, check_same_problems
 from rl.storage.run_folder import save_recipe
 from tests.unit.step_samples import recipe

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.schema.grpo import GRPORecipe
+from configs.jobs.grpo import GRPORecipe
 from rl.console.progress import CONSOLE
 from rl.data.records import Answer, Group, Problem, Score, ScoredGroup, Verdict
 from rl.run_log.samples import LoggedGroup

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig
 
+from configs.jobs.grpo import GRPORecipe
 from configs.loading.recipe import RECIPES, read_recipe
-from configs.schema.grpo import GRPORecipe
 from configs.schema.tiny import PartsConfig, TinyPathConfig
 from rl.tiny.parts import cached_parts
 from rl.tiny.start_policy import start_policy_folder, untrained_policy

@@ -11,10 +11,10 @@ from pydantic import (
     model_validator,
 )
 
+from configs.jobs.generate import GenerationRecipe
 from configs.schema.base import StrictModel
 from configs.schema.data import DataConfig
 from configs.schema.endpoint import EndpointConfig
-from configs.schema.generate import GenerationRecipe
 from configs.schema.policy import ModelConfig
 from configs.schema.reward import RewardConfig
 from configs.schema.rollout import EngineConfig

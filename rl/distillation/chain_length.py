@@ -12,7 +12,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.schema.distill import LengthControlConfig
+from configs.jobs.distill import LengthControlConfig
 
 _HIGH = (
     re.compile(r"\b(why|how)\b(?!\s+(many|much|old|long|far)\b)", re.IGNORECASE),
@@ -115,10 +115,10 @@ def repetition_penalties(
     return np.minimum(config.max_penalty, np.exp(config.alpha * (1.0 - mean)))
 
 
-def penalty_range(penalties: NDArray[np.float64]) -> dict[str, float]:
+def penalty_range(penalties: Sequence[float]) -> dict[str, float]:
     """Mean, least and largest penalty of a data set."""
     return {
-        "penalty_mean": float(penalties.mean()),
-        "penalty_min": float(penalties.min()),
-        "penalty_max": float(penalties.max()),
+        "penalty_mean": fmean(penalties),
+        "penalty_min": min(penalties),
+        "penalty_max": max(penalties),
     }

@@ -4,9 +4,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
+from configs.jobs.generate import GenerationRecipe
 from configs.schema.base import StrictModel
 from configs.schema.data import DataConfig
-from configs.schema.generate import GenerationRecipe
 from configs.schema.policy import ModelConfig
 from configs.schema.run import Fraction
 
