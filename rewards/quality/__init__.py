@@ -1,0 +1,1 @@
+"""Grades of whole chains of thought, 0 to 5."""
