@@ -18,13 +18,15 @@ class SourceConfig(StrictModel):
     split: str = "train"
     """Split to read."""
     id_column: str | None = None
-    """Column with a unique name for each row; null: the row's number."""
+    """Column with a unique name for each row; null: the row's number, from 0."""
     max_image_pixels: PositiveInt = 50_000_000
     """Images with more pixels than this are refused as bombs."""
     max_rejected_share: Fraction = 0.05
     """The run stops when a larger share of the rows than this cannot be used."""
     limit: PositiveInt | None = None
     """Use only the first so many rows; null: all."""
+    ids: Path | None = None
+    """File with the ids of the rows to use, one a line; null: all."""
 
 
 class DataConfig(SourceConfig):

@@ -17,6 +17,8 @@ class GradedChain:
     text: str
     """The chain as the reward sees an answer: think tags included, the open tag left out where the
     prompt opens."""
+    right: bool | None = None
+    """Whether the rewards found its answer right; None: rules find out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Grades by what can be checked: one point each for five things that a good chain has.
 
-1. the final answer is right, by the reward that the recipe calls accuracy;
+1. the final answer is right, as the chain says or by the reward that the recipe calls accuracy;
 2. the think template is kept;
 3. the chain states at least one step of arithmetic;
 4. all that it states holds;
@@ -13,7 +13,7 @@ ours.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from configs.schema.reward import RewardConfig
 from rewards.completion import Completion
@@ -99,7 +99,7 @@ class _Checks:
 
 
 def _begin(chain: GradedChain, reward: RewardConfig, pool: VerifierPool) -> _Checks:
-    problem = chain.problem.without_images()
+    chain = replace(chain, problem=chain.problem.without_images())
     # Nobody has counted the tokens; no rule that says what is right asks for them.
     completion = Completion(chain.text, num_tokens=0, max_tokens=0, finish_reason="stop")
     equations = tuple(stated_equations(chain.text))
@@ -110,9 +110,9 @@ def _begin(chain: GradedChain, reward: RewardConfig, pool: VerifierPool) -> _Che
         arithmetic, last = _there(Verdict(0.0, "unparsable", many)), _there(Verdict(0.0, "wrong"))
     else:
         arithmetic = pool.submit(EquationCheck(equations))
-        last = _last_step(GradedChain(problem, chain.text), equations[-1].sides[-1], reward, pool)
+        last = _last_step(chain, equations[-1].sides[-1], reward, pool)
     return _Checks(
-        _answer(GradedChain(problem, chain.text), completion, reward, pool),
+        _answer(chain, completion, reward, pool),
         template_fault(chain.text, reward.thinking),
         len(equations),
         arithmetic,
@@ -123,7 +123,9 @@ def _begin(chain: GradedChain, reward: RewardConfig, pool: VerifierPool) -> _Che
 def _answer(
     chain: GradedChain, completion: Completion, reward: RewardConfig, pool: VerifierPool
 ) -> Future[Verdict]:
-    """Whether the final answer is right, by the reward that the recipe calls accuracy."""
+    """Whether the final answer is right."""
+    if chain.right is not None:
+        return _there(Verdict(float(chain.right), "correct" if chain.right else "wrong"))
     rule = rule_of(reward.accuracy, chain.problem)
     if rule in INLINE:
         return _there(INLINE[rule](reward)(chain.problem, completion))
@@ -136,11 +138,12 @@ def _answer(
 def _last_step(
     chain: GradedChain, value: str, reward: RewardConfig, pool: VerifierPool
 ) -> Future[Verdict]:
-    """Whether `value` is the final answer, or what the option that it names says."""
+    """Whether `value` is the final answer, another form of it, or the option that it names."""
     answer = final_answer(chain.text, reward.thinking)
     letters = named_options(chain.problem, chain.text, reward.thinking) or ""
     options = options_of(chain.problem) or {}
-    said = [answer, *(options.get(letter) for letter in letters)]
+    other = chain.problem.gold if chain.right else ()
+    said = [answer, *other, *(options.get(letter) for letter in letters)]
     forms = tuple(clean_gold(form) for form in said if form)
     readable = tuple(f for f in forms if f and not unmatchable((f,), reward.math))
     if not readable:

@@ -15,6 +15,7 @@ from rl.data.row_values import BadRow, check_images
 from rl.data.sources import Source
 
 _ROWS_AT_A_TIME = 64
+_IDS_AT_A_TIME = 65_536
 _EXAMPLES = 3
 
 
@@ -44,6 +45,8 @@ class RowsConfig(Protocol):
     def max_rejected_share(self) -> float: ...
     @property
     def limit(self) -> int | None: ...
+    @property
+    def ids(self) -> Path | None: ...
 
 
 S = TypeVar("S", bound=Sample)
@@ -79,13 +82,12 @@ def check_rows(
         max_tokens: rows that are longer are rejected.
 
     Raises:
-        ValueError: there are no rows.
+        UserError: there are no rows, or `data.ids` names one that is not there.
         TooManyRejected: none can be used, or the share of rejected rows is above
             `data.max_rejected_share`.
     """
-    total = min(len(source), data.limit or len(source))
-    if not total:
-        raise UserError(f"data.source {data.source!r} has no rows in that split")
+    numbers = chosen_rows(source, data)
+    total = len(numbers)
 
     def decode(row: Mapping[str, Any], number: int) -> S | BadRow:
         try:
@@ -103,7 +105,7 @@ def check_rows(
         rejected.open("w", encoding="utf-8") as out,
         phase(f"checking rows of {data.source}", total) as work,
     ):
-        for number, row, made in _in_threads(source, total, decode):
+        for number, row, made in _in_threads(source, numbers, decode):
             try:
                 if isinstance(made, BadRow):
                     raise made
@@ -125,16 +127,59 @@ def check_rows(
     return found
 
 
+def chosen_rows(source: Source, data: RowsConfig) -> Sequence[int]:
+    """Numbers of the rows that `data.ids` and `data.limit` leave.
+
+    Raises:
+        UserError: none is left, or `data.ids` cannot be read or names a row that is not there.
+    """
+    numbers: Sequence[int] = range(len(source))
+    if data.ids is not None:
+        numbers = _listed_rows(source, data, data.ids)
+    if not numbers:
+        raise UserError(f"data.source {data.source!r} has no rows in that split")
+    return numbers[: data.limit]
+
+
+def _listed_rows(source: Source, data: RowsConfig, path: Path) -> list[int]:
+    if not path.is_file():
+        raise UserError(f"data.ids={str(path)!r} is no file; name one with an id a line")
+    listed = dict.fromkeys(
+        line for raw in path.read_text("utf-8").splitlines() if (line := raw.strip())
+    )
+    if not listed:
+        raise UserError(f"data.ids={str(path)!r} names no row; write an id a line")
+    if data.id_column is None:
+        found = [number for number in range(len(source)) if str(number) in listed]
+    else:
+        column = source.select_columns([data.id_column])
+        found = [
+            start + place
+            for start in range(0, len(source), _IDS_AT_A_TIME)
+            for place, row in enumerate(column.rows(start, start + _IDS_AT_A_TIME))
+            if str(row[data.id_column]) in listed
+        ]
+    if len(found) < len(listed):
+        named = "row numbers" if data.id_column is None else f"column {data.id_column!r}"
+        raise UserError(
+            f"data.ids={str(path)!r} names {len(listed):,} rows, and {named} of {data.source!r} "
+            f"have {len(found):,} of them; mend the file, or set data.id_column to what it lists"
+        )
+    return found
+
+
 def _in_threads(
-    source: Source, total: int, decode: Callable[[Mapping[str, Any], int], S | BadRow]
+    source: Source,
+    numbers: Sequence[int],
+    decode: Callable[[Mapping[str, Any], int], S | BadRow],
 ) -> Iterator[tuple[int, dict[str, Any], S | BadRow]]:
-    """The number of each of the first `total` rows, the row, and what `decode` makes of them."""
+    """Each of `numbers`, the row that it names, and what `decode` makes of it."""
     threads = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        for start in range(0, total, _ROWS_AT_A_TIME):
-            numbers = range(start, min(start + _ROWS_AT_A_TIME, total))
-            rows = source.rows(numbers.start, numbers.stop)
-            yield from zip(numbers, rows, pool.map(decode, rows, numbers), strict=True)
+        for start in range(0, len(numbers), _ROWS_AT_A_TIME):
+            some = numbers[start : start + _ROWS_AT_A_TIME]
+            rows = source.select_rows(some)
+            yield from zip(some, rows, pool.map(decode, rows, some), strict=True)
 
 
 def _length(sample: S, measure: Callable[[S], int], max_tokens: int) -> int:

@@ -21,7 +21,7 @@ _SCHEMA = pa.schema(
         ("id", pa.string()),
         ("messages", pa.list_(_MESSAGE)),
         ("images", pa.list_(pa.string())),
-        ("answer", pa.string()),
+        ("answer", pa.list_(pa.string())),
         ("provenance", pa.string()),
         ("tokens", pa.int32()),
         ("penalty", pa.float64()),
@@ -51,8 +51,8 @@ def write_shard(
     """Write one parquet file of `folder`/chats, whole or not at all, and its images.
 
     Columns: id; messages (system where the recipe has one, the question with its suffix, the
-    chain); images (paths in `folder`/images); answer (the first gold); provenance; tokens; penalty;
-    vision_score, text_score, integration_score.
+    chain); images (paths in `folder`/images); answer (all forms that are right); provenance;
+    tokens; penalty; vision_score, text_score, integration_score.
     """
     (folder / CHATS).mkdir(parents=True, exist_ok=True)
     rows = [_row(folder / IMAGES, problem, chain, prompt) for problem, chain in chains]
@@ -84,7 +84,7 @@ def _row(images: Path, problem: Problem, chain: Chain, prompt: PromptConfig) -> 
             {"role": "assistant", "content": chain.text},
         ],
         "images": [_keep(images, image) for image in problem.images],
-        "answer": problem.gold[0],
+        "answer": list(problem.gold),
         "provenance": chain.provenance,
         "tokens": chain.tokens,
         "penalty": chain.penalty,

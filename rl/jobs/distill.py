@@ -8,7 +8,8 @@ that penalty, and right ones are kept; a teacher writes those that it got wrong.
 import json
 from collections import Counter
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -72,10 +73,17 @@ class Distillation:
 
     recipe: DistillRecipe
     passes: ProblemPasses
+    mended: ProblemPasses
+    """The teacher's, which distillations of the same problems may share."""
 
     @classmethod
-    def prepare(cls, recipe: DistillRecipe, resume: bool) -> "Distillation":
+    def prepare(
+        cls, recipe: DistillRecipe, resume: bool, mended: Path | None = None
+    ) -> "Distillation":
         """Look at all that the recipe names, and take up or make the run's folder.
+
+        Args:
+            mended: folder of a teacher's chains for the same problems; None: the run's own.
 
         Raises:
             UserError: something that the recipe names cannot be used.
@@ -102,7 +110,7 @@ class Distillation:
         passes = ProblemPasses(
             problems, folder / "journal", recipe.rows_per_shard, recipe.problems_at_a_time
         )
-        return cls(recipe, passes)
+        return cls(recipe, passes, replace(passes, folder=mended) if mended else passes)
 
     def engines(self, recipe: GenerationRecipe) -> AbstractContextManager[Rollouts]:
         """Engines on the policy of `recipe`, and reward workers."""
@@ -124,11 +132,11 @@ class Distillation:
     def mend(self) -> None:
         """Let the teacher write the chains that the policy got wrong."""
         recipe, teacher = self.recipe, self.recipe.teacher
-        mended = self.passes.journal("mended").done
+        mended = self.mended.journal("mended").done
         wrong = [i for i, line in self.passes.journal("chains").lines() if "text" not in line]
         if teacher is not None and set(wrong) - mended:
             with self.engines(_as_policy(recipe, teacher)) as rollouts:
-                self.passes.run("mended", wrong, rollouts, mended_request(recipe, teacher))
+                self.mended.run("mended", wrong, rollouts, mended_request(recipe, teacher))
 
     def finish(self) -> dict[str, float]:
         """Write the shards, what was dropped with its reason, and the summary.
@@ -164,10 +172,11 @@ class Distillation:
     def _write_shard(self, shard: int, drop: Any, penalties: list[float]) -> list[Chain]:
         recipe, kept = self.recipe, []
         own = self.passes.journal("chains").read(shard)
-        mended = self.passes.journal("mended").read(shard)
+        mended = self.mended.journal("mended").read(shard)
         for index, problem in self.passes.read(sorted(own)):
-            by = "teacher" if index in mended else "policy"
-            line = own[index] | mended.get(index, {})
+            line, by = own[index], "policy"
+            if "text" not in line and index in mended:
+                line, by = line | mended[index], "teacher"
             penalties.append(line["penalty"])
             if "text" in line:
                 text = opened(line["text"], recipe.reward)

@@ -47,20 +47,25 @@ def evaluate_run(recipe: EvaluateRecipe, resume: bool = False) -> dict[str, Benc
         UserError: the policy, a benchmark or a reward cannot be used, or --resume has nothing to
             go on from, or would go on otherwise than it began.
     """
-    check_outlives_job(recipe.run_folder)
     with ray_session():
-        plan = plan_run(recipe)
-        if resume:
-            _check_resume(recipe)
-        else:
-            archive_existing_run(recipe.run_folder)
-        save_recipe(recipe, recipe.run_folder)
-        opened = _opened(recipe)
-        results: dict[str, BenchmarkResult] = {}
-        with _answering(recipe, plan, opened) as rollouts:
-            for benchmark in opened:
-                results[benchmark.name] = _asked(recipe, benchmark, rollouts)
-                _report(recipe, opened, list(results.values()))
+        return evaluate_in_session(recipe, resume)
+
+
+def evaluate_in_session(recipe: EvaluateRecipe, resume: bool) -> dict[str, BenchmarkResult]:
+    """What `evaluate_run` does, in the Ray session that is open."""
+    check_outlives_job(recipe.run_folder)
+    plan = plan_run(recipe)
+    if resume:
+        _check_resume(recipe)
+    else:
+        archive_existing_run(recipe.run_folder)
+    save_recipe(recipe, recipe.run_folder)
+    opened = _opened(recipe)
+    results: dict[str, BenchmarkResult] = {}
+    with _answering(recipe, plan, opened) as rollouts:
+        for benchmark in opened:
+            results[benchmark.name] = _asked(recipe, benchmark, rollouts)
+            _report(recipe, opened, list(results.values()))
     CONSOLE.print(report_text(_protocol(recipe), list(results.values()), _rejected(opened)))
     CONSOLE.print(f"all answers and this report lie in {recipe.run_folder}")
     if recipe.log.wandb:

@@ -52,17 +52,24 @@ def grpo_run(
     recipe: GRPORecipe, train: Train, start: StartPolicy | None, resume: bool = False
 ) -> None:
     """Run `train` on the actors that the recipe asks for, from the newest checkpoint or anew."""
+    with ray_session():
+        grpo_in_session(recipe, train, start, resume)
+
+
+def grpo_in_session(
+    recipe: GRPORecipe, train: Train, start: StartPolicy | None, resume: bool = False
+) -> None:
+    """What `grpo_run` does, in the Ray session that is open."""
     checkpoints = checkpoints_of(recipe)
     newest = check_resume(recipe, checkpoints.to_resume()) if resume else None
     check_outlives_job(recipe.run_folder)
-    with ray_session():
-        plan = plan_run(recipe)
-        if newest is None:
-            archive_existing_run(recipe.run_folder)
-        save_recipe(recipe, recipe.run_folder)
-        ready = _prepared(recipe, start)
-        with _started(recipe, ready.folder, plan) as actors:
-            _train(recipe, train, ready, actors, (checkpoints, newest))
+    plan = plan_run(recipe)
+    if newest is None:
+        archive_existing_run(recipe.run_folder)
+    save_recipe(recipe, recipe.run_folder)
+    ready = _prepared(recipe, start)
+    with _started(recipe, ready.folder, plan) as actors:
+        _train(recipe, train, ready, actors, (checkpoints, newest))
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,24 +75,29 @@ def _grades(
 
 def _guarded(grades: Iterator[Quality], max_share: float) -> Iterator[Quality]:
     total, reasons = 0, Counter[str]()
-
-    def check() -> None:
-        ungraded = reasons.total()
-        if ungraded > max_share * total:
-            shown = "; ".join(reason for reason, _ in reasons.most_common(_SHOWN))
-            raise TooManyUngraded(
-                f"{ungraded:,} of {total:,} chains got no grade, over quality.max_ungraded_share="
-                f"{max_share:g}; mend what is wrong, or raise it: {shown}"
-            )
-
     for quality in grades:
         total += 1
         if quality.grade is None:
             reasons[quality.reason] += 1
         if total >= _JUDGED_FROM:
-            check()
+            check_ungraded(reasons, total, max_share)
         yield quality
-    check()
+    check_ungraded(reasons, total, max_share)
+
+
+def check_ungraded(reasons: Counter[str], total: int, max_share: float) -> None:
+    """Check how many of `total` chains got no grade; `reasons`: why, with how often.
+
+    Raises:
+        TooManyUngraded: a larger share than `max_share`; with the commonest reasons.
+    """
+    ungraded = reasons.total()
+    if ungraded > max_share * total:
+        shown = "; ".join(reason for reason, _ in reasons.most_common(_SHOWN))
+        raise TooManyUngraded(
+            f"{ungraded:,} of {total:,} chains got no grade, over quality.max_ungraded_share="
+            f"{max_share:g}; mend what is wrong, or raise it: {shown}"
+        )
 
 
 def value_head_scores(
