@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from typing import Any, TypeVar
+from dataclasses import astuple, dataclass
+from typing import Any, Generic, TypeVar
 
 from openai import BadRequestError, OpenAIError, UnprocessableEntityError
 from openai.types.shared_params import ResponseFormatJSONSchema
@@ -29,13 +30,35 @@ class Unjudged(ValueError):
     """This question gets no reply that can be used; others may."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a reply is drawn."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    """0: the likeliest token each time."""
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[R]):
+    """What a model said."""
+
+    said: R
+    tokens: int
+    """As the server counts them; 0 where it does not."""
+
+
 class Asked:
     """A served model that is asked; safe to use from many threads."""
 
     def __init__(
-        self, server: EndpointConfig, model: str, cache: str | None, *, max_tokens: int
+        self, server: EndpointConfig, model: str, cache: str | None, *, max_tokens: int = 2048
     ) -> None:
-        """`cache`: file of the replies; None: they are kept in memory only."""
+        """`cache`: file of the replies; None: they are kept in memory only.
+
+        `max_tokens`: longest reply of `ask`.
+        """
         self._server = server
         self._model = model
         self._max_tokens = max_tokens
@@ -49,6 +72,12 @@ class Asked:
         return cls(config, config.model, cache, max_tokens=config.max_tokens)
 
     def ask(self, system: str, content: Content, reply: type[R]) -> R:
+        """The likeliest reply; see `reply`."""
+        return self.reply(system, content, reply, Sampling(self._max_tokens)).said
+
+    def reply(
+        self, system: str, content: Content, reply: type[R], sampling: "Sampling"
+    ) -> "Reply[R]":
         """The model's reply, from the cache where it was asked the same before.
 
         Args:
@@ -60,27 +89,30 @@ class Asked:
             Unjudged: it refuses this question, or says nothing that fits the schema.
         """
         schema = reply.model_json_schema()
-        asked = json.dumps([self._model, self._max_tokens, system, content, schema])
+        asked = json.dumps([self._model, astuple(sampling), system, content, schema])
         key = hashlib.sha256(asked.encode()).hexdigest()
         if (known := self._replies.get(key)) is not None:
-            return reply.model_validate_json(known)
-        said = self._from_server(system, content, reply, schema)
-        self._replies.put(key, said.model_dump_json())
-        return said
+            kept = json.loads(known)
+            return Reply(reply.model_validate(kept["said"]), kept["tokens"])
+        told = self._from_server(system, content, reply, sampling)
+        kept = {"said": told.said.model_dump(mode="json"), "tokens": told.tokens}
+        self._replies.put(key, json.dumps(kept))
+        return told
 
     def _from_server(
-        self, system: str, content: Content, reply: type[R], schema: dict[str, Any]
-    ) -> R:
+        self, system: str, content: Content, reply: type[R], sampling: "Sampling"
+    ) -> "Reply[R]":
         form: ResponseFormatJSONSchema = {
             "type": "json_schema",
-            "json_schema": {"name": "reply", "strict": True, "schema": schema},
+            "json_schema": {"name": "reply", "strict": True, "schema": reply.model_json_schema()},
         }
 
-        def read(completion: Any) -> R:
+        def read(completion: Any) -> Reply[R]:
             choice = completion.choices[0]
             if choice.finish_reason == "length":
-                raise BadReply(f"the reply is longer than max_tokens={self._max_tokens}")
-            return reply.model_validate_json(choice.message.content or "")
+                raise BadReply(f"the reply is longer than max_tokens={sampling.max_tokens}")
+            said = reply.model_validate_json(choice.message.content or "")
+            return Reply(said, getattr(completion.usage, "completion_tokens", None) or 0)
 
         try:
             return self._client.ask(
@@ -90,9 +122,10 @@ class Asked:
                     {"role": "system", "content": system},
                     {"role": "user", "content": content},
                 ],
-                temperature=0.0,
-                max_tokens=self._max_tokens,
+                temperature=sampling.temperature,
+                max_tokens=sampling.max_tokens,
                 response_format=form,
+                **({} if sampling.seed is None else {"seed": sampling.seed}),
             )
         except _OF_THE_QUESTION as error:
             raise Unjudged(f"the judge refuses the question: {error!r}") from error

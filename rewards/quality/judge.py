@@ -1,7 +1,6 @@
 """Grades by a served model that reads the chain beside our rubric (rubric.txt)."""
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -9,10 +8,10 @@ from pydantic import BaseModel, ConfigDict
 
 from configs.schema.quality import QualityJudgeConfig
 from rewards.judges.contents import Content, followed_by, with_images
+from rewards.judges.parallel import in_parallel
 from rewards.judges.questions import Asked, Unjudged
 from rewards.quality.chains import WRONG_ANSWER, GradedChain, Quality
 from rl.data.images import BadImage
-from rl.data.prefetch import prefetch
 
 _RUBRIC = Path(__file__).with_name("rubric.txt").read_text("utf-8")
 
@@ -32,9 +31,7 @@ def grade_by_judge(chains: Iterable[GradedChain], config: QualityJudgeConfig) ->
     Raises:
         NoReply: the server refuses or is out of reach.
     """
-    judge = Judge(config)
-    with ThreadPoolExecutor(config.parallel, thread_name_prefix="grade") as pool:
-        yield from prefetch(pool, judge.quality, chains, depth=2 * config.parallel)
+    return in_parallel(Judge(config).quality, chains, config.parallel)
 
 
 class Judge:

@@ -133,6 +133,7 @@ class Rounds:
         recipe = self._distillation(number - 1)
         resume = resume and (recipe.run_folder / SAVED_AS).is_file()
         work = Distillation.prepare(recipe, resume, mended=self._teachers())
+        work.judge()
         with work.engines(recipe) as rollouts:
             folder = self._folder(number - 1) / "measured"
             figures = self._ask(self.policy(number - 1), rollouts, folder, resume)
