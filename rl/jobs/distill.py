@@ -137,10 +137,11 @@ class Distillation:
         clarity_N = clarities(
             problems, recipe.scoring.full_resolution, recipe.run_folder / "clarity"
         )
-        if recipe.scoring.judge is not None:
-            scores = judge_scores(self.passes, recipe.scoring.judge, clarity_N)
-        else:
+        if recipe.scoring.by == "self":
             scores = self_scores(recipe, self.passes, rollouts, clarity_N)
+        else:
+            assert recipe.scoring.judge is not None, "the recipe was checked to have a judge"
+            scores = judge_scores(self.passes, recipe.scoring.judge, clarity_N)
         penalties_N = repetition_penalties(scores, recipe.length)
         ask = own_request(recipe, scores, penalties_N)
         self.passes.run("chains", range(len(problems)), rollouts, ask)

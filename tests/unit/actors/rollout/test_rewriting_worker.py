@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from actors.rollout.endpoint_worker import NoAnswer
 from actors.rollout.rewriting_worker import RewritingWorker
@@ -84,6 +85,13 @@ def test_a_chain_that_is_not_written_is_empty_and_an_outage_ends_the_run(
     server.failures = [401, 401]
     with pytest.raises(NoAnswer, match=r"401.*--resume"):
         rewritten(server, tmp_path)
+
+
+def test_settings_of_engines_are_refused_where_a_server_answers() -> None:
+    with pytest.raises(ValidationError, match="dtype is about engines of our own"):
+        TeacherConfig.model_validate({"path": "m", "server": {}, "dtype": "float32"})
+    assert TeacherConfig.model_validate({"path": "m", "server": {}}).provenance == "judge"
+    assert TeacherConfig.model_validate({"path": "m", "dtype": "float32"}).provenance == "teacher"
 
 
 def test_a_backslash_that_json_took_for_an_escape_is_put_back() -> None:
