@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ CALLS_PER_ACTOR = CALLS_AT_A_TIME // 2
 weight sync must not wait behind a thousand problems."""
 
 T = TypeVar("T")
+_GIVEN_UP_IN_S = 5.0
 
 
 class PoolExhausted(RuntimeError):
@@ -41,9 +43,18 @@ class DriverLoop:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self) -> None:
-        """Stop the loop and its thread."""
+        """Give up what is still under way, then stop the loop and its thread."""
+        with suppress(TimeoutError):
+            self.start(_cancel_others()).result(timeout=_GIVEN_UP_IN_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 @dataclass

@@ -1,26 +1,21 @@
 """The rollout worker of a served model: another's server answers, by the OpenAI API."""
 
 import asyncio
-import base64
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 from configs.jobs.evaluate import AnsweringModel
 from configs.schema.data import PromptConfig
 from configs.schema.reward import ThinkingConfig
 from rewards.judges.chat_client import NO_REPLY, BadReply, ChatClient
+from rewards.judges.contents import with_images
 from rl.console.errors import UserError
-from rl.data.images import image_format, open_image
-from rl.data.records import IMAGE_MARK, Answer, Group, Problem, SamplingRequest
+from rl.data.records import Answer, Group, Problem, SamplingRequest
 from rl.data.thinking import think_then_answer
 
 UNKNOWN_TOKEN = -1
 """Stands for each token of an answer whose ids the server keeps to itself."""
-_SERVED_FORMATS = ("png", "jpeg", "webp", "gif")
-"""What servers take as it is; other images are sent as PNG."""
 
 
 class NoAnswer(UserError):
@@ -117,23 +112,4 @@ class EndpointWorker:
         said = problem.question + (f"\n{self._prompt.suffix}" if self._prompt.suffix else "")
         system = self._prompt.system
         head = [] if system is None else [{"role": "system", "content": system}]
-        if not problem.images:
-            return [*head, {"role": "user", "content": said}]
-        images = iter([_image_part(image) for image in problem.images])
-        unmarked = len(problem.images) - said.count(IMAGE_MARK)
-        parts: list[dict[str, Any]] = [next(images) for _ in range(unmarked)]
-        for place, text in enumerate(said.split(IMAGE_MARK)):
-            parts += [next(images)] if place else []
-            parts += [{"type": "text", "text": text}] if text else []
-        return [*head, {"role": "user", "content": parts}]
-
-
-def _image_part(image: bytes | str) -> dict[str, Any]:
-    encoded = Path(image).read_bytes() if isinstance(image, str) else image
-    kind = image_format(encoded)
-    if kind not in _SERVED_FORMATS:
-        file = BytesIO()
-        open_image(encoded).save(file, "PNG")
-        encoded, kind = file.getvalue(), "png"
-    url = f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
-    return {"type": "image_url", "image_url": {"url": url}}
+        return [*head, {"role": "user", "content": with_images(said, problem.images)}]

@@ -20,3 +20,15 @@ class EndpointConfig(StrictModel):
     """Requests under way at a time, per actor that asks."""
     requests_per_s: PositiveFloat = 20.0
     """Most requests started a second, per actor that asks."""
+
+
+class AskedModelConfig(EndpointConfig):
+    """A served model that is asked for what a JSON schema describes, and its replies kept."""
+
+    model: str
+    """The model's name at that server."""
+    max_tokens: PositiveInt = 2048
+    """Longest reply, thoughts that the server hands over apart included."""
+    cache: str | None = None
+    """File that keeps the replies from run to run, so that nothing is asked twice; null:
+    judge.sqlite in $R1V_CACHE or ~/.cache/r1v-ray."""

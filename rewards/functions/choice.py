@@ -58,7 +58,7 @@ def choice_reward(problem: Problem, completion: Completion, thinking: ThinkingCo
     B, ...) or as a mapping of letters to texts; without it, letters alone are read. Without a box
     or an answer line, an answer of one line after the thoughts is read whole. Never raises.
     """
-    options = _options(problem)
+    options = options_of(problem)
     if options is None:
         return bad_gold(problem, f"options {problem.fields['options']!r} are no list or mapping")
     known = [gold for form in problem.gold if (gold := _named(form, options)) is not None]
@@ -82,12 +82,12 @@ def named_options(problem: Problem, text: str, thinking: ThinkingConfig) -> str 
     Never raises; options that are no list or mapping count as none.
     """
     said = final_answer(text, thinking) or _only_line(text, thinking)
-    letters = _named(said[:_LONGEST], _options(problem) or {}) if said else None
+    letters = _named(said[:_LONGEST], options_of(problem) or {}) if said else None
     return "".join(sorted(letters)) if letters else None
 
 
-def _options(problem: Problem) -> dict[str, str] | None:
-    """Option texts by capital letter; empty where the row has none."""
+def options_of(problem: Problem) -> dict[str, str] | None:
+    """Option texts by capital letter, empty where the row has none; None: they are no options."""
     given = problem.fields.get("options")
     if given is None:
         return {}

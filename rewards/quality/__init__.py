@@ -1,1 +1,1 @@
-"""Grades of whole chains of thought, 0 to 5."""
+"""The quality of a chain of thought, 0 to 5: by rules, by a judge, by a score cut into grades."""

@@ -18,10 +18,11 @@ from typing import Any
 
 from configs.schema.reward import RewardConfig
 from rewards.functions.custom import CustomTask, run_custom
+from rewards.math.arithmetic import EquationCheck, check_equations
 from rewards.math.comparison import MathComparison
 from rl.data.records import Verdict
 
-Task = MathComparison | CustomTask
+Task = MathComparison | EquationCheck | CustomTask
 
 NO_PHASE, GOLD, ANSWER = 0.0, 1.0, 2.0
 STARVED = 4.0
@@ -69,6 +70,8 @@ def run_tasks(tasks: Sequence[Task], slot: int) -> list[tuple[Verdict, float]]:
         try:
             if isinstance(task, CustomTask):
                 verdict = run_custom(task)
+            elif isinstance(task, EquationCheck):
+                verdict = check_equations(task, config.math)
             else:
                 verdict = compare(task, config.math, entering)
         except MemoryError:

@@ -39,9 +39,13 @@ def integration_pattern(question: str) -> float:
 
     The share of VTIA's high patterns found, less half the share of its low ones, moved to [0, 1].
     """
-    high = fmean(bool(pattern.search(question)) for pattern in _HIGH)
-    low = fmean(bool(pattern.search(question)) for pattern in _LOW)
-    return min(1.0, max(0.0, high - low / 2 + 0.5) / 1.5)
+    high = [bool(pattern.search(question)) for pattern in _HIGH]
+    return pattern_score(high, [bool(pattern.search(question)) for pattern in _LOW])
+
+
+def pattern_score(high: Sequence[bool], low: Sequence[bool]) -> float:
+    """VTIA's patterns as a number in [0, 1]: `high` and `low` say which of them are there."""
+    return min(1.0, max(0.0, fmean(high) - fmean(low) / 2 + 0.5) / 1.5)
 
 
 @dataclass(frozen=True, slots=True)

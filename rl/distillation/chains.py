@@ -1,8 +1,8 @@
 """How chains are asked for, from the policy and from the teacher, and which answers are chains."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from configs.schema.reward import RewardConfig
 from rl.data.records import Answer, Problem, SamplingRequest, Score, ScoredGroup
 from rl.distillation.chain_length import QueryScores
 from rl.distillation.passes import Ask, Asked
+from rl.distillation.rewriting import ATTEMPT
 from rl.distillation.self_scoring import without_images
+from rl.storage.journal import Journal
 
 
 def own_request(
@@ -41,13 +43,20 @@ def own_request(
     return ask
 
 
-def mended_request(recipe: DistillRecipe, teacher: TeacherConfig) -> Ask:
-    """The teacher's chain, who is told the right answer."""
+def mended_request(
+    recipe: DistillRecipe, teacher: TeacherConfig, attempt: Callable[[int], str]
+) -> Ask:
+    """The teacher's chain, who is told the right answer, and where a server rewrites the attempt.
+
+    `attempt`: the policy's wrong chain of a problem by its number.
+    """
 
     def ask(index: int, problem: Problem) -> Asked:
         words = {"question": problem.question, "answer": problem.gold[0], **problem.fields}
         told = {name: _in_words(value) for name, value in words.items()}
         asked = replace(problem, question=teacher.question.format(**told))
+        if teacher.server is not None:
+            asked = replace(asked, fields={**asked.fields, ATTEMPT: attempt(index)})
         request = SamplingRequest(
             teacher.samples,
             recipe.rollout.temperature,
@@ -58,6 +67,19 @@ def mended_request(recipe: DistillRecipe, teacher: TeacherConfig) -> Ask:
         return shown, request, partial(shortest_right, recipe.reward)
 
     return ask
+
+
+def attempts(chains: Journal, rows_per_shard: int) -> Callable[[int], str]:
+    """What the policy wrote where it got a problem wrong, by the problem's number.
+
+    Rows that share a file are read together, as they are asked for together.
+    """
+    read = lru_cache(maxsize=2)(chains.read)
+
+    def attempt(index: int) -> str:
+        return read(index // rows_per_shard)[index]["said"]
+
+    return attempt
 
 
 def shortest_right(reward: RewardConfig, group: ScoredGroup) -> dict[str, Any]:
@@ -74,7 +96,8 @@ def shortest_right(reward: RewardConfig, group: ScoredGroup) -> dict[str, Any]:
     answer, score = pairs[0]
     verdict = score.verdicts[reward.accuracy]
     cut = "cut off; " if answer.finish_reason == "length" else ""
-    return {"reason": verdict.cause, "detail": f"{cut}{verdict.detail}", "said": answer.text}
+    detail = f"{cut}{verdict.detail}" if answer.text else "nothing was written"
+    return {"reason": verdict.cause, "detail": detail, "said": answer.text}
 
 
 def opened(text: str, reward: RewardConfig) -> str:

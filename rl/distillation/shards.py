@@ -38,7 +38,7 @@ class Chain:
 
     text: str
     provenance: str
-    """`policy`, or `teacher`."""
+    """`policy`, `teacher`, or `judge` where a served teacher rewrote it."""
     tokens: int
     penalty: float
     scores: Mapping[str, float]

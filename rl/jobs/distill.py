@@ -1,8 +1,8 @@
 """Distillation of adaptive-length chains of thought as a job (paper, section 2.3).
 
 Passes over the problems, each resumable row by row: the policy's own answers with and without
-images give each question its scores and so its repetition penalty; the policy writes chains under
-that penalty, and right ones are kept; a teacher writes those that it got wrong.
+images, or a judge, give each question its scores and so its repetition penalty; the policy writes
+chains under that penalty, and right ones are kept; a teacher writes those that it got wrong.
 """
 
 import json
@@ -19,6 +19,7 @@ from actors.rollout.rollouts import Rollouts
 from configs.jobs.distill import DistillRecipe, TeacherConfig
 from configs.jobs.generate import GenerationRecipe
 from configs.loading.recipe import SAVED_AS, read_recipe
+from configs.schema.endpoint import EndpointConfig
 from models.inputs.encoder import InputEncoder
 from models.policy.check import read_config
 from rewards.trial import try_rewards
@@ -27,7 +28,8 @@ from rl.console.errors import UserError
 from rl.console.progress import CONSOLE
 from rl.data.problems import ProblemSet
 from rl.distillation.chain_length import penalty_range, repetition_penalties
-from rl.distillation.chains import mended_request, opened, own_request
+from rl.distillation.chains import attempts, mended_request, opened, own_request
+from rl.distillation.judge_scoring import judge_problems, judge_scores
 from rl.distillation.passes import ProblemPasses
 from rl.distillation.self_scoring import self_scores
 from rl.distillation.shards import Chain, write_shard
@@ -61,6 +63,7 @@ def distill(recipe: DistillRecipe, resume: bool) -> dict[str, float]:
             recipe asks for, or too many problems got no chain.
     """
     work = Distillation.prepare(recipe, resume)
+    work.judge()
     with work.engines(recipe) as rollouts:
         work.write_chains(rollouts)
     work.mend()
@@ -89,8 +92,9 @@ class Distillation:
             UserError: something that the recipe names cannot be used.
         """
         folder = recipe.run_folder
-        for model in filter(None, (recipe.policy, recipe.teacher)):
-            read_config(model)
+        read_config(recipe.policy)
+        if recipe.teacher is not None and recipe.teacher.server is None:
+            read_config(recipe.teacher)
         check_outlives_job(folder)
         if resume:
             _check_same(recipe)
@@ -118,13 +122,26 @@ class Distillation:
             recipe, plan_run(recipe), problems_at_a_time=self.recipe.problems_at_a_time
         )
 
+    def judge(self) -> None:
+        """Have the questions judged where the recipe says so; before engines start, as it is slow.
+
+        Raises:
+            UserError: the judge is out of reach, or says nothing of too many questions.
+        """
+        if self.recipe.scoring.judge is not None:
+            judge_problems(self.passes, self.recipe.scoring.judge)
+
     def write_chains(self, rollouts: AnswerStream) -> None:
         """The policy's passes: answers that give the scores, then a chain for each problem."""
         recipe, problems = self.recipe, self.passes.problems
         clarity_N = clarities(
             problems, recipe.scoring.full_resolution, recipe.run_folder / "clarity"
         )
-        scores = self_scores(recipe, self.passes, rollouts, clarity_N)
+        if recipe.scoring.by == "self":
+            scores = self_scores(recipe, self.passes, rollouts, clarity_N)
+        else:
+            assert recipe.scoring.judge is not None, "the recipe was checked to have a judge"
+            scores = judge_scores(self.passes, recipe.scoring.judge, clarity_N)
         penalties_N = repetition_penalties(scores, recipe.length)
         ask = own_request(recipe, scores, penalties_N)
         self.passes.run("chains", range(len(problems)), rollouts, ask)
@@ -133,10 +150,12 @@ class Distillation:
         """Let the teacher write the chains that the policy got wrong."""
         recipe, teacher = self.recipe, self.recipe.teacher
         mended = self.mended.journal("mended").done
-        wrong = [i for i, line in self.passes.journal("chains").lines() if "text" not in line]
+        own = self.passes.journal("chains")
+        wrong = [i for i, line in own.lines() if "text" not in line]
         if teacher is not None and set(wrong) - mended:
             with self.engines(_as_policy(recipe, teacher)) as rollouts:
-                self.mended.run("mended", wrong, rollouts, mended_request(recipe, teacher))
+                ask = mended_request(recipe, teacher, attempts(own, recipe.rows_per_shard))
+                self.mended.run("mended", wrong, rollouts, ask)
 
     def finish(self) -> dict[str, float]:
         """Write the shards, what was dropped with its reason, and the summary.
@@ -155,7 +174,7 @@ class Distillation:
         by = Counter(chain.provenance for chain in chains)
         summary = {
             "problems": float(total),
-            **{name: float(by[name]) for name in ("policy", "teacher")},
+            **{name: float(by[name]) for name in ("policy", "teacher", "judge")},
             "dropped": float(total - len(chains)),
             "tokens_mean": fmean(chain.tokens for chain in chains) if chains else float("nan"),
             **penalty_range(penalties),
@@ -173,10 +192,11 @@ class Distillation:
         recipe, kept = self.recipe, []
         own = self.passes.journal("chains").read(shard)
         mended = self.mended.journal("mended").read(shard)
+        mends = recipe.teacher.provenance if recipe.teacher else "teacher"
         for index, problem in self.passes.read(sorted(own)):
             line, by = own[index], "policy"
             if "text" not in line and index in mended:
-                line, by = line | mended[index], "teacher"
+                line, by = line | mended[index], mends
             penalties.append(line["penalty"])
             if "text" in line:
                 text = opened(line["text"], recipe.reward)
@@ -193,17 +213,23 @@ def _check_same(recipe: DistillRecipe) -> None:
     saved = recipe.run_folder / SAVED_AS
     if not saved.is_file():
         raise UserError(f"--resume: there is no run in {recipe.run_folder}; leave --resume out")
-    then = read_recipe(saved, DistillRecipe).model_dump(mode="json")
-    changed = [
-        name
-        for name, value in recipe.model_dump(mode="json").items()
-        if value != then[name] and name not in _FREE
-    ]
+    then, now = _decisive(read_recipe(saved, DistillRecipe)), _decisive(recipe)
+    changed = [name for name, value in now.items() if value != then[name]]
     if changed:
         raise UserError(
             f"--resume: the recipe differs from the run's in {', '.join(changed)}; set them back, "
             "or start a new run"
         )
+
+
+def _decisive(recipe: DistillRecipe) -> dict[str, Any]:
+    """What decides the chains: all but `_FREE`, and where and how patiently servers are asked."""
+    said = recipe.model_dump(mode="json", exclude=set(_FREE))
+    teacher = said["teacher"] or {}
+    for section in filter(None, (said["scoring"]["judge"], teacher.get("server"))):
+        for name in (*EndpointConfig.model_fields, "cache"):
+            del section[name]
+    return said
 
 
 def _as_policy(recipe: DistillRecipe, teacher: TeacherConfig) -> DistillRecipe:

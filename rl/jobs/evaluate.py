@@ -4,12 +4,9 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ray.exceptions import RayTaskError
-
 from actors.cluster.plan import Plan, server_of
 from actors.cluster.ray_session import ray_session
 from actors.cluster.shared_folder import check_outlives_job
-from actors.rollout.endpoint_worker import NoAnswer
 from configs.jobs.evaluate import EvaluateRecipe
 from configs.loading.recipe import SAVED_AS
 from models.inputs.encoder import InputEncoder
@@ -121,13 +118,8 @@ def _answering(
     if all(_complete(recipe, benchmark) for benchmark in opened):
         yield _Nobody()
         return
-    try:
-        with generation(recipe, plan, problems_at_a_time=recipe.at_a_time) as rollouts:
-            yield rollouts
-    except RayTaskError as error:
-        if isinstance(error.cause, NoAnswer):
-            raise UserError(str(error.cause)) from None
-        raise
+    with generation(recipe, plan, problems_at_a_time=recipe.at_a_time) as rollouts:
+        yield rollouts
 
 
 def _complete(recipe: EvaluateRecipe, benchmark: Benchmark) -> bool:

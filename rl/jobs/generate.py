@@ -6,18 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 
 from actors.cluster.cpu_threads import cpu_thread_variables
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.placement import Placement
 from actors.cluster.plan import Plan, server_of
 from actors.cluster.pool import CALLS_AT_A_TIME, ActorPool, DriverLoop
-from actors.rollout.endpoint_worker import EndpointWorker
+from actors.rollout.endpoint_worker import EndpointWorker, NoAnswer
+from actors.rollout.rewriting_worker import RewritingWorker
 from actors.rollout.rollouts import RolloutPools, Rollouts
 from actors.rollout.worker import RolloutWorker
 from actors.scoring.reward_worker import RewardWorker
+from configs.jobs.distill import TeacherConfig
 from configs.jobs.generate import GenerationRecipe
 from configs.jobs.grpo import GRPORecipe
+from rl.console.errors import UserError
 from rl.console.progress import phase
 
 
@@ -30,6 +34,9 @@ def generation(
     Where the policy is served elsewhere, one client of that server stands for the engines.
 
     `problems_at_a_time`: most problems that will be under way, each held once in the object store.
+
+    Raises:
+        UserError: the server refuses or is out of reach.
     """
     loop = DriverLoop()
     refs = ProblemRefs(problems_at_a_time)
@@ -45,6 +52,10 @@ def generation(
         with phase("starting engines"):
             rollouts.wait_ready()
         yield rollouts
+    except RayTaskError as error:
+        if isinstance(error.cause, NoAnswer):
+            raise UserError(str(error.cause)) from None
+        raise
     finally:
         pools.kill()
         seats.release()
@@ -72,8 +83,9 @@ def start_engines(
 
 
 def start_client(recipe: GenerationRecipe, plan: Plan, seats: Placement) -> ActorPool:
-    """The client of the server that answers in place of engines."""
-    make = ray.remote(**actor_options(plan, "rollout", {}))(EndpointWorker)
+    """The client of the server that answers in place of engines, or rewrites as a teacher."""
+    client = RewritingWorker if isinstance(recipe.policy, TeacherConfig) else EndpointWorker
+    make: Any = ray.remote(**actor_options(plan, "rollout", {}))(client)
     return ActorPool(
         "rollout",
         lambda slot: make.options(**seats.options_for("rollout", slot)).remote(

@@ -22,7 +22,7 @@ class Grades:
 
     ids: list[str]
     quality_N: NDArray[np.int64]
-    """0 to 5."""
+    """0 to 5; -1: no grade."""
     failed_N: NDArray[np.bool_]
     """The policy that was asked got the problem wrong: E_{t-1}."""
 
@@ -32,7 +32,8 @@ class Grades:
         columns = ["id", "quality", "failed"]
         table: Any = pq.read_table(round_folder / QUALITY, columns=columns)  # pyright: ignore[reportUnknownMemberType]
         found = table.to_pydict()
-        return cls(found["id"], np.array(found["quality"]), np.array(found["failed"], dtype=bool))
+        graded = [-1 if grade is None else grade for grade in found["quality"]]
+        return cls(found["id"], np.array(graded), np.array(found["failed"], dtype=bool))
 
 
 def choose(grades: Grades, threshold: int, folder: Path, before: Path | None) -> dict[str, float]:
@@ -42,22 +43,25 @@ def choose(grades: Grades, threshold: int, folder: Path, before: Path | None) ->
         before: folder of the round before, whose ids are compared.
 
     Returns:
-        chains; good (RM >= threshold), failed, both, and chosen, which of them are one or the
-        other; again, the share of the chosen that the round before chose too; quality_mean, and
-        quality_0 ... quality_5, how many chains have each grade.
+        chains; ungraded ones, which are never good; good (RM >= threshold), failed, both, and
+        chosen, which of them are one or the other; again, the share of the chosen that the round
+        before chose too; quality_mean of the graded, and quality_0 ... quality_5, how many chains
+        have each grade.
     """
     good_N = grades.quality_N >= threshold
     chosen_N = good_N | grades.failed_N
     ids = [name for name, taken in zip(grades.ids, chosen_N, strict=True) if taken]
     _write(folder / IDS, ids)
-    counts = np.bincount(grades.quality_N, minlength=HIGHEST + 1)
+    graded_M = grades.quality_N[grades.quality_N >= 0]
+    counts = np.bincount(graded_M, minlength=HIGHEST + 1)
     figures = {
         "chains": len(grades.ids),
+        "ungraded": len(grades.ids) - len(graded_M),
         "good": good_N.sum(),
         "failed": grades.failed_N.sum(),
         "both": (good_N & grades.failed_N).sum(),
         "chosen": chosen_N.sum(),
-        "quality_mean": grades.quality_N.mean(),
+        "quality_mean": graded_M.mean(),
         **{f"quality_{grade}": count for grade, count in enumerate(counts)},
     }
     if before is not None:

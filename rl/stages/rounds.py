@@ -133,6 +133,7 @@ class Rounds:
         recipe = self._distillation(number - 1)
         resume = resume and (recipe.run_folder / SAVED_AS).is_file()
         work = Distillation.prepare(recipe, resume, mended=self._teachers())
+        work.judge()
         with work.engines(recipe) as rollouts:
             folder = self._folder(number - 1) / "measured"
             figures = self._ask(self.policy(number - 1), rollouts, folder, resume)
@@ -157,8 +158,8 @@ class Rounds:
         folder = self._folder(number)
         if not resume:
             shutil.rmtree(folder / QUALITY, ignore_errors=True)
-        thinking = self.recipe.distill.reward.thinking
-        grade_chains(self.chains(number), folder / QUALITY, self.recipe.quality, thinking)
+        reward = self.recipe.distill.reward
+        grade_chains(self.chains(number), folder / QUALITY, self.recipe.quality, reward)
         before = self._folder(number - 1) if number > 1 else None
         figures = choose(Grades.read(folder), config.threshold, folder, before)
         CONSOLE.print(", ".join(f"{name} {value:g}" for name, value in figures.items()))
