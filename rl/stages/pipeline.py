@@ -71,9 +71,8 @@ class Pipeline:
     def _settings(self, *sections: str) -> dict[str, Any]:
         return self.recipe.model_dump(mode="json", include=set(sections))
 
-    def _stage(self, name: str, **policy: str) -> Any:
+    def _stage(self, stage: Any, **policy: str) -> Any:
         """The recipe of a stage as its job takes it."""
-        stage: Any = getattr(self.recipe, name)
         update = {
             "policy": stage.policy.model_copy(update=policy),
             "log": stage.log.model_copy(update={"folder": self._folder}),
@@ -119,7 +118,7 @@ class Pipeline:
             vision, substitute = self._part("vision"), self._part("substitute")
             with phase("assembling"):
                 plan_assembly(vision, substitute, self.recipe.parts.options).write(assembled)
-        recipe = self._stage("align", path=str(assembled))
+        recipe = self._stage(self.recipe.align, path=str(assembled))
         begun = any(recipe.run_folder.rglob("checkpoints/step_*"))
         (policy,) = sft_runs([recipe], resume and begun)
         _link(policy, out)
@@ -132,7 +131,7 @@ class Pipeline:
         return {}
 
     def _grpo(self, resume: bool) -> Figures:
-        recipe = self._stage("grpo", path=str(self.rounds.best))
+        recipe = self._stage(self.recipe.grpo, path=str(self.rounds.best))
         data = self.recipe.distill.data.model_copy(update={"ids": self.rounds.best_chains})
         recipe = recipe.model_copy(update={"data": data})
         begun = any((recipe.run_folder / "checkpoints").glob("step_*"))
@@ -140,11 +139,11 @@ class Pipeline:
         return {}
 
     def _evaluate(self, resume: bool) -> Figures:
-        last = checkpoints_of(self._stage("grpo")).newest()
+        last = checkpoints_of(self._stage(self.recipe.grpo)).newest()
         assert last is not None, "GRPO writes a checkpoint behind its last step"
         figures = self._measured(last.policy, resume)
         if self.recipe.evaluate is not None:
-            recipe = self._stage("evaluate", path=str(last.policy))
+            recipe = self._stage(self.recipe.evaluate, path=str(last.policy))
             evaluate_in_session(recipe, resume and recipe.run_folder.is_dir())
         return {"policy": figures}
 

@@ -9,6 +9,7 @@ from actors.cluster.ray_session import ray_session
 from actors.cluster.shared_folder import check_outlives_job
 from configs.jobs.pipeline import PipelineRecipe
 from configs.jobs.rounds import RoundsRecipe, RoundsSections
+from configs.loading.recipe import recipe_text
 from rl.console.progress import CONSOLE
 from rl.stages.ledger import Figures, Stage, StageLedger
 from rl.stages.pipeline import FINAL, MakeParts, Pipeline
@@ -28,6 +29,7 @@ def rounds_run(recipe: RoundsRecipe) -> None:
 def rounds_plan(recipe: RoundsRecipe) -> None:
     """Show what of the rounds is finished and what would run."""
     rounds = _rounds(recipe)
+    CONSOLE.print(recipe_text(recipe))
     CONSOLE.print(_plan(rounds.ledger, list(rounds.stages())))
 
 
@@ -40,6 +42,7 @@ def pipeline_run(recipe: PipelineRecipe, make_parts: MakeParts | None) -> None:
 def pipeline_plan(recipe: PipelineRecipe) -> None:
     """Show what of the whole recipe is finished and what would run."""
     pipeline = Pipeline(recipe, StageLedger(recipe.run_folder / LEDGER), None)
+    CONSOLE.print(recipe_text(recipe))
     CONSOLE.print(_plan(pipeline.ledger, list(pipeline.stages())))
 
 
