@@ -85,9 +85,9 @@ def test_many_are_asked_at_a_time_in_order_and_a_rerun_asks_nobody(
     chains = [chain(" ".join(f"{n}w{i}" for i in range(n % 6))) for n in range(24)]
     for _ in range(2):
         found = grades(server, tmp_path, *chains, parallel=6)
-        assert [quality.grade for quality in found] == [n % 6 for n in range(24)]
+        assert [quality.grade for quality in found] == [1 + n % 5 for n in range(24)]
     assert server.most_under_way == 6
-    assert len(server.asked) == len({one.text for one in chains})
+    assert len(server.asked) == len(chains)
 
 
 @pytest.mark.parametrize("fault", [429, 503, "no JSON", "no choices", "drop", "drop halfway"])
