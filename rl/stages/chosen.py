@@ -45,8 +45,8 @@ def choose(grades: Grades, threshold: int, folder: Path, before: Path | None) ->
     Returns:
         chains; ungraded ones, which are never good; good (RM >= threshold), failed, both, and
         chosen, which of them are one or the other; again, the share of the chosen that the round
-        before chose too; quality_mean of the graded, and quality_0 ... quality_5, how many chains
-        have each grade.
+        before chose too; quality_mean of the graded (0 without any), and quality_0 ... quality_5,
+        how many chains have each grade.
     """
     good_N = grades.quality_N >= threshold
     chosen_N = good_N | grades.failed_N
@@ -61,7 +61,7 @@ def choose(grades: Grades, threshold: int, folder: Path, before: Path | None) ->
         "failed": grades.failed_N.sum(),
         "both": (good_N & grades.failed_N).sum(),
         "chosen": chosen_N.sum(),
-        "quality_mean": graded_M.mean(),
+        "quality_mean": graded_M.mean() if len(graded_M) else 0.0,
         **{f"quality_{grade}": count for grade, count in enumerate(counts)},
     }
     if before is not None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rl.storage.jsonl import JsonlWriter, read_lines
+from rl.storage.jsonl import JsonlWriter, filter_lines, read_lines
 
 
 class Journal:
@@ -27,7 +27,9 @@ class Journal:
         """Row `index` is finished, and `line` is what is known of it."""
         shard = index // self._rows
         if shard not in self._writers:
-            self._writers[shard] = JsonlWriter(self._path(shard))
+            path = self._path(shard)
+            filter_lines(path, lambda line: True)  # takes off a last line that a kill tore
+            self._writers[shard] = JsonlWriter(path)
         self._writers[shard].write({"index": index, **line})
         self.done.add(index)
         if self._count(index) == self._rows:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from configs.schema.data import DataConfig
+from rl.console.errors import UserError
 from rl.data.problems import ProblemSet, TooManyRejected
 from rl.data.records import Problem
 
@@ -266,3 +267,29 @@ def test_the_limit_counts_rows_before_bad_ones_are_left_out(tmp_path: Path) -> N
     problems = opened(path, image_column=None, limit=3)
     assert [problem.id for problem in problems.first(None)] == ["1", "2"]
     assert len(problems.first(1)) == 1
+
+
+def test_only_rows_are_used_whose_ids_a_file_lists(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, *[row | {"name": f"row {n}"} for n, row in enumerate(text_rows(6))])
+    ids = tmp_path / "ids.txt"
+    ids.write_text("4\n1\n\n", "utf-8")
+    problems = opened(path, image_column=None, ids=ids)
+    assert [problem.id for problem in problems.first(None)] == ["1", "4"]
+    ids.write_text("row 5\nrow 0\nrow 2\n", "utf-8")
+    named = {"image_column": None, "id_column": "name", "ids": ids}
+    assert [p.id for p in opened(path, **named).first(None)] == ["row 0", "row 2", "row 5"]
+    assert [p.id for p in opened(path, **named, limit=2).first(None)] == ["row 0", "row 2"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "told"),
+    [("1\n9\n", "names 2 rows, and row numbers .* have 1 of them"), ("\n", "names no row")],
+)
+def test_ids_that_name_no_row_are_refused(listed: str, told: str, tmp_path: Path) -> None:
+    path = jsonl(tmp_path, *text_rows(3))
+    ids = tmp_path / "ids.txt"
+    ids.write_text(listed, "utf-8")
+    with pytest.raises(UserError, match=told):
+        opened(path, image_column=None, ids=ids)
+    with pytest.raises(UserError, match="is no file"):
+        opened(path, image_column=None, ids=tmp_path / "none.txt")
