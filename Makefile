@@ -1,5 +1,5 @@
 # The two commands a newcomer needs are `make quickstart` and `make test`.
-.PHONY: setup quickstart test lint types imports pytest fmt clean
+.PHONY: setup quickstart pipeline test lint types imports pytest fmt clean
 
 PYTHON ?=
 PYTEST_ARGS ?=
@@ -13,6 +13,9 @@ setup:  ## make .venv with everything in it; does nothing when that has been don
 quickstart: setup  ## train a tiny policy on sums of handwritten digits
 	@$(BIN)/python rl/grpo.py
 	@echo "The results lie in $(CURDIR)/$$(ls -td runs/*/ | head -1)"
+
+pipeline: setup  ## the whole recipe on a laptop: parts, alignment, swap, rounds, GRPO, and their table
+	@$(BIN)/python rl/pipeline.py
 
 test: setup lint types imports pytest  ## every check that needs no GPU
 
