@@ -125,6 +125,9 @@ def _grpo_actors(recipe: GRPORecipe, device: Device) -> list[PlannedActors]:
     ]
     if recipe.loss.kl.coef > 0:
         plan.append(PlannedActors("reference", 1, gpu, gpu, "frozen start policy"))
+    if recipe.teacher is not None:
+        what = f"frozen teacher {recipe.teacher.path or '(the start policy)'}"
+        plan.append(PlannedActors("teacher", 1, gpu, gpu, what))
     return plan
 
 

@@ -18,12 +18,12 @@ import ray
 from ray.exceptions import RayActorError
 
 from actors.cluster.crash_report import crash_report
-from actors.cluster.object_refs import ProblemRefs
+from actors.cluster.object_refs import ProblemRefs, SharedBatches
 from actors.cluster.pool import ActorPool, DriverLoop
 from rewards.completion import completion_of
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.console.progress import wait_for
-from rl.data.records import Group, Problem, SamplingRequest, ScoredGroup
+from rl.data.records import Group, Problem, SamplingRequest, ScoredGroup, TeacherTokens
 from rl.run_log.timing import BusyTime
 
 G = TypeVar("G", Group, ScoredGroup)
@@ -177,15 +177,30 @@ class Rollouts:
         text = problem.without_images()
         completions = [completion_of(answer, request.max_new_tokens) for answer in group.answers]
         scoring = self._pools.rewards.run(lambda w: w.score.remote(text, completions))
-        scores, reference = await asyncio.gather(scoring, self._reference(group))
-        return ScoredGroup(group, tuple(scores), reference)
+        scores, reference, teacher = await asyncio.gather(
+            scoring, self._reference(group), self._teacher(group)
+        )
+        return ScoredGroup(group, tuple(scores), reference, teacher)
 
     async def _reference(self, group: Group) -> tuple[tuple[float, ...], ...] | None:
         if self._pools.reference is None:
             return None
-        answers = tuple(TrainingAnswer(i, a.token_ids) for i, a in enumerate(group.answers))
-        share = self._refs.share([(TrainingRow(group.problem, group.prompt_ids, answers),)])
+        share = self._to_read(group)
         return await self._pools.reference.run(lambda w: w.logprobs.remote(share))
+
+    async def _teacher(self, group: Group) -> tuple[TeacherTokens, ...] | None:
+        teacher = self._pools.teacher
+        if teacher is None:
+            return None
+        share = self._to_read(group)
+        return await teacher.pool.run(
+            lambda w: w.tokens.remote(share, teacher.context, teacher.top_k)
+        )
+
+    def _to_read(self, group: Group) -> SharedBatches:
+        """The group as one row for a frozen policy."""
+        answers = tuple(TrainingAnswer(i, a.token_ids) for i, a in enumerate(group.answers))
+        return self._refs.share([(TrainingRow(group.problem, group.prompt_ids, answers),)])
 
 
 def _put(finished: "Queue[tuple[int, Future[G]]]", place: int, future: "Future[G]") -> None:
@@ -210,10 +225,23 @@ class RolloutPools:
 
     engines: ActorPool
     rewards: ActorPool
-    reference: ActorPool | None
+    reference: ActorPool | None = None
+    teacher: "Teacher | None" = None
 
     def kill(self) -> None:
         """End all of them."""
-        for pool in (self.engines, self.rewards, self.reference):
+        teacher = self.teacher.pool if self.teacher else None
+        for pool in (self.engines, self.rewards, self.reference, teacher):
             for handle in pool.handles if pool is not None else []:
                 ray.kill(handle)
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """The actors of a teacher, and what they are asked with each group."""
+
+    pool: ActorPool
+    context: str | None
+    """The recipe's teacher.context."""
+    top_k: int | None
+    """The recipe's loss.distill.top_k."""

@@ -1,25 +1,26 @@
 """The reference policy: logprobs of the frozen start policy, for the KL term."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from actors.cluster.object_refs import SharedBatches
-from configs.jobs.grpo import PolicyConfig
 from configs.schema.data import PromptConfig
 from configs.schema.learner import LearnerConfig
+from configs.schema.policy import ModelConfig
 from models.inputs.encoder import InputEncoder
-from models.inputs.packing import pack
-from rl.algorithms.rows import split_row
+from models.inputs.packing import PackedBatch, pack
+from rl.algorithms.rows import TrainingRow, split_row
 
 
-class ReferencePolicy:
-    """A policy that never learns. A plain class; the cluster makes it a Ray actor."""
+class FrozenPolicy:
+    """A policy that never learns."""
 
     def __init__(
         self,
-        folder: Path,
-        policy: PolicyConfig,
+        folder: str | Path,
+        model: ModelConfig,
         prompt: PromptConfig,
         *,
         learner: LearnerConfig,
@@ -29,13 +30,23 @@ class ReferencePolicy:
         """`temperature` as the sampler's; sizes of passes and chunks as the learner's."""
         from models.policy.loading import load_policy
 
-        self._encoder = InputEncoder(folder, prompt, policy.trust_remote_code)
+        self._encoder = InputEncoder(folder, prompt, model.trust_remote_code)
         self._device = torch.device(device)
         self._max_tokens = learner.max_tokens_per_microbatch
         self._policy = load_policy(
-            policy, folder, self._encoder, learner=learner, temperature=temperature, learns=False
+            model, folder, self._encoder, learner=learner, temperature=temperature, learns=False
         )
         self._policy.to(self._device).eval()
+
+    def _batches(self, row: TrainingRow) -> Iterator[PackedBatch]:
+        """The row's answers as passes of the recipe's size, on the device."""
+        pixels = self._encoder.pixels([row.problem])
+        for piece in split_row(row, self._max_tokens):
+            yield pack((piece,), self._encoder.pad_id, pixels).to(self._device)
+
+
+class ReferencePolicy(FrozenPolicy):
+    """The start policy. A plain class; the cluster makes it a Ray actor."""
 
     @torch.no_grad()
     def logprobs(self, share: SharedBatches) -> tuple[tuple[float, ...], ...]:
@@ -43,9 +54,7 @@ class ReferencePolicy:
         from models.policy.policy import logprobs_by_answer
 
         (((row,),),) = (share.open(),)
-        pixels = self._encoder.pixels([row.problem])
         found: dict[int, tuple[float, ...]] = {}
-        for piece in split_row(row, self._max_tokens):
-            batch = pack((piece,), self._encoder.pad_id, pixels).to(self._device)
+        for batch in self._batches(row):
             found |= logprobs_by_answer(batch, self._policy(batch)[0])
         return tuple(found.values())

@@ -128,8 +128,9 @@ class DeepSpeedEngine:
         """Where the policy lies, and batches must."""
         return self._engine.device
 
-    def forward(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-        """The policy's float32 [N] logprobs and entropies in nats, through DeepSpeed's hooks."""
+    def forward(self, batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """The policy's float32 [N] logprobs and entropies in nats, and float32 [N, K] logprobs of
+        the batch's teacher's tokens, through DeepSpeed's hooks."""
         return self._engine(batch)
 
     def backward(self, loss: Tensor) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import ray
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from actors.cluster.object_refs import SharedBatches
+from actors.training.answer_loss import AnswerLoss
 from actors.weight_transfer.rendezvous import Rendezvous
 from configs.jobs.grpo import PolicyConfig
 from configs.schema.data import PromptConfig
@@ -21,7 +21,6 @@ from configs.schema.loss import LossConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import PackedBatch, pack
 from models.policy.weight_sums import WeightSums
-from rl.algorithms.losses import clipped_policy_loss, kl_divergence
 from rl.algorithms.rows import MicroBatch
 from rl.data.records import UpdateReport
 
@@ -107,8 +106,8 @@ class LearnerRank:
         """One step of the optimiser over this rank's micro-batches; `tokens`: of all ranks."""
         from actors.training.update import Update
 
-        loss = _AnswerLoss(self._job.loss)
-        update = Update(self._engine, tokens, _AnswerLoss.figures)
+        loss = AnswerLoss(self._job.loss)
+        update = Update(self._engine, tokens, loss.figures)
         for batch in share.open():
             update.add(self._pack(batch), loss)
         return replace(update.finish(), gaps=loss.gaps)
@@ -165,41 +164,3 @@ class LearnerRank:
         from actors.training.export import export_policy
 
         export_policy(self._engine, self._encoder, self._job.folder, folder)
-
-
-class _AnswerLoss:
-    """PPO's loss of sampled answers with the KL term; likelihood for supervised targets."""
-
-    figures = ("entropy", "clip_share", "kl", "logprob_gap")
-
-    def __init__(self, config: LossConfig) -> None:
-        self._config = config
-        self.gaps: dict[int, float] = {}
-        """Mean |sampler - learner| logprob of each answer, nats, by its place in the step."""
-
-    def __call__(
-        self, batch: PackedBatch, logprobs_N: Tensor, entropy_N: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        figures = {"entropy": entropy_N}
-        if batch.sampler_logprobs is None or batch.advantages is None:
-            return -logprobs_N, figures
-        config = self._config
-        figures["logprob_gap"] = (logprobs_N.detach() - batch.sampler_logprobs).abs()
-        self._note_gaps(batch.answers, figures["logprob_gap"])
-        loss_N, figures["clip_share"] = clipped_policy_loss(
-            logprobs_N,
-            batch.sampler_logprobs,
-            batch.advantages,
-            config.clip_low,
-            config.clip_high,
-        )
-        if batch.reference_logprobs is not None:
-            kl_N = kl_divergence(logprobs_N, batch.reference_logprobs, config.kl.estimator)
-            figures["kl"] = kl_N
-            loss_N = loss_N + config.kl.coef * kl_N
-        return loss_N, figures
-
-    def _note_gaps(self, answers_N: Tensor, gap_N: Tensor) -> None:
-        answers, places_N, counts = answers_N.unique(return_inverse=True, return_counts=True)
-        totals = torch.zeros(len(answers), device=gap_N.device).index_add_(0, places_N, gap_N)
-        self.gaps |= zip(answers.tolist(), (totals / counts).tolist(), strict=True)

@@ -92,7 +92,7 @@ class SFTRank:
         seen: list[int] = []
         samples: list[LoggedChat] = []
         for pack in chain([head], islice(self._stream, len(share.packs) - 1)):
-            logprobs_N = update.add(pack.packed, lambda _, logprobs_N, __: (-logprobs_N, {}))
+            logprobs_N = update.add(pack.packed, lambda _, logprobs_N, *__: (-logprobs_N, {}))
             seen += pack.positions
             samples += self._logged(pack, logprobs_N, len(samples))
         report = update.finish()
@@ -155,7 +155,7 @@ class SFTRank:
         loss, tokens = 0.0, 0.0
         for pack in self._held_out.packs([(0, window)]):
             batch = pack.packed.to(self._engine.device)
-            logprobs_N, _ = self._engine.forward(batch)
+            logprobs_N, *_ = self._engine.forward(batch)
             loss -= (logprobs_N * batch.weights).sum().item()
             tokens += batch.weights.sum().item()
         loss, tokens = self._sum([loss, tokens])

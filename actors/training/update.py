@@ -10,9 +10,10 @@ from actors.training.deepspeed_engine import DeepSpeedEngine
 from models.inputs.packing import PackedBatch
 from rl.data.records import UpdateReport
 
-TokenLoss = Callable[[PackedBatch, Tensor, Tensor], tuple[Tensor, Mapping[str, Tensor]]]
-"""(batch on the device, its float32 [N] logprobs with gradient, its float32 [N] entropies) to
-float32 [N] losses, and figures [N] that are reported as means over tokens."""
+TokenLoss = Callable[[PackedBatch, Tensor, Tensor, Tensor], tuple[Tensor, Mapping[str, Tensor]]]
+"""(batch on the device, its float32 [N] logprobs with gradient, its float32 [N] entropies, float32
+[N, K] logprobs of a teacher's tokens with gradient) to float32 [N] losses, and figures [N] that are
+reported as means over tokens."""
 
 
 class Update:
@@ -32,8 +33,8 @@ class Update:
     def add(self, batch: PackedBatch, token_loss: TokenLoss) -> Tensor:
         """Add a micro-batch's gradient; its float32 [N] logprobs in nats, without gradient."""
         batch = batch.to(self._engine.device)
-        logprobs_N, entropy_N = self._engine.forward(batch)
-        loss_N, figures = token_loss(batch, logprobs_N, entropy_N)
+        logprobs_N, entropy_N, others_NK = self._engine.forward(batch)
+        loss_N, figures = token_loss(batch, logprobs_N, entropy_N, others_NK)
         loss = (loss_N * batch.weights).sum() / self._tokens
         self._sums["loss"] += loss.detach()
         for name, value_N in figures.items():

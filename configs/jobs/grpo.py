@@ -16,6 +16,7 @@ from configs.schema.reward import RewardConfig
 from configs.schema.rollout import RolloutConfig, SyncConfig
 from configs.schema.run import ClusterConfig, TrainingRecipe
 from configs.schema.start import StartConfig
+from configs.schema.teacher import FrozenTeacherConfig
 
 _SHARED_WITH_A_LEARNER = 0.6
 """Most of a GPU's memory that an engine may take beside a learner rank."""
@@ -60,6 +61,8 @@ class GRPORecipe(TrainingRecipe):
     reward: RewardConfig = RewardConfig()
     loss: LossConfig = LossConfig()
     reference: ReferenceConfig = ReferenceConfig()
+    teacher: FrozenTeacherConfig | None = None
+    """Whose probabilities loss.kind=distill and mixed learn; null with loss.kind=grpo."""
     learner: LearnerConfig = LearnerConfig()
     sync: SyncConfig = SyncConfig()
     preflight: PreflightConfig = PreflightConfig()
@@ -82,6 +85,25 @@ class GRPORecipe(TrainingRecipe):
                 f"policy.path is empty, and the start section makes policies for "
                 f"{', '.join(self.start.sources)} only, not data.source={self.data.source!r}: "
                 "name a checkpoint in policy.path"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_teacher_is_there_where_it_teaches(self) -> Self:
+        teacher = self.teacher
+        if self.loss.has_teacher != (teacher is not None):
+            raise ValueError(
+                f"loss.kind={self.loss.kind} {'without' if teacher is None else 'with'} a teacher "
+                "section: distill and mixed need one, and grpo reads none; set teacher.path, or "
+                "set loss.kind to distill or mixed"
+            )
+        if teacher is None:
+            return self
+        known = {"question", "answer", *self.data.reward_columns}
+        if unknown := teacher.context_fields - known:
+            raise ValueError(
+                f"teacher.context names {sorted(unknown)}, and knows {sorted(known)} only: correct "
+                "it, or add the column to data.reward_columns"
             )
         return self
 

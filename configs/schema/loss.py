@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 from configs.schema.base import StrictModel
+from configs.schema.teacher import DistillationLossConfig
 
 
 class KLConfig(StrictModel):
@@ -24,8 +25,11 @@ class ReferenceConfig(StrictModel):
 
 
 class LossConfig(StrictModel):
-    """The clipped policy-gradient loss."""
+    """What an answer's tokens are learned by."""
 
+    kind: Literal["grpo", "distill", "mixed"] = "grpo"
+    """grpo: the clipped policy-gradient loss on rewards; distill: the divergence from a teacher, on
+    all answers; mixed: the sum of both."""
     clip_low: PositiveFloat = 0.2
     """The probability ratio is clipped from below at 1 - clip_low (R1V3: 0.2)."""
     clip_high: PositiveFloat = 0.2
@@ -33,3 +37,9 @@ class LossConfig(StrictModel):
     advantage: Literal["group_norm", "group_mean"] = "group_norm"
     """group_norm: (r - mean) / std (GRPO); group_mean: r - mean (Dr. GRPO)."""
     kl: KLConfig = KLConfig()
+    distill: DistillationLossConfig = DistillationLossConfig()
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a teacher's probabilities enter."""
+        return self.kind != "grpo"

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, fields
 from itertools import chain, count
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rl.algorithms.rows import MicroBatch, TrainingRow
-from rl.data.records import TokenisedChat
+from rl.data.records import TeacherTokens, TokenisedChat
 
 Pixels = dict[str, Tensor]
 """Vision inputs by the names that the model takes them by."""
@@ -45,6 +46,12 @@ class PackedBatch:
     """float32 [N] nats; None for supervised targets."""
     reference_logprobs: Tensor | None = None
     """float32 [N] nats; None without a reference policy."""
+    teacher_logprobs: Tensor | None = None
+    """float32 [N] nats; None without a teacher."""
+    teacher_ids: Tensor | None = None
+    """int64 [N, K]: the teacher's likeliest tokens; None without a teacher."""
+    teacher_top_logprobs: Tensor | None = None
+    """float32 [N, K] nats, of those."""
     pixels: Pixels = field(default_factory=dict)
     """The processor's tensors for the rows' images in order, or what a detached vision tower made
     of them; empty without images."""
@@ -114,6 +121,7 @@ def pack(batch: MicroBatch, pad_id: int, pixels: Pixels | None = None) -> Packed
         sampler_logprobs=_joined([answer.sampler_logprobs for answer in answers]),
         reference_logprobs=_joined([answer.reference_logprobs for answer in answers]),
         pixels=pixels or {},
+        **_taught([answer.teacher for answer in answers]),
     )
 
 
@@ -187,6 +195,22 @@ def _packed(rows: Sequence[_Row], pad_id: int, **others: Any) -> PackedBatch:
         weights=torch.full(sources.shape, weight),
         **others,
     )
+
+
+def _taught(teachers: Sequence[TeacherTokens | None]) -> dict[str, Tensor]:
+    """A teacher's part of PackedBatch; empty without answers, or without a teacher."""
+    known = [teacher for teacher in teachers if teacher is not None]
+    if not known:
+        return {}
+
+    def joined(name: str) -> Tensor:
+        return torch.from_numpy(np.concatenate([getattr(teacher, name) for teacher in known]))
+
+    return {
+        "teacher_logprobs": joined("logprobs"),
+        "teacher_ids": joined("top_ids").long(),
+        "teacher_top_logprobs": joined("top_logprobs"),
+    }
 
 
 def _joined(parts: Sequence[Sequence[float] | None]) -> Tensor | None:

@@ -9,8 +9,8 @@ from models.inputs.encoder import has_vision
 from rl.console.errors import UserError, as_user_error
 
 
-def read_config(policy: ModelConfig) -> PreTrainedConfig:
-    """The config of the checkpoint at `policy.path`.
+def read_config(policy: ModelConfig, key: str = "policy.path") -> PreTrainedConfig:
+    """The config of the checkpoint at `policy.path`; `key`: what the recipe calls it.
 
     Raises:
         UserError: there is no such checkpoint, or it cannot be read.
@@ -19,13 +19,13 @@ def read_config(policy: ModelConfig) -> PreTrainedConfig:
     local = policy.path.startswith((".", "/", "~")) or policy.path.count("/") > 1
     if local and not path.is_dir():
         raise UserError(
-            f"policy.path={policy.path!r} cannot be read: there is no folder {path.absolute()}; "
+            f"{key}={policy.path!r} cannot be read: there is no folder {path.absolute()}; "
             "correct the path"
         )
     try:
         return AutoConfig.from_pretrained(policy.path, trust_remote_code=policy.trust_remote_code)
     except (OSError, ValueError) as error:
-        raise UserError(f"policy.path={policy.path!r} cannot be read: {error}") from None
+        raise UserError(f"{key}={policy.path!r} cannot be read: {error}") from None
 
 
 def check_policy(policy: PolicyConfig) -> PreTrainedConfig:

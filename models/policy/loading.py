@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from configs.schema.learner import LearnerConfig
-from configs.schema.policy import Part, PolicyConfig
+from configs.schema.policy import ModelConfig, Part, PolicyConfig
 from models.inputs.encoder import InputEncoder, has_vision
 from models.policy.lora import add_adapters, is_adapter
 from models.policy.parts import part_of
@@ -17,7 +17,7 @@ from models.policy.policy import Policy
 
 
 def load_policy(
-    config: PolicyConfig,
+    config: ModelConfig,
     folder: str | Path,
     encoder: InputEncoder,
     *,
@@ -29,13 +29,16 @@ def load_policy(
 
     `temperature`: what the sampler divides its logits by.
     """
-    model = load_learning_model(config, folder) if learns else load_model(config, folder)
+    model = load_model(config, folder)
+    if learns:
+        assert isinstance(config, PolicyConfig), "says what learns"
+        prepare_to_learn(model, config)
     if learns and learner.gradient_checkpointing:
         recompute_activations(model)
     return Policy(model, encoder, temperature=temperature, chunk=learner.logprob_chunk)
 
 
-def load_model(config: PolicyConfig, folder: str | Path) -> Any:
+def load_model(config: ModelConfig, folder: str | Path) -> Any:
     """The transformers model in `folder`, in the recipe's precision, SDPA attention."""
     trust = {"trust_remote_code": config.trust_remote_code}
     hf_config = AutoConfig.from_pretrained(folder, **trust)

@@ -18,7 +18,7 @@ from models.inputs.encoder import InputEncoder
 from models.inputs.packing import PackedBatch
 from models.policy.attention import attend_by_spans, empty_mask, spans_of
 from models.policy.features import FEATURES, FrozenTower, vision_inputs
-from models.policy.logprobs import token_logprobs
+from models.policy.logprobs import OutputLayer
 from rl.data.records import Problem
 
 
@@ -40,13 +40,33 @@ class Policy(nn.Module):
         )
         self._dummy = DummyImage(encoder) if encoder.has_vision else None
 
-    def forward(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Logprobs and entropies of the N trained tokens of a batch on the policy's device.
 
         Returns:
             float32 [N] logprobs in nats at the sampling temperature; float32 [N] entropies in
-            nats, without gradient.
+            nats, without gradient; float32 [N, K] logprobs of `batch.teacher_ids`, K = 0 without.
         """
+        return self._output().logprobs(self._hidden_states(batch), batch.targets, batch.teacher_ids)
+
+    @torch.no_grad()
+    def likeliest(
+        self, batch: PackedBatch, count: int, vocabulary: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The `count` likeliest of the first `vocabulary` tokens at each trained position.
+
+        Returns:
+            float32 [N] logprobs of the trained tokens in nats, int64 [N, K] ids, float32 [N, K].
+        """
+        hidden_NH = self._hidden_states(batch)
+        return self._output().likeliest(hidden_NH, batch.targets, count, vocabulary)
+
+    def _output(self) -> OutputLayer:
+        head = self.model.get_output_embeddings()
+        return OutputLayer(head, self.banned, self._temperature, self._chunk)
+
+    def _hidden_states(self, batch: PackedBatch) -> Tensor:
+        """[N, H]: the states that predict the trained tokens, in the model's precision."""
         if self._dummy is not None and not batch.pixels:
             batch = self._dummy.added_to(batch)
         spans = spans_of(batch.segments) if self._by_spans else None
@@ -59,14 +79,7 @@ class Policy(nn.Module):
             **({"spans": spans} if self._by_spans else {}),
             **vision_inputs(self.model.model, batch.pixels),
         )[0]
-        return token_logprobs(
-            self.model.get_output_embeddings(),
-            hidden_BTH.flatten(0, 1)[batch.sources],
-            batch.targets,
-            banned=self.banned,
-            temperature=self._temperature,
-            chunk=self._chunk,
-        )
+        return hidden_BTH.flatten(0, 1)[batch.sources]
 
     def detach_vision_tower(self, device: torch.device) -> FrozenTower:
         """Leave the tower out from now on: batches come with features in place of pixels."""

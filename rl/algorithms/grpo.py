@@ -47,7 +47,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
         unscored.check(groups)
 
         advantages = group_advantages(rewards_of(groups), recipe.loss.advantage)
-        rows = training_rows(groups, advantages)
+        rows = training_rows(groups, advantages, all_answers=recipe.loss.has_teacher)
         with watch.time("update"):
             report = parts.learner.update(rows) if rows else NOTHING_LEARNED
         guard.check(report, step)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rl.data.microbatches import plan_batches
-from rl.data.records import Problem
+from rl.data.records import Problem, TeacherTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class TrainingAnswer:
     """Of each token, in nats; None: a supervised target."""
     reference_logprobs: tuple[float, ...] | None = None
     """Of each token, in nats; None without a reference policy."""
+    teacher: TeacherTokens | None = None
+    """None without a teacher."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,12 @@ from rl.data.records import ScoredGroup, UpdateReport
 from rl.run_log.samples import LoggedGroup
 
 
-def training_rows(groups: Sequence[ScoredGroup], advantages: Advantages) -> list[TrainingRow]:
+def training_rows(
+    groups: Sequence[ScoredGroup], advantages: Advantages, *, all_answers: bool = False
+) -> list[TrainingRow]:
     """One row a group, with the answers that have something to teach; groups without any are left.
+
+    `all_answers`: those without an advantage, too, since a teacher says something of each.
 
     An answer's index is its place in the step: group by group, answer by answer.
     """
@@ -19,8 +23,8 @@ def training_rows(groups: Sequence[ScoredGroup], advantages: Advantages) -> list
     for p, scored in enumerate(groups):
         answers: list[TrainingAnswer] = []
         for g, answer in enumerate(scored.group.answers):
-            if useful_PG[p][g]:
-                reference = scored.reference_logprobs
+            if useful_PG[p][g] or all_answers:
+                reference, teacher = scored.reference_logprobs, scored.teacher
                 answers.append(
                     TrainingAnswer(
                         index=place,
@@ -28,6 +32,7 @@ def training_rows(groups: Sequence[ScoredGroup], advantages: Advantages) -> list
                         advantage=values_PG[p][g],
                         sampler_logprobs=answer.logprobs,
                         reference_logprobs=None if reference is None else reference[g],
+                        teacher=None if teacher is None else teacher[g],
                     )
                 )
             place += 1

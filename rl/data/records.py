@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 Cause = Literal["correct", "wrong", "no_answer", "unparsable", "bad_gold", "timeout", "crash"]
 CAUSES: tuple[Cause, ...] = (
     "correct",
@@ -130,6 +133,18 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class TeacherTokens:
+    """A teacher's probabilities at each of an answer's T tokens, at the sampling temperature."""
+
+    logprobs: NDArray[np.float32]
+    """float32 [T] nats, of the sampled tokens."""
+    top_ids: NDArray[np.int32]
+    """int32 [T, K]: its likeliest tokens; K may be 0."""
+    top_logprobs: NDArray[np.float32]
+    """float32 [T, K] nats, of those."""
+
+
+@dataclass(frozen=True, slots=True)
 class ScoredGroup:
     """A group with its scores, ready for advantages."""
 
@@ -138,6 +153,8 @@ class ScoredGroup:
     """One for each answer, in order."""
     reference_logprobs: tuple[tuple[float, ...], ...] | None = None
     """Logprobs of each answer's tokens under the reference policy; None when KL is off."""
+    teacher: tuple[TeacherTokens, ...] | None = None
+    """A teacher's probabilities for each answer; None without a teacher."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class Distillation:
         folder = recipe.run_folder
         read_config(recipe.policy)
         if recipe.teacher is not None and recipe.teacher.server is None:
-            read_config(recipe.teacher)
+            read_config(recipe.teacher, "teacher.path")
         check_outlives_job(folder)
         if resume:
             _check_same(recipe)

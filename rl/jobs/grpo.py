@@ -22,6 +22,7 @@ from rl.data.records import Problem
 from rl.jobs.grpo_actors import RunningActors, running_actors
 from rl.jobs.preflight import preflight
 from rl.jobs.prepare import check_resume, checkpoints_of, open_rows, plan_run
+from rl.jobs.teacher import TeacherPrompts
 from rl.run_log.summary import summarise
 from rl.run_log.writer import RunLog
 from rl.storage.checkpoints import Checkpoint, Checkpoints
@@ -99,9 +100,12 @@ def _prepared(recipe: GRPORecipe, start: StartPolicy | None) -> _Prepared:
 def _measure(recipe: GRPORecipe, folder: Path) -> Callable[[Problem], int]:
     """Tokens of a problem's prompt; a problem that no answer can be scored on is a BadRow."""
     encoder = _encoder(recipe, folder)
+    teacher = TeacherPrompts(recipe, recipe.teacher, folder) if recipe.teacher else None
 
     def measure(problem: Problem) -> int:
         check_gold(recipe.reward, problem)
+        if teacher:
+            teacher.check(problem)
         return encoder.measure(problem)
 
     return measure

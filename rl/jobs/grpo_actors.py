@@ -4,7 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 
@@ -13,8 +13,9 @@ from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.placement import Placement
 from actors.cluster.plan import Plan
 from actors.cluster.pool import ActorPool, DriverLoop
-from actors.rollout.rollouts import RolloutPools, Rollouts
+from actors.rollout.rollouts import RolloutPools, Rollouts, Teacher
 from actors.scoring.reference import ReferencePolicy
+from actors.scoring.teacher import TeacherPolicy
 from actors.training.learner import LearnerRank, LearnerSpec
 from actors.training.learner_group import LearnerGroup
 from actors.weight_transfer.sync import WeightSync
@@ -62,40 +63,60 @@ def start_learners(
 
 
 def start_pools(recipe: GRPORecipe, folder: Path, plan: Plan, seats: Placement) -> RolloutPools:
-    """Rollout engines, reward workers and, where KL counts, the reference policy."""
-    reference: ActorPool | None = None
+    """Rollout engines, reward workers, the reference policy where KL counts, and the teacher."""
+    reference, teacher = None, None
     if recipe.loss.kl.coef > 0:
-        frozen = ray.remote(**_options(recipe, plan, "reference"))(ReferencePolicy)
-        reference = ActorPool(
-            "reference",
-            lambda _: frozen.options(**seats.options_for("reference")).remote(
-                folder,
-                recipe.policy,
-                recipe.prompt,
-                learner=recipe.learner,
-                temperature=recipe.rollout.temperature,
-                device=plan.device,
-            ),
-            1,
-            recipe.reference.restarts,
-        )
+        reference = _start_frozen(recipe, folder, plan, seats, role="reference")
+    if recipe.teacher is not None:
+        pool = _start_frozen(recipe, recipe.teacher.path or folder, plan, seats, role="teacher")
+        teacher = Teacher(pool, recipe.teacher.context, recipe.loss.distill.top_k)
     engines = start_engines(recipe, folder, plan, seats, threads_of(recipe, "rollout"))
-    return RolloutPools(engines, start_rewards(recipe, plan, seats), reference)
+    return RolloutPools(engines, start_rewards(recipe, plan, seats), reference, teacher)
+
+
+def _start_frozen(
+    recipe: GRPORecipe,
+    folder: str | Path,
+    plan: Plan,
+    seats: Placement,
+    *,
+    role: Literal["reference", "teacher"],
+) -> ActorPool:
+    """The actor of the frozen policy in `folder`."""
+    kind: Any = TeacherPolicy if role == "teacher" else ReferencePolicy
+    model = recipe.teacher if role == "teacher" else recipe.policy
+    section = recipe.teacher if role == "teacher" else recipe.reference
+    assert model is not None and section is not None
+    make = ray.remote(**_options(recipe, plan, role))(kind)
+    return ActorPool(
+        role,
+        lambda _: make.options(**seats.options_for(role)).remote(
+            folder,
+            model,
+            recipe.prompt,
+            learner=recipe.learner,
+            temperature=recipe.rollout.temperature,
+            device=plan.device,
+        ),
+        1,
+        section.restarts,
+    )
 
 
 def _options(recipe: GRPORecipe, plan: Plan, role: str) -> dict[str, Any]:
-    """Ray's options of the learners or the reference policy."""
+    """Ray's options of the learners or a frozen policy."""
     return actor_options(plan, role, threads_of(recipe, role))
 
 
 def threads_of(recipe: GRPORecipe, role: str) -> dict[str, str]:
     """Environment of a role's actors on a CPU machine.
 
-    The reference policy scores groups while engines still write others. Learners take turns with
+    Frozen policies read groups while engines still write others. Learners take turns with
     them, unless answers may be late.
     """
     learners = recipe.learner.ranks
-    others = recipe.rollout.workers + (recipe.loss.kl.coef > 0)
+    frozen = (recipe.loss.kl.coef > 0) + (recipe.teacher is not None)
+    others = recipe.rollout.workers + frozen
     share = learners if role == "learner" else others
     if recipe.max_staleness:
         share = learners + others

@@ -56,7 +56,7 @@ def check_quality(config: QualityConfig) -> None:
         UserError: there is no such reward model.
     """
     if config.value_head is not None:
-        read_config(config.value_head)
+        read_config(config.value_head, "quality.value_head.path")
 
 
 def _grades(

@@ -113,7 +113,7 @@ def _backward(
         for answer in row.answers:
             one = (replace(row, answers=(answer,)),)
             batch = pack(one, encoder.pad_id, encoder.pixels([row.problem]))
-            logprobs_N, _ = policy(batch)
+            logprobs_N, *_ = policy(batch)
             # As if the sampler's policy had been a little another: some ratios are clipped.
             drift_N = 0.3 * torch.sin(torch.arange(len(logprobs_N)) + answer.index)
             known = batch.sampler_logprobs

@@ -174,7 +174,7 @@ def test_neither_order_nor_company_changes_what_a_chat_says(loaded: Loaded) -> N
 def test_filler_runs_every_module_and_changes_nothing(loaded: Loaded) -> None:
     policy, encoder, chats = loaded
     batch = pack_chats([], encoder.pad_id)
-    found, _ = policy(batch)
+    found, *_ = policy(batch)
     assert found.isfinite().all()
     empty = gradient(policy, (found * batch.weights).sum())
     assert empty.keys() == gradient(policy, logprobs(loaded, chats).sum()).keys()

@@ -1,10 +1,11 @@
 """Micro-batches as tensors, by hand."""
 
+import numpy as np
 import torch
 
 from models.inputs.packing import pack
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
-from rl.data.records import Problem
+from rl.data.records import Problem, TeacherTokens
 
 PROBLEM = Problem("p", "?", ("1",))
 FIRST = TrainingRow(
@@ -82,3 +83,22 @@ def test_a_batch_moves_as_a_whole() -> None:
     assert batch.input_ids.is_meta and batch.attention_mask.is_meta and batch.weights.is_meta
     assert batch.pixels["pixel_values"].is_meta
     assert batch.reference_logprobs is None
+
+
+def test_a_teacher_s_tokens_stand_beside_the_sampled_ones_in_their_order() -> None:
+    def taught(index: int, first: int, count: int) -> TrainingAnswer:
+        values = np.arange(first, first + count, dtype=np.float32)
+        ids = np.stack([values, values + 100], axis=1).astype(np.int32)
+        tokens = TeacherTokens(-values, ids, -np.stack([values, values * 2], axis=1))
+        return TrainingAnswer(index, (1,) * count, 0.0, (-1.0,) * count, teacher=tokens)
+
+    rows = (
+        TrainingRow(PROBLEM, (7,), (taught(0, 1, 2), taught(1, 3, 1))),
+        TrainingRow(PROBLEM, (8, 9), (taught(2, 4, 1),)),
+    )
+    batch = pack(rows, pad_id=0)
+    assert batch.teacher_logprobs.tolist() == [-1, -2, -3, -4]
+    assert batch.teacher_ids.tolist() == [[1, 101], [2, 102], [3, 103], [4, 104]]
+    assert batch.teacher_ids.dtype == torch.int64
+    assert batch.teacher_top_logprobs.tolist() == [[-1, -2], [-2, -4], [-3, -6], [-4, -8]]
+    assert pack((FIRST,), 0).teacher_ids is None

@@ -121,7 +121,7 @@ def step_gradient(
     for share in build_microbatches(rows, *cut):
         for microbatch in share:
             batch = packed(encoder, microbatch)
-            loss, _ = policy(batch)
+            loss, *_ = policy(batch)
             if microbatch:
                 assert batch.sampler_logprobs is not None and batch.advantages is not None
                 loss, _ = clipped_policy_loss(

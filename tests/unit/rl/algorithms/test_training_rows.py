@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from rl.algorithms.advantages import group_advantages, rewards_of
 from rl.algorithms.guards import NOTHING_LEARNED
 from rl.algorithms.training_rows import logged_groups, training_rows
-from rl.data.records import UpdateReport
+from rl.data.records import TeacherTokens, UpdateReport
 from tests.unit.step_samples import scored
 
 GROUPS = [
@@ -64,3 +65,18 @@ def test_a_step_without_news_has_no_rows_and_is_logged_all_the_same() -> None:
     (logged,) = logged_groups(groups, advantages, NOTHING_LEARNED)
     assert (logged.advantages, logged.gaps) == ((None,) * 3, (None,) * 3)
     assert torch.count_nonzero(advantages.values_PG) == 0
+
+
+def test_a_teacher_speaks_of_every_answer_also_where_rewards_do_not() -> None:
+    teacher = tuple(
+        TeacherTokens(
+            np.full(n, -n, np.float32), np.zeros((n, 0), np.int32), np.zeros((n, 0), np.float32)
+        )
+        for n in (1, 2, 3)
+    )
+    groups = [replace(group, teacher=teacher) for group in GROUPS[:2]]
+    advantages = group_advantages(rewards_of(groups), "group_mean")
+    rows = training_rows(groups, advantages, all_answers=True)
+    assert [[a.index for a in row.answers] for row in rows] == [[0, 1, 2], [3, 4, 5]]
+    assert [a.advantage for a in rows[0].answers] == [0.5, 0.0, -0.5]
+    assert [a.teacher for row in rows for a in row.answers] == [*teacher, *teacher]

@@ -1,0 +1,80 @@
+"""The loss of sampled answers: rewards, the KL term, a teacher, as the recipe says."""
+
+import torch
+from torch import Tensor
+
+from configs.schema.loss import LossConfig
+from models.inputs.packing import PackedBatch
+from rl.algorithms.losses import clipped_policy_loss, kl_divergence, reverse_kl
+
+
+class AnswerLoss:
+    """PPO's loss with the KL term, the divergence from a teacher, or both; likelihood for
+    supervised targets."""
+
+    def __init__(self, config: LossConfig) -> None:
+        self._config = config
+        self.gaps: dict[int, float] = {}
+        """Mean |sampler - learner| logprob of each answer, nats, by its place in the step."""
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of what `__call__` tells beside the loss."""
+        own = ("entropy", "clip_share", "kl", "logprob_gap")
+        return (*own, "teacher_kl") if self._config.has_teacher else own
+
+    def __call__(
+        self, batch: PackedBatch, logprobs_N: Tensor, entropy_N: Tensor, others_NK: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        figures = {"entropy": entropy_N}
+        if batch.sampler_logprobs is None or batch.advantages is None:
+            return -logprobs_N, figures
+        figures["logprob_gap"] = (logprobs_N.detach() - batch.sampler_logprobs).abs()
+        self._note_gaps(batch.answers, figures["logprob_gap"])
+        loss_N = torch.zeros_like(logprobs_N)
+        if self._config.kind != "distill":
+            loss_N = self._policy_loss(batch, logprobs_N, batch.advantages, figures)
+        if self._config.has_teacher:
+            loss_N = loss_N + self._teacher_loss(batch, logprobs_N, others_NK, figures)
+        if batch.reference_logprobs is not None:
+            kl = self._config.kl
+            figures["kl"] = kl_divergence(logprobs_N, batch.reference_logprobs, kl.estimator)
+            loss_N = loss_N + kl.coef * figures["kl"]
+        return loss_N, figures
+
+    def _policy_loss(
+        self,
+        batch: PackedBatch,
+        logprobs_N: Tensor,
+        advantages_N: Tensor,
+        figures: dict[str, Tensor],
+    ) -> Tensor:
+        config = self._config
+        assert batch.sampler_logprobs is not None
+        loss_N, figures["clip_share"] = clipped_policy_loss(
+            logprobs_N, batch.sampler_logprobs, advantages_N, config.clip_low, config.clip_high
+        )
+        return loss_N
+
+    def _teacher_loss(
+        self,
+        batch: PackedBatch,
+        logprobs_N: Tensor,
+        others_NK: Tensor,
+        figures: dict[str, Tensor],
+    ) -> Tensor:
+        """KL(policy || teacher) over the teacher's tokens; of the sampled token alone its
+        log-ratio as an advantage, since the gradient of a sampled KL is that of a reward."""
+        coef = self._config.distill.coef
+        assert batch.sampler_logprobs is not None and batch.teacher_logprobs is not None
+        if batch.teacher_top_logprobs is None or others_NK.shape[1] == 0:
+            advantages_N = coef * (batch.teacher_logprobs - batch.sampler_logprobs)
+            figures["teacher_kl"] = batch.sampler_logprobs - batch.teacher_logprobs
+            return self._policy_loss(batch, logprobs_N, advantages_N, figures)
+        figures["teacher_kl"] = reverse_kl(others_NK, batch.teacher_top_logprobs)
+        return coef * figures["teacher_kl"]
+
+    def _note_gaps(self, answers_N: Tensor, gap_N: Tensor) -> None:
+        answers, places_N, counts = answers_N.unique(return_inverse=True, return_counts=True)
+        totals = torch.zeros(len(answers), device=gap_N.device).index_add_(0, places_N, gap_N)
+        self.gaps |= zip(answers.tolist(), (totals / counts).tolist(), strict=True)

@@ -1,0 +1,68 @@
+"""The loss of sampled answers, by hand: rewards, a teacher, or both."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from actors.training.answer_loss import AnswerLoss
+from configs.schema.loss import LossConfig
+from models.inputs.packing import PackedBatch, pack
+from rl.algorithms.rows import TrainingAnswer, TrainingRow
+from rl.data.records import Problem, TeacherTokens
+
+ADVANTAGE = 2.0
+SAMPLER = math.log(0.5)
+
+
+def batch(top: int) -> PackedBatch:
+    """One token: the sampler gave it 0.5, the teacher 0.25; of another one it thinks 0.6."""
+    chosen = np.log([0.25]).astype(np.float32)
+    both = np.log([[0.6, 0.25]]).astype(np.float32)
+    teacher = TeacherTokens(chosen, np.array([[4, 3]], np.int32)[:, :top], both[:, :top])
+    answer = TrainingAnswer(0, (3,), ADVANTAGE, (SAMPLER,), teacher=teacher)
+    return pack((TrainingRow(Problem("p", "?", ("1",)), (7,), (answer,)),), pad_id=0)
+
+
+def loss_of(top: int, **config: Any) -> tuple[float, float, dict[str, Tensor]]:
+    """Loss, gradient with respect to the sampled token's logprob, and figures."""
+    logprobs = torch.tensor([SAMPLER], requires_grad=True)
+    others = torch.stack([torch.tensor([math.log(0.3)]), logprobs], dim=1)[:, :top]
+    made = AnswerLoss(LossConfig.model_validate(config))
+    loss, figures = made(batch(top), logprobs, torch.zeros(1), others)
+    assert set(figures) <= set(made.figures)
+    loss.sum().backward()
+    return loss.item(), logprobs.grad.item(), figures
+
+
+KL = 0.5 * math.log(2) + 0.3 * math.log(0.5) + 0.2 * math.log(0.2 / 0.15)
+# d/dx of e^x (x - log q) + r log(r / s) at p = 0.5, with dr/dx = -p.
+KL_SLOPE = 0.5 * (math.log(0.5 / 0.25) + 1) - 0.5 * (math.log(0.2 / 0.15) + 1)
+
+
+def test_rewards_alone_leave_the_teacher_out() -> None:
+    loss, slope, figures = loss_of(2, kind="grpo")
+    assert (loss, slope) == pytest.approx((-ADVANTAGE, -ADVANTAGE))
+    assert "teacher_kl" not in figures
+
+
+def test_a_teacher_alone_pulls_by_the_divergence_over_its_tokens_whatever_the_reward() -> None:
+    loss, slope, figures = loss_of(2, kind="distill", distill={"coef": 3.0})
+    assert (loss, slope) == pytest.approx((3 * KL, 3 * KL_SLOPE), rel=1e-3)
+    assert figures["teacher_kl"].item() == pytest.approx(KL, rel=1e-3)
+    assert "clip_share" not in figures
+
+
+def test_mixed_is_the_sum_of_both() -> None:
+    loss, slope, _ = loss_of(2, kind="mixed", distill={"coef": 0.5})
+    assert loss == pytest.approx(-ADVANTAGE + 0.5 * KL, rel=1e-3)
+    assert slope == pytest.approx(-ADVANTAGE + 0.5 * KL_SLOPE, rel=1e-3)
+
+
+def test_of_the_sampled_token_alone_the_log_ratio_is_the_advantage() -> None:
+    loss, slope, figures = loss_of(0, kind="distill", distill={"top_k": 0})
+    assert (loss, slope) == pytest.approx((math.log(2), math.log(2)))
+    assert figures["teacher_kl"].item() == pytest.approx(math.log(2))
