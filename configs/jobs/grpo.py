@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from configs.schema.base import StrictModel
+from configs.schema.buffer import SampleBufferConfig
 from configs.schema.data import DataConfig, PromptConfig
 from configs.schema.learner import LearnerConfig
 from configs.schema.loss import LossConfig, ReferenceConfig
@@ -63,6 +64,8 @@ class GRPORecipe(TrainingRecipe):
     reference: ReferenceConfig = ReferenceConfig()
     teacher: FrozenTeacherConfig | None = None
     """Whose probabilities loss.kind=distill and mixed learn; null with loss.kind=grpo."""
+    sample_buffer: SampleBufferConfig | None = None
+    """Answers of earlier steps for those of a step that teach nothing; null: they are left out."""
     learner: LearnerConfig = LearnerConfig()
     sync: SyncConfig = SyncConfig()
     preflight: PreflightConfig = PreflightConfig()
@@ -99,6 +102,11 @@ class GRPORecipe(TrainingRecipe):
             )
         if teacher is None:
             return self
+        if self.sample_buffer is not None:
+            raise ValueError(
+                f"sample_buffer with loss.kind={self.loss.kind}: a teacher says something of each "
+                "answer, so there is no place for earlier ones; remove the section"
+            )
         known = {"question", "answer", *self.data.reward_columns}
         if unknown := teacher.context_fields - known:
             raise ValueError(

@@ -10,6 +10,8 @@ from configs.schema.base import StrictModel
 class PartsConfig(StrictModel):
     """Ingredients that are pretrained apart: a vision tower, and language models of one shape."""
 
+    layers: PositiveInt = 3
+    """Layers of the language models."""
     tower_steps: PositiveInt = 400
     """Updates of the vision tower, which learns to name the digit in each quadrant."""
     tower_batch_size: PositiveInt = 128

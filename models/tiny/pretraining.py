@@ -59,6 +59,8 @@ class PretrainConfig:
     """Of weights, drawings and lines."""
     lr: float = _PEAK_LR
     """Peak learning rate of a cosine schedule."""
+    layers: int = TinySize().layers
+    """Layers of a language model."""
 
 
 def pretrained_tower(folder: Path, config: PretrainConfig) -> Iterator[float]:
@@ -100,7 +102,7 @@ def pretrained_language(
         parent: folder of the model that it starts from; None: random weights.
     """
     with atomic_folder(folder) as aside:
-        build_tiny_text(aside, config.seed)
+        build_tiny_text(aside, config.seed, TinySize(layers=config.layers))
         tokenizer = AutoTokenizer.from_pretrained(aside)
         model = AutoModelForCausalLM.from_pretrained(parent or aside, dtype=torch.float32)
         learner = _Learner(list(model.parameters()), config)

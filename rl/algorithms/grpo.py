@@ -5,7 +5,7 @@ from rl.algorithms.advantages import group_advantages, rewards_of
 from rl.algorithms.guards import NOTHING_LEARNED, NonFiniteGuard, UnscoredGuard
 from rl.algorithms.interfaces import GRPOParts, Pending
 from rl.algorithms.lookahead import Lookahead, check_staleness
-from rl.algorithms.training_rows import logged_groups, training_rows
+from rl.algorithms.training_rows import learned_metrics, logged_groups, training_rows
 from rl.data.records import SamplingRequest, ScoredGroup
 from rl.run_log.answer_metrics import answer_metrics, staleness_metrics
 from rl.run_log.timing import StepTimer
@@ -47,7 +47,9 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
         unscored.check(groups)
 
         advantages = group_advantages(rewards_of(groups), recipe.loss.advantage)
-        rows = training_rows(groups, advantages, all_answers=recipe.loss.has_teacher)
+        own = training_rows(groups, advantages, all_answers=recipe.loss.has_teacher)
+        asked = sum(len(scored.scores) for scored in groups)
+        rows = parts.buffer.mix(step, own, asked) if parts.buffer else own
         with watch.time("update"):
             report = parts.learner.update(rows) if rows else NOTHING_LEARNED
         guard.check(report, step)
@@ -55,7 +57,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
             parts.weights.sync(step + 1)
 
         metrics = answer_metrics(groups, recipe.reward) | staleness_metrics(groups, step)
-        metrics |= {"useful_groups": len(rows) / len(groups), **report.metrics}
+        metrics |= learned_metrics(groups, own, rows) | report.metrics
         parts.log.write_step(
             step,
             metrics | watch.metrics(groups, ahead.seconds),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from rl.algorithms.rows import TrainingRow
+from rl.algorithms.sample_buffer import SampleBuffer
 from rl.data.records import Problem, SamplingRequest, ScoredGroup, UpdateReport
 from rl.run_log.samples import Logged
 
@@ -103,3 +104,5 @@ class GRPOParts:
     log: StepLog
     save: Callable[[int], None]
     """Writes a checkpoint of the policy behind so many steps."""
+    buffer: SampleBuffer | None = None
+    """Informative answers of earlier steps; None: each step learns from its own alone."""

@@ -58,3 +58,22 @@ def logged_groups(
         logged.append(LoggedGroup(scored, values, gaps))
         place += count
     return logged
+
+
+def learned_metrics(
+    groups: Sequence[ScoredGroup], own: Sequence[TrainingRow], rows: Sequence[TrainingRow]
+) -> dict[str, float]:
+    """What a step learned from: useful_groups, the share of its groups with something to teach,
+    and, as shares of the answers asked for, useful_answers of its own and replayed_answers, those
+    of earlier steps.
+
+    Args:
+        own: rows of the step's groups. rows: all rows of the update, these first.
+    """
+    asked = sum(len(scored.scores) for scored in groups)
+    useful, learned = (sum(len(row.answers) for row in each) for each in (own, rows))
+    return {
+        "useful_groups": len(own) / len(groups),
+        "useful_answers": useful / asked,
+        "replayed_answers": (learned - useful) / asked,
+    }

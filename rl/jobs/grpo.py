@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from models.policy.check import check_policy
 from rewards.trial import check_gold, try_rewards
 from rl.algorithms.evaluation import HeldOutEvaluator
 from rl.algorithms.interfaces import GRPOParts
+from rl.algorithms.sample_buffer import SampleBuffer
 from rl.console.progress import CONSOLE, phase
 from rl.data.problems import ProblemSet
 from rl.data.records import Problem
@@ -28,6 +30,8 @@ from rl.run_log.writer import RunLog
 from rl.storage.checkpoints import Checkpoint, Checkpoints
 from rl.storage.run_folder import archive_existing_run, save_recipe
 
+_BUFFER = "sample_buffer.jsonl"
+"""The sample buffer's file in a checkpoint."""
 Train = Callable[[GRPORecipe, GRPOParts, int], None]
 """The loop: recipe, parts, first step."""
 
@@ -115,6 +119,19 @@ def _encoder(recipe: GRPORecipe, folder: Path) -> InputEncoder:
     return InputEncoder(folder, recipe.prompt, recipe.policy.trust_remote_code)
 
 
+def _buffer(
+    recipe: GRPORecipe, problems: ProblemSet, newest: Checkpoint | None
+) -> SampleBuffer | None:
+    """The recipe's sample buffer, as the checkpoint left it."""
+    if recipe.sample_buffer is None:
+        return None
+    made = SampleBuffer(recipe.sample_buffer, recipe.seed)
+    if newest:
+        asked = partial(problems.take, recipe.problems_per_step)
+        made.restore(newest.folder / _BUFFER, lambda step: asked(step=step))
+    return made
+
+
 @contextmanager
 def _started(recipe: GRPORecipe, folder: Path, plan: Plan) -> Generator[RunningActors]:
     with running_actors(recipe, folder, plan) as actors:
@@ -140,6 +157,7 @@ def _train(
     gap = preflight(recipe, ready.problems, _encoder(recipe, ready.folder), actors)
     CONSOLE.print(f"engine and learner agree: prompts equal, logprobs {gap:.1e} nats apart")
 
+    buffer = _buffer(recipe, ready.problems, newest)
     evaluate = None
     if ready.held_out is not None:
         evaluate = HeldOutEvaluator(recipe, ready.held_out, actors.rollouts)
@@ -148,6 +166,8 @@ def _train(
         def fill(checkpoint: Checkpoint) -> None:
             actors.learners.save(checkpoint.learner)
             actors.learners.export(checkpoint.policy)
+            if buffer:
+                buffer.save(checkpoint.folder / _BUFFER)
             save_recipe(recipe, checkpoint.folder)
 
         checkpoints.write(step, fill)
@@ -164,6 +184,7 @@ def _train(
             evaluate=evaluate,
             log=log,
             save=save,
+            buffer=buffer,
         )
         train(recipe, parts, first)
         summary = summarise(recipe.run_folder)

@@ -68,7 +68,7 @@ def _pretrain(parts: TinyParts, config: PartsConfig, seed: int) -> None:
     """Pretrain tower and base side by side, then both descendants of the base."""
 
     def language(steps: int, lr: float) -> PretrainConfig:
-        return PretrainConfig(steps, config.batch_size, seed, lr)
+        return PretrainConfig(steps, config.batch_size, seed, lr, config.layers)
 
     tower = PretrainConfig(config.tower_steps, config.tower_batch_size, seed, config.lr)
     base = language(config.base_steps, config.lr)
