@@ -1,26 +1,41 @@
 """The loss of sampled answers: rewards, the KL term, a teacher, as the recipe says."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from configs.schema.loss import LossConfig
 from models.inputs.packing import PackedBatch
+from rl.algorithms.critical_tokens import Phrases, critical_tokens
 from rl.algorithms.losses import clipped_policy_loss, kl_divergence, reverse_kl
+
+_CRITICAL = ("critical_share", "critical_entropy")
+"""As summed here: the share of critical tokens, and their entropy spread over all tokens."""
+
+
+def told_apart(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics with critical_entropy as the mean over critical tokens; left out without any."""
+    share, spread = (metrics[name] for name in _CRITICAL)
+    others = {name: value for name, value in metrics.items() if name != _CRITICAL[1]}
+    return others | ({_CRITICAL[1]: spread / share} if share > 0 else {})
 
 
 class AnswerLoss:
     """PPO's loss with the KL term, the divergence from a teacher, or both; likelihood for
     supervised targets."""
 
-    def __init__(self, config: LossConfig) -> None:
+    def __init__(self, config: LossConfig, critical: Phrases = ()) -> None:
+        """`critical`: where they begin in an answer, its entropy is told apart."""
         self._config = config
+        self._critical = critical
         self.gaps: dict[int, float] = {}
         """Mean |sampler - learner| logprob of each answer, nats, by its place in the step."""
 
     @property
     def figures(self) -> tuple[str, ...]:
         """Names of what `__call__` tells beside the loss."""
-        own = ("entropy", "clip_share", "kl", "logprob_gap")
+        own = ("entropy", *_CRITICAL, "clip_share", "kl", "logprob_gap")
         return (*own, "teacher_kl") if self._config.has_teacher else own
 
     def __call__(
@@ -31,6 +46,8 @@ class AnswerLoss:
             return -logprobs_N, figures
         figures["logprob_gap"] = (logprobs_N.detach() - batch.sampler_logprobs).abs()
         self._note_gaps(batch.answers, figures["logprob_gap"])
+        critical_N = critical_tokens(batch.targets, batch.answers, self._critical)
+        figures |= zip(_CRITICAL, (critical_N.float(), entropy_N * critical_N), strict=True)
         loss_N = torch.zeros_like(logprobs_N)
         if self._config.kind != "distill":
             loss_N = self._policy_loss(batch, logprobs_N, batch.advantages, figures)

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from actors.cluster.object_refs import SharedBatches
-from actors.training.answer_loss import AnswerLoss
+from actors.training.answer_loss import AnswerLoss, told_apart
 from actors.weight_transfer.rendezvous import Rendezvous
 from configs.jobs.grpo import PolicyConfig
 from configs.schema.data import PromptConfig
@@ -21,6 +21,7 @@ from configs.schema.loss import LossConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import PackedBatch, pack
 from models.policy.weight_sums import WeightSums
+from rl.algorithms.critical_tokens import phrases_of
 from rl.algorithms.rows import MicroBatch
 from rl.data.records import UpdateReport
 
@@ -42,6 +43,8 @@ class LearnerSpec:
     learner: LearnerConfig
     temperature: float
     """What the sampler divides its logits by."""
+    critical_words: tuple[str, ...]
+    """At whose beginnings the entropy is told apart."""
     total_steps: int
     """Updates that the learning rate's schedule spans."""
     device: str
@@ -58,6 +61,7 @@ class LearnerRank:
         self._encoder = InputEncoder(job.folder, job.prompt, job.policy.trust_remote_code)
         self._store: dist.TCPStore | None = None
         self._sender: Any = None
+        self._critical = phrases_of(job.critical_words, self._encoder.tokenise)
 
     def open_rendezvous_store(self) -> tuple[str, int]:
         """Open the store where all ranks will meet, on this rank's node; its address and port.
@@ -106,11 +110,12 @@ class LearnerRank:
         """One step of the optimiser over this rank's micro-batches; `tokens`: of all ranks."""
         from actors.training.update import Update
 
-        loss = AnswerLoss(self._job.loss)
+        loss = AnswerLoss(self._job.loss, self._critical)
         update = Update(self._engine, tokens, loss.figures)
         for batch in share.open():
             update.add(self._pack(batch), loss)
-        return replace(update.finish(), gaps=loss.gaps)
+        report = update.finish()
+        return replace(report, metrics=told_apart(report.metrics), gaps=loss.gaps)
 
     @torch.no_grad()
     def logprobs(self, share: SharedBatches) -> dict[int, tuple[float, ...]]:

@@ -15,7 +15,7 @@ from configs.schema.loss import LossConfig, ReferenceConfig
 from configs.schema.policy import PolicyConfig
 from configs.schema.reward import RewardConfig
 from configs.schema.rollout import RolloutConfig, SyncConfig
-from configs.schema.run import ClusterConfig, TrainingRecipe
+from configs.schema.run import ClusterConfig, GRPOCheckpointConfig, GRPOLogConfig, TrainingRecipe
 from configs.schema.start import StartConfig
 from configs.schema.teacher import FrozenTeacherConfig
 
@@ -71,6 +71,11 @@ class GRPORecipe(TrainingRecipe):
     preflight: PreflightConfig = PreflightConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: ClusterConfig = ClusterConfig()
+    # Sections are frozen, so narrower ones are safe.
+    log: GRPOLogConfig = GRPOLogConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
+    checkpoint: GRPOCheckpointConfig = (  # pyright: ignore[reportIncompatibleVariableOverride]
+        GRPOCheckpointConfig()
+    )
     start: StartConfig | None = None
     """How to make a start policy when `policy.path` is empty; null: it must be set."""
 

@@ -22,6 +22,18 @@ class LogConfig(StrictModel):
     """Answers written to samples.jsonl each step; null: all."""
 
 
+class GRPOLogConfig(LogConfig):
+    """Where a run leaves its traces."""
+
+    critical_words: tuple[Annotated[str, Field(min_length=1)], ...] = (
+        "Wait",
+        "Alternatively",
+        "Hmm",
+    )
+    """Words with which a move of reasoning begins, in either case: the entropy where they stand is
+    logged as critical_entropy (R1V3 names the first two, its NoWait mode all three)."""
+
+
 class SFTLogConfig(LogConfig):
     """Where a run leaves its traces."""
 
@@ -36,6 +48,15 @@ class CheckpointConfig(StrictModel):
     """Steps between checkpoints."""
     keep: PositiveInt = 2
     """Newest checkpoints kept."""
+
+
+class GRPOCheckpointConfig(CheckpointConfig):
+    """What is kept on disk."""
+
+    keep_best: Literal["accuracy", "critical_entropy"] | None = "accuracy"
+    """The best policy, kept beside the newest: by held-out accuracy, saved as it is found, where
+    there is evaluation.data; or, of the checkpoints, by the mean entropy at critical tokens since
+    the one before (Skywork R1V3, arXiv:2507.06167); null: the newest alone."""
 
 
 class ClusterConfig(StrictModel):

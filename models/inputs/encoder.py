@@ -113,9 +113,13 @@ class InputEncoder:
         """The chat template's text, ready for the answer to begin."""
         return self._render(_asked(problem), True)
 
+    def tokenise(self, text: str) -> tuple[int, ...]:
+        """The ids of plain text, without anything before or behind it."""
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
     def short_ids(self, problem: Problem) -> tuple[int, ...]:
         """The prompt with one image token an image, as the engine takes it."""
-        return tuple(self.tokenizer(self.text(problem), add_special_tokens=False)["input_ids"])
+        return self.tokenise(self.text(problem))
 
     def encode(self, problem: Problem) -> tuple[int, ...]:
         """The prompt with image tokens expanded, as the model reads it.

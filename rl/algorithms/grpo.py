@@ -49,7 +49,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
         advantages = group_advantages(rewards_of(groups), recipe.loss.advantage)
         own = training_rows(groups, advantages, all_answers=recipe.loss.has_teacher)
         asked = sum(len(scored.scores) for scored in groups)
-        rows = parts.buffer.mix(step, own, asked) if parts.buffer else own
+        rows = own if parts.buffer is None else parts.buffer.mix(step, own, asked)
         with watch.time("update"):
             report = parts.learner.update(rows) if rows else NOTHING_LEARNED
         guard.check(report, step)
@@ -63,8 +63,16 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
             metrics | watch.metrics(groups, ahead.seconds),
             logged_groups(groups, advantages, report),
         )
-        last = step + 1 == recipe.steps
-        if parts.evaluate and (last or (step + 1) % recipe.evaluation.every == 0):
-            parts.log.write_evaluation(step + 1, parts.evaluate())
-        if last or (step + 1) % recipe.checkpoint.every == 0:
-            parts.save(step + 1)
+        done = step + 1
+        last = done == recipe.steps
+        parts.best.see_step(metrics)
+        better = False
+        if parts.evaluate and (last or done % recipe.evaluation.every == 0):
+            figures = parts.evaluate()
+            parts.log.write_evaluation(done, figures)
+            better = parts.best.see_evaluation(done, figures)
+        due = last or done % recipe.checkpoint.every == 0
+        if due:
+            better |= parts.best.see_checkpoint(done)
+        if due or better:
+            parts.save(done)

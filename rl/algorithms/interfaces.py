@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from rl.algorithms.best_policy import BestPolicy
 from rl.algorithms.rows import TrainingRow
 from rl.algorithms.sample_buffer import SampleBuffer
 from rl.data.records import Problem, SamplingRequest, ScoredGroup, UpdateReport
@@ -104,5 +105,7 @@ class GRPOParts:
     log: StepLog
     save: Callable[[int], None]
     """Writes a checkpoint of the policy behind so many steps."""
+    best: BestPolicy
+    """What was the best so far."""
     buffer: SampleBuffer | None = None
     """Informative answers of earlier steps; None: each step learns from its own alone."""

@@ -15,6 +15,7 @@ from configs.jobs.grpo import GRPORecipe
 from models.inputs.encoder import InputEncoder
 from models.policy.check import check_policy
 from rewards.trial import check_gold, try_rewards
+from rl.algorithms.best_policy import BestPolicy
 from rl.algorithms.evaluation import HeldOutEvaluator
 from rl.algorithms.interfaces import GRPOParts
 from rl.algorithms.sample_buffer import SampleBuffer
@@ -158,6 +159,10 @@ def _train(
     CONSOLE.print(f"engine and learner agree: prompts equal, logprobs {gap:.1e} nats apart")
 
     buffer = _buffer(recipe, ready.problems, newest)
+    before = checkpoints.best() if newest else None
+    if before and before.step > first:
+        before = None  # of a checkpoint that cannot be read, and will be made again
+    best = BestPolicy(recipe.checkpoint.keep_best, before)
     evaluate = None
     if ready.held_out is not None:
         evaluate = HeldOutEvaluator(recipe, ready.held_out, actors.rollouts)
@@ -166,11 +171,11 @@ def _train(
         def fill(checkpoint: Checkpoint) -> None:
             actors.learners.save(checkpoint.learner)
             actors.learners.export(checkpoint.policy)
-            if buffer:
+            if buffer is not None:
                 buffer.save(checkpoint.folder / _BUFFER)
             save_recipe(recipe, checkpoint.folder)
 
-        checkpoints.write(step, fill)
+        checkpoints.write(step, fill, best=best.best)
 
     resume = first if newest else None
     with RunLog(recipe.run_folder, recipe, gauge=Gauges(recipe.name), resume=resume) as log:
@@ -184,6 +189,7 @@ def _train(
             evaluate=evaluate,
             log=log,
             save=save,
+            best=best,
             buffer=buffer,
         )
         train(recipe, parts, first)
@@ -193,4 +199,6 @@ def _train(
             "rollout_restarts": actors.pools.engines.restarts,
             "rejected_rows": sum(ready.problems.rejected.values()),
         }
+        if best.best:
+            summary["best_step"] = best.best.step
         log.write_summary(summary)

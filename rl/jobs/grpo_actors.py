@@ -32,6 +32,7 @@ def learner_spec(recipe: GRPORecipe, folder: Path, device: str) -> LearnerSpec:
         loss=recipe.loss,
         learner=recipe.learner,
         temperature=recipe.rollout.temperature,
+        critical_words=recipe.log.critical_words,
         total_steps=recipe.steps,
         device=device,
     )

@@ -5,15 +5,18 @@ import logging
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from rl.console.errors import UserError
-from rl.storage.atomic import atomic_folder, unfinished
+from rl.storage.atomic import atomic_file, atomic_folder, unfinished
 
 logger = logging.getLogger(__name__)
 
 STATE = "state.json"
+BEST = "best.json"
+"""Names the best checkpoint's step, beside the checkpoints."""
 _WHOLE = re.compile(r"step_(\d+)")
 
 
@@ -36,6 +39,20 @@ class Checkpoint:
         return self.folder / "policy"
 
 
+Measure = Literal["accuracy", "critical_entropy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best policy of a run."""
+
+    step: int
+    """Updates behind it."""
+    measure: Measure
+    """What it is the best by."""
+    value: float
+
+
 class NothingToResume(UserError):
     """--resume was asked for, and there is no whole checkpoint."""
 
@@ -47,16 +64,33 @@ class Checkpoints:
         self._folder = folder
         self._keep = keep
 
-    def write(self, step: int, fill: Callable[[Checkpoint], None]) -> Checkpoint:
-        """Write the checkpoint of `step` by `fill`; then drop all but the newest few."""
+    def write(
+        self, step: int, fill: Callable[[Checkpoint], None], *, best: Best | None = None
+    ) -> Checkpoint:
+        """Write the checkpoint of `step` by `fill`; then drop all but the newest few and the best.
+
+        `best`: the best so far, which `best.json` names from now on; None: it names what it did.
+        """
         whole = self._at(step)
         with atomic_folder(whole.folder, existing="replace") as aside:
             fill(Checkpoint(step, aside))
             (aside / STATE).write_text(json.dumps({"step": step}) + "\n", "utf-8")
         # Later ones can only be unreadable: they may not push out those that can be read.
+        if best:
+            with atomic_file(self._folder / BEST) as aside:
+                aside.write_text(json.dumps(asdict(best)) + "\n", "utf-8")
+        known = self.best()
         for old in [each for each in self._all() if each.step <= step][: -self._keep]:
-            shutil.rmtree(old.folder)
+            if known is None or old.step != known.step:
+                shutil.rmtree(old.folder)
         return whole
+
+    def best(self) -> Best | None:
+        """What `best.json` says; None where there is none."""
+        try:
+            return Best(**json.loads((self._folder / BEST).read_text("utf-8")))
+        except FileNotFoundError:
+            return None
 
     def aside(self, step: int) -> Checkpoint:
         """The checkpoint of `step` while rank 0 is in `write`, for the other ranks' part of it."""

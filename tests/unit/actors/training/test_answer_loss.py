@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from actors.training.answer_loss import AnswerLoss
+from actors.training.answer_loss import AnswerLoss, told_apart
 from configs.schema.loss import LossConfig
 from models.inputs.packing import PackedBatch, pack
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
@@ -66,3 +66,14 @@ def test_of_the_sampled_token_alone_the_log_ratio_is_the_advantage() -> None:
     loss, slope, figures = loss_of(0, kind="distill", distill={"top_k": 0})
     assert (loss, slope) == pytest.approx((math.log(2), math.log(2)))
     assert figures["teacher_kl"].item() == pytest.approx(math.log(2))
+
+
+def test_entropy_where_a_critical_word_begins_is_told_apart() -> None:
+    answers = (TrainingAnswer(0, (3, 5, 3), 1.0, (SAMPLER,) * 3),)
+    made = pack((TrainingRow(Problem("p", "?", ("1",)), (7,), answers),), pad_id=0)
+    loss = AnswerLoss(LossConfig(), critical=((3,),))
+    entropy = torch.tensor([0.5, 8.0, 1.5])
+    _, figures = loss(made, torch.full((3,), SAMPLER), entropy, torch.zeros(3, 0))
+    means = {name: figures[name].mean().item() for name in ("critical_share", "critical_entropy")}
+    assert told_apart(means) == pytest.approx({"critical_share": 2 / 3, "critical_entropy": 1.0})
+    assert told_apart({"critical_share": 0.0, "critical_entropy": 0.0}) == {"critical_share": 0.0}

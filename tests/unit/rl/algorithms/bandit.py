@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from configs.jobs.grpo import GRPORecipe
+from rl.algorithms.best_policy import BestPolicy
 from rl.algorithms.interfaces import Evaluator, GRPOParts
 from rl.algorithms.rows import TrainingRow
+from rl.algorithms.sample_buffer import SampleBuffer
 from rl.data.order import ShuffledOrder
 from rl.data.records import (
     Answer,
@@ -118,6 +120,9 @@ class Bandit:
         self.learner = Learner(table, self.lr)
         self.engines = Engines(table, version=self.first)
         self.saved: list[int] = []
+        self.best = BestPolicy(self.recipe.checkpoint.keep_best)
+        config = self.recipe.sample_buffer
+        self.buffer = SampleBuffer(config, self.recipe.seed) if config else None
 
     def train(self, loop: Callable[[GRPORecipe, GRPOParts, int], None]) -> None:
         resume = self.first or None
@@ -130,6 +135,8 @@ class Bandit:
                 evaluate=self.evaluate,
                 log=log,
                 save=self.saved.append,
+                best=self.best,
+                buffer=self.buffer,
             )
             loop(self.recipe, parts, self.first)
 

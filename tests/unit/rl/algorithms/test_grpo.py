@@ -14,6 +14,7 @@ from rl.algorithms.guards import DivergedError, TooManyUnscored
 from rl.algorithms.lookahead import StaleRollout
 from rl.algorithms.rows import TrainingRow
 from rl.data.records import Problem, Score, UpdateReport
+from rl.storage.checkpoints import Best
 from rl.storage.jsonl import read_lines
 from tests.unit.rl.algorithms.bandit import Bandit, by_gold
 from tests.unit.step_samples import recipe, score
@@ -131,6 +132,30 @@ def test_flat_groups_are_left_out_of_a_step_that_has_others(bandit: Make) -> Non
         assert [a.index for a in row.answers] == list(range(start, start + 4))
 
 
+def test_answers_of_earlier_steps_take_the_places_of_those_that_teach_nothing(bandit: Make) -> None:
+    run = bandit({"steps": 6, "problems_per_step": 6, "sample_buffer": {"max_age": 1}})
+    taught = 0
+
+    def judge(problem: Problem, arm: int) -> Score:
+        if len(run.engines.asked) % 2 == 0:  # every second step
+            return score(1.0)
+        return by_gold(problem, arm)
+
+    run.engines.judge = judge
+    run.train(train)
+    for step, line in enumerate(metrics(run)):
+        if step % 2 == 0:
+            assert line["replayed_answers"] == 0 and line["useful_answers"] > 0
+            taught = line["useful_answers"]
+        else:
+            assert line["useful_answers"] == line["useful_groups"] == 0
+            assert line["replayed_answers"] == pytest.approx(taught)
+            assert "loss" in line
+    # What is replayed was sampled a step ago: its places come behind those of the step's own.
+    replayed = [a for row in run.learner.taught[1] for a in row.answers]
+    assert [a.index for a in replayed] == list(range(24, 24 + len(replayed)))
+
+
 def test_unscored_answers_are_left_out_of_the_statistics_and_the_update(bandit: Make) -> None:
     def judge(problem: Problem, arm: int) -> Score:
         return score(None) if arm == 2 else score(float(arm == 1), "correct" if arm else "wrong")
@@ -227,6 +252,20 @@ def test_evaluations_and_checkpoints_come_every_so_many_steps_and_at_the_end(
     # The engines hold the policy that is told of: as many were published as its steps.
     assert [(line["step"], line["accuracy"]) for line in evaluations] == [(4, 4.0), (5, 5.0)]
     assert run.saved == [2, 4, 5]
+    assert run.best.best == Best(5, "accuracy", 5.0)
+
+
+def test_the_best_policy_by_held_out_accuracy_is_saved_when_it_is_found(bandit: Make) -> None:
+    accuracies = iter([0.2, 0.9, 0.5, 0.6, 0.9])
+    changes = {
+        "steps": 10,
+        "evaluation": {"every": 2, "data": {"source": "held_out.parquet"}},
+        "checkpoint": {"every": 5},
+    }
+    run = bandit(changes, evaluate=lambda: {"accuracy": next(accuracies)})
+    run.train(train)
+    assert run.saved == [2, 4, 5, 10]
+    assert run.best.best == Best(4, "accuracy", 0.9)
 
 
 def test_a_run_that_is_done_already_asks_nothing(bandit: Make) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rl.storage.checkpoints import STATE, Checkpoint, Checkpoints
+from rl.storage.checkpoints import STATE, Best, Checkpoint, Checkpoints
 
 
 def fill(checkpoint: Checkpoint) -> None:
@@ -109,3 +109,14 @@ def test_other_folders_are_left_alone(tmp_path: Path) -> None:
     for step in (1, 2):
         checkpoints.write(step, fill)
     assert names(tmp_path) == ["step_000001_copy", "step_000002", "step_by_hand"]
+
+
+def test_the_best_stays_beside_the_newest_until_there_is_a_better_one(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.write(1, fill, best=Best(1, "accuracy", 0.5))
+    checkpoints.write(2, fill)
+    checkpoints.write(3, fill)
+    assert sorted(path.name for path in tmp_path.glob("step_*")) == ["step_000001", "step_000003"]
+    assert Checkpoints(tmp_path, keep=1).best() == Best(1, "accuracy", 0.5)
+    checkpoints.write(4, fill, best=Best(4, "accuracy", 0.6))
+    assert [path.name for path in tmp_path.glob("step_*")] == ["step_000004"]
