@@ -57,7 +57,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
             parts.weights.sync(step + 1)
 
         metrics = answer_metrics(groups, recipe.reward) | staleness_metrics(groups, step)
-        metrics |= learned_metrics(groups, own, rows) | report.metrics
+        metrics |= {**learned_metrics(groups, own, rows), **report.metrics}
         parts.log.write_step(
             step,
             metrics | watch.metrics(groups, ahead.seconds),
