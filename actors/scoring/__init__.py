@@ -1,1 +1,1 @@
-"""Reward workers and the reference policy."""
+"""Reward workers, and frozen policies: the reference, a teacher."""

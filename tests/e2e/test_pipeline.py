@@ -82,7 +82,7 @@ def test_no_problem_is_asked_twice_for_its_chain(run: Path) -> None:
 
 def test_every_policy_stands_in_the_table(run: Path) -> None:
     rows = json.loads((run / "policies.json").read_text())
-    assert [row["policy"] for row in rows] == ["M'", "swapped", "M0", "GRPO"]
+    assert [row["policy"] for row in rows] == ["M'", "swapped", "M1", "GRPO"]
     assert all(0 <= row["sets"]["pictures"]["accuracy"] <= 1 for row in rows)
     assert (run / "policies.md").read_text().count("\n| ") == 6
     assert (run / "policies.png").stat().st_size > 10_000
