@@ -7,6 +7,8 @@ import pytest
 from actors.cluster.plan import plan_of
 from configs.jobs.evaluate import EvaluateRecipe
 from configs.jobs.grpo import GRPORecipe
+from configs.jobs.pipeline import PipelineRecipe
+from configs.jobs.rounds import PAPER_ROUNDS
 from configs.jobs.sft import AlignRecipe, SFTRecipe, SupervisedRecipe
 from configs.loading.recipe import RECIPES, find_recipe, read_recipe
 from configs.schema.rollout import EngineConfig
@@ -30,6 +32,8 @@ GPUS = {
 }
 EVALUATED = {"r1v_38b/evaluate": "r1v_38b/grpo"}
 """Evaluations, and the recipe whose policy they ask."""
+WHOLE = "r1v_38b/pipeline"
+"""All stages of R1V in one recipe."""
 REINFORCED = [name for name in GPUS if name not in ("r1v_38b/align", "r1v_38b/sft")]
 SUPERVISED: dict[str, type[SupervisedRecipe]] = {
     "r1v_38b/align": AlignRecipe,
@@ -106,10 +110,32 @@ def test_the_largest_picture_leaves_room_for_the_question(name: str) -> None:
     assert ARCHITECTURES[name].image_tokens + 500 < recipe.prompt.max_tokens
 
 
+def test_the_stages_of_the_whole_recipe_need_what_their_own_recipes_need() -> None:
+    whole = read_recipe(find_recipe(WHOLE), PipelineRecipe)
+    align = read_recipe(find_recipe("r1v_38b/align"), AlignRecipe)
+    sft = read_recipe(find_recipe("r1v_38b/sft"), SFTRecipe)
+    assert (whole.align.learner, whole.align.prompt) == (align.learner, align.prompt)
+    assert whole.align.passes == align.passes
+    rate = sft.learner.optimizer.lr
+    optimizer = whole.sft.learner.optimizer.model_copy(update={"lr": rate})
+    assert whole.sft.learner.model_copy(update={"optimizer": optimizer}) == sft.learner
+    assert (whole.rounds[0].lr, whole.rounds[1:]) == (rate, PAPER_ROUNDS)
+    single = grpo("r1v_38b/grpo")
+    for section in ("rollout", "learner", "loss", "reward", "prompt", "checkpoint"):
+        assert getattr(whole.grpo, section) == getattr(single, section), section
+    assert whole.evaluate is not None
+    asked = read_recipe(find_recipe("r1v_38b/evaluate"), EvaluateRecipe)
+    one_node = whole.evaluate.rollout.model_copy(update={"workers": 1})
+    assert (one_node, whole.evaluate.benchmarks) == (asked.rollout, asked.benchmarks)
+    longest = whole.distill.prompt.max_tokens + whole.distill.rollout.max_new_tokens
+    engine = skeleton("r1v_38b/grpo").engine(whole.distill.rollout, longest)
+    check_engine(engine, whole.distill.rollout)
+
+
 def test_every_recipe_for_gpus_is_looked_at() -> None:
     shipped = {path.relative_to(RECIPES).with_suffix("").as_posix() for path in SHIPPED}
     on_gpus = {name for name in shipped if "device: cuda" in find_recipe(name).read_text()}
-    assert on_gpus == {*GPUS, *EVALUATED}
+    assert on_gpus == {*GPUS, *EVALUATED, WHOLE}
     assert ARCHITECTURES.keys() == GPUS.keys()
 
 
