@@ -36,6 +36,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.ti
 STEPS = 4
 SAVED = 2
 """Step of the checkpoint that the killed run goes on from."""
+TAUGHT = (
+    "loss={kind: mixed, distill: {top_k: 8}}",
+    "teacher={context: '{question} The answer is {answer}.'}",
+)
+"""The policy that started the run is a teacher beside the rewards, and is told the answers."""
 SUMMARY = {
     "accuracy_before",
     "accuracy_after",
@@ -67,7 +72,7 @@ def whole(place: Place) -> Iterator[Job]:
     """A run that nothing disturbs, submitted to a head of its own."""
     figures: set[str] = set()
     with ray_head(place) as head:
-        process = head.submit("grpo.py", place.words("whole"), place)
+        process = head.submit("grpo.py", place.words("whole", *TAUGHT), place)
 
         def ended() -> bool:
             names = {line.split("{")[0] for line in head.figures().splitlines()}
@@ -123,7 +128,9 @@ def resumed(place: Place) -> Resumed:
     run = place.run("cut")
     # So fast that two updates change most answers.
     fast = ("learner.optimizer.lr=0.01", "learner.optimizer.warmup_ratio=0")
-    words = place.words("cut", "digits_text", f"checkpoint.every={SAVED}", *fast)
+    words = place.words(
+        "cut", "digits_text", f"checkpoint.every={SAVED}", "sample_buffer={}", *fast
+    )
     process = place.start(words, "cut")
     metrics = run / "metrics.jsonl"
     try:
@@ -178,6 +185,12 @@ def test_a_submitted_job_runs_to_its_end(whole: Job) -> None:
     assert {line["version"] for line in lines(whole.run / "samples.jsonl")} == set(range(STEPS))
 
 
+def test_a_teacher_that_knows_the_answers_says_something_of_each_token(whole: Job) -> None:
+    steps = lines(whole.run / "metrics.jsonl")
+    assert all(0 < step["teacher_kl"] < 10 for step in steps)
+    assert all(step["useful_groups"] == 1 for step in steps)
+
+
 def test_only_the_project_is_uploaded_with_a_job(whole: Job) -> None:
     assert {"rl", "actors", "configs"} <= set(whole.uploaded)
     assert not {".venv", "runs", ".git"} & set(whole.uploaded)
@@ -225,6 +238,16 @@ def test_a_resumed_run_asks_what_it_would_have_asked(
     wanted = {step: [one.id for one in problems.take(size, step=step)] for step in range(STEPS)}
     assert asked(lines(resumed.run / "samples.jsonl")) == wanted
     assert asked(resumed.before).items() <= wanted.items()
+
+
+def test_answers_that_teach_something_are_kept_in_checkpoints(resumed: Resumed) -> None:
+    for step in (SAVED, STEPS):
+        folder = resumed.run / "checkpoints" / f"step_{step:06d}"
+        kept = lines(folder / "sample_buffer.jsonl")
+        taught = [s for s in lines(resumed.run / "samples.jsonl") if s["step"] < step]
+        useful = [s for s in taught if s["advantage"]]
+        assert len(kept) == len(useful)
+        assert {line["step"] for line in kept} == {line["step"] for line in useful}
 
 
 def test_a_resumed_run_goes_on_with_the_weights_that_were_saved(resumed: Resumed) -> None:
