@@ -2,30 +2,31 @@
 
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from actors.training.collectives import sum_over_ranks
 from actors.training.deepspeed_engine import DeepSpeedEngine
 from actors.training.export import export_policy
+from actors.training.objectives import Likelihood, Objective, Preference
+from actors.training.references import reference_logprobs
 from actors.training.update import Update
-from models.inputs.chat_loader import PackedChatLoader, PackPlan, ReadyPack
+from configs.jobs.mpo import MPORecipe
+from models.inputs.chat_loader import PackedChatLoader, PackPlan
 from models.inputs.encoder import InputEncoder
 from models.policy.features import FeatureCache, FeatureStore, FrozenTower
 from models.policy.loading import load_policy
 from rl.algorithms.sft import SFTJob, StepResult
 from rl.data.chats import ChatSet
-from rl.run_log.samples import LoggedChat
+from rl.run_log.samples import Logged
 from rl.storage.atomic import atomic_folder, link_or_copy
 from rl.storage.checkpoints import Checkpoint, Checkpoints
 from rl.storage.run_folder import save_recipe
-
-_SURPRISES = 3
 
 
 class SFTRank:
@@ -61,13 +62,17 @@ class SFTRank:
         self._engine = DeepSpeedEngine(policy, recipe.learner, recipe.policy.dtype, job.steps)
         chats = ChatSet.reopen(recipe.data, job.chats, recipe.seed)
         self._feed = self._feed_of(chats)
+        self._objective = self._objective_of("reference.npy", self._feed, len(chats))
         self._stream = self._feed.packs(
             (step, job.window(chats.cursor, step)) for step in range(first, job.steps)
         )
-        self._held_out: PackedChatLoader | None = None
+        self._held_out: tuple[PackedChatLoader, Objective] | None = None
         if job.held_out is not None and recipe.evaluation.data is not None:
-            self._held_out = self._feed_of(
-                ChatSet.reopen(recipe.evaluation.data, job.held_out, recipe.seed)
+            held_out = ChatSet.reopen(recipe.evaluation.data, job.held_out, recipe.seed)
+            feed = self._feed_of(held_out)
+            self._held_out = (
+                feed,
+                self._objective_of("reference_held_out.npy", feed, len(held_out), self._objective),
             )
 
     def _feed_of(self, chats: ChatSet) -> PackedChatLoader:
@@ -77,24 +82,46 @@ class SFTRank:
         )
         return PackedChatLoader(chats, self._encoder, plan, self._features)
 
+    def _objective_of(
+        self, file: str, feed: PackedChatLoader, rows: int, learned: Objective | None = None
+    ) -> Objective:
+        """What `rows` of data are learned by, or asked by beside what is `learned`.
+
+        `file`: where logprobs of the start policy are kept, for who needs them.
+        """
+        recipe = self._job.recipe
+        if not isinstance(recipe, MPORecipe):
+            return Likelihood(self._encoder.tokenizer.decode)
+        found = reference_logprobs(
+            recipe.run_folder / file, self._engine, feed, rows, recipe.batch_size
+        )
+        delta = learned.delta if isinstance(learned, Preference) else None
+        return Preference(recipe.loss, found, delta)
+
     def update(self, step: int) -> StepResult:
         """One step of the optimiser over all ranks' packs of `step`.
 
-        The loss is the sum over the trained tokens of all ranks divided by their number.
+        The loss is the sum over all ranks divided by the objective's weight of them.
         """
         began = time.perf_counter()
         head = next(self._stream)
         share = head.share
         assert share.number == step, f"step {step} was fed the chats of step {share.number}"
         real = sum(1 for pack in share.packs if pack)
-        trained, tokens, packs = self._sum([share.trained, share.tokens, real])
-        update = Update(self._engine, trained)
+        objective = self._objective
+        weight, trained, tokens, packs = self._sum(
+            [objective.weight(share), share.trained, share.tokens, real]
+        )
+        update = Update(self._engine, weight, objective.figures)
         seen: list[int] = []
-        samples: list[LoggedChat] = []
+        samples: list[Logged] = []
         for pack in chain([head], islice(self._stream, len(share.packs) - 1)):
-            logprobs_N = update.add(pack.packed, lambda _, logprobs_N, *__: (-logprobs_N, {}))
+            logprobs_N = update.add(pack.packed, objective.token_loss(pack))
             seen += pack.positions
-            samples += self._logged(pack, logprobs_N, len(samples))
+            if self._rank == 0:
+                most = self._job.recipe.log.samples_per_step
+                room = None if most is None else max(0, most - len(samples))
+                samples += objective.logged(pack, logprobs_N, room)
         report = update.finish()
         found, met = self._features.counts if self._features else (0, 0)
         times = [float(seen.count(i)) for i in range(len(share.window))]
@@ -102,7 +129,7 @@ class SFTRank:
         _check_seen(step, marks)
         seconds = time.perf_counter() - began
         metrics = {
-            **report.metrics,
+            **objective.finish(report.metrics),
             "chats": float(len(share.window)),
             "tokens": tokens,
             "trained_tokens": trained,
@@ -119,47 +146,24 @@ class SFTRank:
     def _sum(self, values: list[float]) -> list[float]:
         return sum_over_ranks(values, self._engine.device)
 
-    def _logged(self, ready: ReadyPack, logprobs_N: Tensor, before: int) -> list[LoggedChat]:
-        """The pack's chats for the run's log, as many as the recipe wants beside `before`."""
-        wanted = self._job.recipe.log.samples_per_step
-        room = None if wanted is None else max(0, wanted - before)
-        if self._rank != 0:
-            room = 0
-        share, packed = ready.share, ready.packed
-        values_N = logprobs_N.cpu()
-        logged: list[LoggedChat] = []
-        for number, position in enumerate(ready.positions[:room]):
-            own_N = (packed.answers == number) & (packed.weights > 0)
-            own, ids = values_N[own_N], packed.targets[own_N]
-            least = own.argsort()[:_SURPRISES]
-            logged.append(
-                LoggedChat(
-                    share.chats[position],
-                    tokens=len(share.tokenised[position].ids),
-                    trained_tokens=len(own),
-                    loss=-own.mean().item(),
-                    least_likely=tuple(
-                        (self._encoder.tokenizer.decode([ids[i].item()]), own[i].exp().item())
-                        for i in least.tolist()
-                    ),
-                )
-            )
-        return logged
-
     @torch.no_grad()
-    def held_out_loss(self) -> float:
-        """Nats a trained token of the held-out chats, the same on every rank."""
+    def held_out(self) -> Mapping[str, float]:
+        """Mean loss on the held-out rows and what the objective tells beside it, alike on all."""
         assert self._held_out is not None and self._job.held_out is not None
-        chats = len(self._job.held_out.numbers)
-        window = range(min(chats, self._job.recipe.evaluation.chats or chats))
-        loss, tokens = 0.0, 0.0
-        for pack in self._held_out.packs([(0, window)]):
-            batch = pack.packed.to(self._engine.device)
-            logprobs_N, *_ = self._engine.forward(batch)
-            loss -= (logprobs_N * batch.weights).sum().item()
-            tokens += batch.weights.sum().item()
-        loss, tokens = self._sum([loss, tokens])
-        return loss / tokens
+        rows = len(self._job.held_out.numbers)
+        window = range(min(rows, self._job.recipe.evaluation.chats or rows))
+        feed, objective = self._held_out
+        sums = dict.fromkeys(("loss", *objective.figures), 0.0)
+        weight = 0.0
+        for ready in feed.packs([(0, window)]):
+            batch = ready.packed.to(self._engine.device)
+            loss_N, figures = objective.token_loss(ready)(batch, *self._engine.forward(batch))
+            for name, value_N in {"loss": loss_N, **figures}.items():
+                sums[name] += (value_N * batch.weights).sum().item()
+            weight = objective.weight(ready.share)
+        *totals, weight = self._sum([*sums.values(), weight])
+        loss, *means = (total / weight for total in totals)
+        return objective.held_out(loss, dict(zip(objective.figures, means, strict=True)))
 
     def save(self, step: int) -> None:
         """Write the ranks' state and the policy behind `step` updates, whole or not at all."""
@@ -170,6 +174,7 @@ class SFTRank:
             self._export(checkpoint.policy)
             if self._rank == 0:
                 save_recipe(self._job.recipe, checkpoint.folder)
+                self._objective.save(checkpoint.folder)
             dist.barrier()  # every rank has written its part
 
         if self._rank == 0:
@@ -181,6 +186,7 @@ class SFTRank:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
         self._engine.restore(checkpoint.learner)
+        self._objective.restore(checkpoint.folder)
 
     def export_best(self) -> None:
         """Export the policy as the best so far."""
@@ -203,9 +209,9 @@ class SFTRank:
 
     def close(self) -> None:
         """Let go of threads and of the policy."""
-        for feed in (self._feed, self._held_out):
-            if feed is not None:
-                feed.close()
+        self._feed.close()
+        if self._held_out:
+            self._held_out[0].close()
         self._engine.close()
 
     @property

@@ -13,13 +13,14 @@ from actors.cluster.gauges import Gauges
 from actors.cluster.shared_folder import UnusableFolder, check_reached, file_visible
 from actors.training.collectives import broadcast_from_rank0
 from actors.training.sft_rank import SFTRank
+from configs.jobs.mpo import MPORecipe
 from configs.jobs.sft import FeaturesConfig
 from models.policy.features import DiskFeatures, FeatureStore, MemoryFeatures
 from rl.algorithms.guards import DivergedError
 from rl.algorithms.sft import SFTJob, SFTParts, StepResult, finished, train
 from rl.run_log.summary import summarise_sft
 from rl.run_log.trained_rows import TrainedRowsLog
-from rl.run_log.views import SFT
+from rl.run_log.views import MPO, SFT
 from rl.run_log.writer import RunLog
 from rl.storage.checkpoints import Checkpoint, Checkpoints
 from rl.storage.jsonl import read_lines
@@ -120,7 +121,7 @@ class _Log:
             recipe,
             gauge=Gauges(recipe.name),
             resume=first,
-            view=SFT,
+            view=MPO if isinstance(job.recipe, MPORecipe) else SFT,
             show=lambda done, text: reports.put((recipe.name, done, text)),
         )
         self._trained = TrainedRowsLog(recipe.run_folder, first)

@@ -66,6 +66,22 @@ class PromptConfig(ChatLimits):
 ChatFormat = Literal["messages", "conversations", "prompt_completion", "verl"]
 
 
+class PreferenceDataConfig(SourceConfig):
+    """Where preference pairs come from, and what its columns are called."""
+
+    prompt_column: str | None = "prompt"
+    """Column with what is asked, a text or messages; null: the other two begin with it, as
+    messages (TRL's implicit prompt)."""
+    chosen_column: str = "chosen"
+    """Column with the preferred answer, a text or messages."""
+    rejected_column: str = "rejected"
+    """Column with the other answer, in the same form."""
+    image_column: str | None = None
+    """Column with an image or a list of images; null: `images` or `image`, whichever is there."""
+    image_folder: Path | None = None
+    """Folder that image paths start at and may not leave; null: the data file's own."""
+
+
 class ChatDataConfig(SourceConfig):
     """Where chats come from, and what its columns are called."""
 

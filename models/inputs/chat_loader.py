@@ -14,12 +14,12 @@ from models.inputs.packing import PackedBatch, Pixels, pack_chats
 from rl.data.chats import ChatSet
 from rl.data.microbatches import Pack, plan_packs
 from rl.data.prefetch import prefetch
-from rl.data.records import Chat, TokenisedChat
+from rl.data.records import Chat, Pair, TokenisedChat
 
 Window = Sequence[int]
 """Places of a step's chats in the order of the cursor."""
 
-ReadImages = Callable[[Sequence[Chat]], Pixels]
+ReadImages = Callable[[Sequence[Chat | Pair]], Pixels]
 """Vision inputs of the chats' images, on the CPU."""
 
 
@@ -33,20 +33,20 @@ class StepShare:
     """All ranks' chats."""
     packs: tuple[Pack, ...]
     """Rows of positions in `window`; a pack without rows is filler."""
-    chats: dict[int, Chat]
+    chats: dict[int, Chat | Pair]
     """By position."""
-    tokenised: dict[int, TokenisedChat]
-    """By position."""
+    tokenised: dict[int, tuple[TokenisedChat, ...]]
+    """By position: a chat, or a pair's two."""
 
     @property
     def trained(self) -> int:
         """Tokens that this rank's loss sums over."""
-        return sum(sum(chat.loss_mask) for chat in self.tokenised.values())
+        return sum(sum(chat.loss_mask) for own in self.tokenised.values() for chat in own)
 
     @property
     def tokens(self) -> int:
         """Tokens that this rank reads."""
-        return sum(len(chat.ids) for chat in self.tokenised.values())
+        return sum(len(chat.ids) for own in self.tokenised.values() for chat in own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class PackedChatLoader:
         packs = dealt[plan.rank]
         mine = [position for pack in packs for row in pack for position in row]
         chats = self._chats.chats([window[position] for position in mine])
-        tokenised = map(self._encoder.encode_chat, chats)
+        tokenised = map(self._encoder.encode_chats, chats)
         return StepShare(
             number,
             window,
@@ -126,7 +126,7 @@ class PackedChatLoader:
 
     def _ready(self, planned: tuple[StepShare, Pack]) -> ReadyPack:
         share, pack = planned
-        rows = [[share.tokenised[position] for position in row] for row in pack]
+        rows = [[chat for position in row for chat in share.tokenised[position]] for row in pack]
         positions = tuple(position for row in pack for position in row)
         pixels = self._read_images([share.chats[position] for position in positions])
         return ReadyPack(share, positions, pack_chats(rows, self._encoder.pad_id, pixels))

@@ -27,7 +27,7 @@ from configs.schema.data import PromptConfig
 from models.inputs.assistant_format import AssistantFormat, assistant_format, masked_pieces
 from rl.console.errors import as_user_error
 from rl.data.images import DecodedImages, upright_size
-from rl.data.records import Chat, Problem, TokenisedChat, Turn
+from rl.data.records import Chat, Pair, Problem, TokenisedChat, Turn
 
 IMAGE_MARK = "<image>"
 
@@ -205,10 +205,16 @@ class InputEncoder:
         self._check_number(problem.images)
         return len(self.encode(problem))
 
-    def measure_chat(self, chat: Chat) -> int:
-        """Tokens of the whole chat. Raises as `measure` and `encode_chat` do."""
-        self._check_number(chat.images)
-        return len(self.encode_chat(chat).ids)
+    def encode_chats(self, item: Chat | Pair) -> tuple[TokenisedChat, ...]:
+        """A chat by itself, or a pair's chosen and rejected one; see `encode_chat`."""
+        if isinstance(item, Pair):
+            return self.encode_chat(item.chosen), self.encode_chat(item.rejected)
+        return (self.encode_chat(item),)
+
+    def measure_chat(self, item: Chat | Pair) -> int:
+        """Tokens of the whole chat, or of both of a pair. Raises as `measure`, `encode_chat` do."""
+        self._check_number((item.chosen if isinstance(item, Pair) else item).images)
+        return sum(len(chat.ids) for chat in self.encode_chats(item))
 
     def _check_number(self, images: Sequence[bytes | str]) -> None:
         if images and not self.has_vision:
@@ -221,7 +227,7 @@ class InputEncoder:
                 f"{len(images)} images are more than prompt.max_images={self._prompt.max_images}"
             )
 
-    def pixels(self, asked: Sequence[Problem | Chat]) -> dict[str, torch.Tensor]:
+    def pixels(self, asked: Sequence[Problem | Chat | Pair]) -> dict[str, torch.Tensor]:
         """Vision inputs of all images of `asked`, in order; empty without images or a vision tower.
 
         The processor is called with image tokens only, so that its own defaults (tiling, size)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from models.inputs.encoder import InputEncoder
-from rl.data.records import Chat
+from rl.data.records import Chat, Pair
 from rl.storage.atomic import atomic_file
 
 FEATURES = "features"
@@ -166,7 +166,7 @@ class FeatureCache:
         self._lock = threading.Lock()
         self._found, self._met = 0, 0
 
-    def __call__(self, chats: Sequence[Chat]) -> dict[str, Tensor]:
+    def __call__(self, chats: Sequence[Chat | Pair]) -> dict[str, Tensor]:
         """The features of all images of `chats`, in order; empty without images."""
         images = [image for chat in chats for image in chat.images]
         if not images:

@@ -39,8 +39,8 @@ class Learner(Protocol):
         """Learn from the chats of `step`."""
         ...
 
-    def held_out_loss(self) -> float:
-        """Nats a trained token of the held-out chats, the same on every rank."""
+    def held_out(self) -> Mapping[str, float]:
+        """`loss` on the held-out rows and what else is told of them, the same on every rank."""
         ...
 
     def save(self, step: int) -> None:
@@ -115,11 +115,11 @@ def train(recipe: SFTRecipe, parts: SFTParts, first: int, stop: int) -> int:
     evaluation = recipe.evaluation
 
     def evaluate(step: int) -> None:
-        loss = parts.learner.held_out_loss()
-        if lowest.update(step, loss) and evaluation.result == "best":
+        found = parts.learner.held_out()
+        if lowest.update(step, found["loss"]) and evaluation.result == "best":
             parts.learner.export_best()
-        figures = {"loss": loss, "perplexity": _perplexity(loss), "best_loss": lowest.loss}
-        parts.log.write_evaluation(step, figures | {"best_step": float(lowest.step)})
+        best = {"best_loss": lowest.loss, "best_step": float(lowest.step)}
+        parts.log.write_evaluation(step, {**found, **best})
 
     if lowest.should_stop(evaluation.patience):
         return first
@@ -142,5 +142,6 @@ def train(recipe: SFTRecipe, parts: SFTParts, first: int, stop: int) -> int:
     return first
 
 
-def _perplexity(loss: float) -> float:
+def perplexity(loss: float) -> float:
+    """exp of nats a token; infinite where that is no float."""
     return math.exp(loss) if loss < 700 else math.inf

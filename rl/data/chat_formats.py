@@ -20,7 +20,8 @@ from rl.data.row_values import BadRow, check_columns, columns_of, shown
 from rl.data.sources import Source
 
 _VERL_TARGETS = ("response", "extra_info", "reward_model")
-_IMAGES = ("images", "image")
+IMAGE_COLUMNS = ("images", "image")
+"""Columns of images where the recipe names none."""
 _FORMATS: tuple[ChatFormat, ...] = get_args(ChatFormat)
 
 
@@ -44,9 +45,9 @@ class ChatColumns:
     images: str | None
     """Column of images."""
 
-    def columns(self, data: ChatDataConfig) -> list[str]:
+    def columns(self, id_column: str | None) -> list[str]:
         """All columns that have to be read."""
-        named = (*self.said, self.images, data.id_column)
+        named = (*self.said, self.images, id_column)
         return list(dict.fromkeys(column for column in named if column is not None))
 
     def messages(self, row: Mapping[str, Any]) -> list[Message]:
@@ -77,7 +78,7 @@ def layout_of(source: Source, data: ChatDataConfig) -> ChatColumns:
     if len(fitting) != 1:
         raise UserError(_unrecognised(source, fitting))
     check_columns(source, {"image_column": data.image_column, "id_column": data.id_column})
-    images = data.image_column or next((c for c in _IMAGES if c in source.columns), None)
+    images = data.image_column or next((c for c in IMAGE_COLUMNS if c in source.columns), None)
     return ChatColumns(fitting[0], _said(fitting[0], data, source.columns), images)
 
 

@@ -1,4 +1,4 @@
-"""Chats of a data set: checked once by the driver, then read by every rank.
+"""Chats of a data set, or pairs of them: checked once by the driver, then read by every rank.
 
 Images are never all in memory: rows are read from a memory-mapped table when they are needed.
 """
@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.schema.data import ChatDataConfig
+from configs.schema.data import ChatDataConfig, PreferenceDataConfig
 from rl.console.errors import UserError
 from rl.data.chat_formats import layout_of
 from rl.data.chat_rows import chat_from
 from rl.data.order import ShuffledOrder
-from rl.data.records import Chat
+from rl.data.pairs import pair_columns, pair_from
+from rl.data.records import Chat, Pair
 from rl.data.row_checks import check_rows
 from rl.data.sources import Source, open_source
 
@@ -40,12 +41,12 @@ class ChatIndex:
 
 
 class ChatSet:
-    """The usable chats of one split. An index is a chat's number among them."""
+    """The usable chats, or pairs, of one split. An index is a chat's number among them."""
 
     def __init__(
         self,
         source: Source,
-        make: Callable[[Mapping[str, Any], int], Chat],
+        make: Callable[[Mapping[str, Any], int], Chat | Pair],
         index: ChatIndex,
         seed: int,
     ) -> None:
@@ -59,9 +60,9 @@ class ChatSet:
     @classmethod
     def open(
         cls,
-        data: ChatDataConfig,
+        data: ChatDataConfig | PreferenceDataConfig,
         *,
-        measure: Callable[[Chat], int],
+        measure: Callable[[Chat | Pair], int],
         max_tokens: int,
         rejected: Path,
         seed: int,
@@ -90,7 +91,9 @@ class ChatSet:
         return cls(source, make, index, seed)
 
     @classmethod
-    def reopen(cls, data: ChatDataConfig, index: ChatIndex, seed: int) -> "ChatSet":
+    def reopen(
+        cls, data: ChatDataConfig | PreferenceDataConfig, index: ChatIndex, seed: int
+    ) -> "ChatSet":
         """The set whose `index` another process found; no row is checked again.
 
         Raises:
@@ -112,7 +115,7 @@ class ChatSet:
         """[n] tokens of each chat, images included."""
         return self.index.lengths
 
-    def chats(self, indices: Sequence[int]) -> list[Chat]:
+    def chats(self, indices: Sequence[int]) -> list[Chat | Pair]:
         """The chats at `indices`, in that order."""
         numbers = [int(self.index.numbers[index]) for index in indices]
         rows = self._source.select_rows(numbers) if numbers else []
@@ -120,12 +123,17 @@ class ChatSet:
 
 
 def _source_of(
-    data: ChatDataConfig,
-) -> tuple[Source, Callable[[Mapping[str, Any], int], Chat]]:
-    """The rows of `data`, and what makes a chat of a row and its number."""
+    data: ChatDataConfig | PreferenceDataConfig,
+) -> tuple[Source, Callable[[Mapping[str, Any], int], Chat | Pair]]:
+    """The rows of `data`, and what makes a chat or a pair of a row and its number."""
     source = open_source(data.source, data.split)
-    layout = layout_of(source, data)
-    source = source.select_columns(layout.columns(data))
     if data.image_folder is not None:
         source = replace(source, folders=(data.image_folder.expanduser().resolve(),))
-    return source, partial(chat_from, data=data, layout=layout, folders=source.folders)
+    if isinstance(data, PreferenceDataConfig):
+        layouts = pair_columns(source, data)
+        columns = dict.fromkeys(c for each in layouts for c in each.columns(data.id_column))
+        make = partial(pair_from, data=data, layouts=layouts, folders=source.folders)
+        return source.select_columns(list(columns)), make
+    layout = layout_of(source, data)
+    make = partial(chat_from, data=data, layout=layout, folders=source.folders)
+    return source.select_columns(layout.columns(data.id_column)), make

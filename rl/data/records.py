@@ -67,6 +67,24 @@ class Chat:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """Two answers to one prompt, of which one is preferred."""
+
+    chosen: Chat
+    rejected: Chat
+
+    @property
+    def id(self) -> str:
+        """Unique in its data set, stable from run to run."""
+        return self.chosen.id
+
+    @property
+    def images(self) -> tuple[bytes | str, ...]:
+        """Both chats', since each is read by itself."""
+        return self.chosen.images + self.rejected.images
+
+
+@dataclass(frozen=True, slots=True)
 class TokenisedChat:
     """A chat as the model reads it."""
 

@@ -22,6 +22,8 @@ RowFault = Literal[
     "unprocessable",
     "too_long",
     "bad_gold",
+    "prompts_differ",
+    "no_preference",
 ]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rl.data.records import Chat, ScoredGroup
+from rl.data.records import Chat, Pair, ScoredGroup
 from rl.storage.jsonl import json_number
 
 KeepImages = Callable[[Sequence[bytes | str]], list[str]]
@@ -85,4 +85,28 @@ class LoggedChat:
                 {"token": token, "probability": json_number(probability)}
                 for token, probability in self.least_likely
             ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedPair:
+    """A preference pair with what the policy thinks of it."""
+
+    pair: Pair
+    chosen_reward: float
+    """r = beta log(pi / pi_0) of the chosen answer, before the step."""
+    rejected_reward: float
+    """Of the rejected answer."""
+
+    def lines(self, keep: KeepImages) -> Iterator[dict[str, Any]]:
+        """One line."""
+        *prompt, chosen = self.pair.chosen.turns
+        yield {
+            "pair": self.pair.id,
+            "prompt": [{"role": turn.role, "text": turn.text} for turn in prompt],
+            "images": keep(self.pair.chosen.images),
+            "chosen": chosen.text,
+            "rejected": self.pair.rejected.turns[-1].text,
+            "chosen_reward": json_number(self.chosen_reward),
+            "rejected_reward": json_number(self.rejected_reward),
         }

@@ -105,3 +105,41 @@ SFT = View(
         Panel("Speed", "tokens a second", (Curve("tokens_per_s", "tokens"),)),
     ),
 )
+
+MPO = View(
+    headlines=(
+        Headline("loss", "loss", ".4f"),
+        Headline("accuracy", "preferred", ".1%"),
+        Headline("margin", "margin", "+.3f"),
+        Headline("delta", "delta", "+.3f"),
+        Headline("grad_norm", "grad", ".2f"),
+        Headline("lr", "lr", ".1e"),
+        Headline("tokens_per_s", "tok/s", ",.0f"),
+        Headline("seconds", "s", ".1f"),
+    ),
+    evaluation=(
+        Headline("loss", "loss", ".4f"),
+        Headline("accuracy", "preferred", ".1%"),
+        Headline("margin", "margin", "+.3f"),
+        Headline("best_loss", "best", ".4f"),
+    ),
+    panels=(
+        Panel(
+            "Loss",
+            "of a pair, mean",
+            (Curve("loss", "training"), Curve("loss", "held out", evaluated=True)),
+        ),
+        Panel(
+            "Preference",
+            "pairs whose chosen answer gained more",
+            (Curve("accuracy", "training"), Curve("accuracy", "held out", evaluated=True)),
+            shares=True,
+        ),
+        Panel(
+            "Rewards",
+            "beta log(pi / pi_0) of an answer, mean",
+            (Curve("chosen_reward", "chosen"), Curve("rejected_reward", "rejected")),
+        ),
+        Panel("Gradient", "global norm before clipping", (Curve("grad_norm", "norm"),)),
+    ),
+)
