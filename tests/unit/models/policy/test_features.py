@@ -55,7 +55,7 @@ def test_kept_features_give_the_loss_and_the_projectors_gradient_that_pixels_giv
     found: list[list[torch.Tensor]] = []
     for policy, pixels in ((whole, encoder.pixels), (without, cache), (without, cache)):
         policy.zero_grad()
-        logprobs_N, _ = policy(pack_chats([encoded], encoder.pad_id, pixels(chats)))
+        logprobs_N, *_ = policy(pack_chats([encoded], encoder.pad_id, pixels(chats)))
         logprobs_N.sum().backward()
         projector = policy.model.model.multi_modal_projector.parameters()
         found.append([logprobs_N.detach(), *(p.grad for p in projector)])

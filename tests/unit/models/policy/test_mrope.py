@@ -57,7 +57,7 @@ def test_answers_packed_behind_an_image_prompt_mean_what_each_means_alone_under_
     problem = Problem("p", "?", ("1",))
     answers = tuple(TrainingAnswer(i, ids) for i, ids in enumerate(ANSWERS))
     with torch.no_grad():
-        packed, _ = policy(pack((TrainingRow(problem, PROMPT, answers),), 0, pixels))
+        packed, *_ = policy(pack((TrainingRow(problem, PROMPT, answers),), 0, pixels))
         alone: list[torch.Tensor] = []
         for answer in ANSWERS:
             ids = torch.tensor([PROMPT + answer])

@@ -85,7 +85,8 @@ def rows_of(encoder: InputEncoder, problems: Sequence[Problem]) -> list[Training
 def packed_logprobs(
     policy: Policy, encoder: InputEncoder, rows: Sequence[TrainingRow]
 ) -> tuple[Tensor, Tensor]:
-    return policy(packed(encoder, rows))
+    logprobs_N, entropy_N, _ = policy(packed(encoder, rows))
+    return logprobs_N, entropy_N
 
 
 def packed(encoder: InputEncoder, rows: Sequence[TrainingRow]) -> PackedBatch:
@@ -193,7 +194,7 @@ def test_padding_and_its_id_change_nothing(vlm: tuple[Policy, InputEncoder]) -> 
         alone = torch.cat([packed_logprobs(policy, encoder, [row])[0] for row in rows])
         pixels = encoder.pixels(WITH_IMAGES)
         for pad_id in (0, 17):
-            padded, _ = policy(pack(tuple(rows), pad_id, pixels))
+            padded, *_ = policy(pack(tuple(rows), pad_id, pixels))
             torch.testing.assert_close(padded, alone, atol=1e-5, rtol=0)
 
 

@@ -22,12 +22,15 @@ def test_restarts_are_the_recipe_s_by_role(monkeypatch: pytest.MonkeyPatch, tmp_
         rollout={"workers": 3, "restarts": 1},
         reward={"weights": {"exact": 1.0}, "accuracy": "exact", "workers": 2, "restarts": 5},
         reference={"restarts": 7},
-        loss={"kl": {"coef": 0.1}},
+        loss={"kl": {"coef": 0.1}, "kind": "mixed"},
+        teacher={"path": "some/larger", "restarts": 9},
     )
     plan = plan_of(asked, {})
     pools: Any = grpo_actors.start_pools(asked, tmp_path, plan, Placement(plan, "run", 1.0))
-    assert [(each.name, each.size, each.restarts) for each in vars(pools).values()] == [
+    started = (pools.engines, pools.rewards, pools.reference, pools.teacher.pool)
+    assert [(each.name, each.size, each.restarts) for each in started] == [
         ("rollout", 3, 1),
         ("reward", 2, 5),
         ("reference", 1, 7),
+        ("teacher", 1, 9),
     ]
