@@ -43,8 +43,8 @@ NAMES: tuple[str, ...] = tuple(_KINDS)
 def chats_path(name: str, split: str) -> Path:
     """The parquet file of a built-in set of chats; written where it is not there.
 
-    Columns: `id`, `prompt`, `completion`, and where there are pictures `image` (PNG, or null); pairs
-    have `chosen` and `rejected` in place of `completion`.
+    Columns: `id`, `prompt`, `completion`, and where there are pictures `image` (PNG, or null).
+    Pairs have `chosen` and `rejected` in place of `completion`.
 
     Raises:
         ValueError: there is no such set or split.

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from configs.jobs.mpo import MPORecipe
 from configs.jobs.sft import AlignRecipe, SFTRecipe
 from rl.storage.jsonl import read_lines
 from tests.ray.system import problem
@@ -40,6 +41,33 @@ def sft_recipe(policy: Path, folder: Path, **changes: Any) -> SFTRecipe:
     fields = _fields(policy, folder, train=["projector", "language"])
     learner = fields.pop("learner") | changes.pop("learner", {})
     return SFTRecipe.model_validate(own | fields | {"learner": learner} | changes)
+
+
+def pair_file(folder: Path, pairs: int) -> Path:
+    """JSONL of preference pairs with no, one or two pictures, by turns."""
+    chats = read_lines(chat_file(folder, pairs))
+    path = folder / f"pairs_{pairs}.jsonl"
+    with path.open("w") as out:
+        for i, chat in enumerate(chats):
+            asked, said = (message["content"] for message in chat["messages"])
+            wrong = f"<think>{'3+5=9 ' * (1 + i % 4)}</think>\\boxed{{9}}"
+            row = {"prompt": asked, "chosen": said, "rejected": wrong, "images": chat["images"]}
+            out.write(json.dumps(row) + "\n")
+    return path
+
+
+def mpo_recipe(policy: Path, folder: Path, **changes: Any) -> MPORecipe:
+    """A recipe on 22 pairs, 3 steps long, with 6 held out, that leaves its run in `folder`."""
+    fields = _fields(policy, folder, train=["projector", "language"])
+    learner = fields.pop("learner") | {"max_tokens_per_microbatch": 256}
+    own: dict[str, Any] = {
+        "data": {"source": str(pair_file(folder, 22))},
+        "prompt": {"max_tokens": 256},
+        "evaluation": {"data": {"source": str(pair_file(folder, 6))}},
+        "loss": {"beta": 0.5, "delta_decay": 0.5},
+        "learner": learner | changes.pop("learner", {}),
+    }
+    return MPORecipe.model_validate(fields | own | changes)
 
 
 def align_recipe(policy: Path, folder: Path, **changes: Any) -> AlignRecipe:

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.jobs.mpo import MPORecipe
 from configs.jobs.sft import AlignRecipe, SFTRecipe
 from rl.jobs.sft import sft_runs
 from tests.families import FAMILIES
-from tests.ray.chats import align_recipe, chat_file, sft_recipe
+from tests.ray.chats import align_recipe, chat_file, mpo_recipe, sft_recipe
 
 SHARDINGS: dict[str, dict[str, Any]] = {
     "zero 0": {"learner": {"zero_stage": 0}},
@@ -22,6 +23,12 @@ ALONE: dict[str, dict[str, Any]] = {
     "alone": {"learner": {"zero_stage": 2}},
     "alone, small packs": {"learner": {"zero_stage": 2, "max_tokens_per_microbatch": 80}},
 }
+PREFERRED: dict[str, dict[str, Any]] = {
+    "pairs, zero 3": {"learner": {"ranks": 2, "zero_stage": 3}},
+    "pairs, features kept": {"learner": {"ranks": 2}, "features": {"keep": "memory"}},
+    "pairs alone": {"learner": {"packing": False}},
+    "pairs": {},
+}
 OTHER_FAMILIES = ("qwen2.5-vl", "llava")
 LONG = "long chats"
 DISTURBED_CHATS = 60
@@ -33,6 +40,8 @@ class Lessons:
 
     recipes: dict[str, SFTRecipe]
     aligned: AlignRecipe
+    preferred: dict[str, MPORecipe]
+    """Learned from pairs."""
     handed_on: Path
     """The policy of the last pass, as the run itself names it."""
 
@@ -43,12 +52,18 @@ def learn_all(policy: Path, folder: Path) -> Lessons:
     two["undisturbed"] = disturbed(policy, folder, "undisturbed")
     two |= {family: _of_family(family, folder) for family in OTHER_FAMILIES}
     two[LONG] = _long(policy, folder)
-    sft_runs(list(two.values()))
+    preferred = {
+        name: mpo_recipe(policy, folder, name=name, **changes)
+        for name, changes in PREFERRED.items()
+    }
+    of_two = [own for own in preferred.values() if own.learner.ranks == 2]
+    sft_runs([*two.values(), *of_two])
 
     one = _recipes(policy, folder, 1, ALONE)
     aligned = _aligned(policy, folder)
-    *_, handed_on = sft_runs([*one.values(), aligned])
-    return Lessons(two | one, aligned, handed_on)
+    of_one = [own for own in preferred.values() if own.learner.ranks == 1]
+    *_, handed_on = sft_runs([*one.values(), *of_one, aligned])
+    return Lessons(two | one, aligned, preferred, handed_on)
 
 
 def _recipes(policy: Path, folder: Path, ranks: int, kinds: dict[str, Any]) -> dict[str, SFTRecipe]:

@@ -43,7 +43,7 @@ def test_each_fourth_chat_of_the_mixed_chains_has_no_picture() -> None:
     assert all("<think>I see " in row["completion"] for row in rows)
 
 
-@pytest.mark.parametrize("name", digit_chats.NAMES)
+@pytest.mark.parametrize("name", sorted(set(digit_chats.NAMES) - {digit_chats.PAIRS}))
 def test_every_set_is_taken_for_chats_without_a_word_about_its_columns(
     name: str, tmp_path: Path
 ) -> None:
@@ -56,6 +56,17 @@ def test_every_set_is_taken_for_chats_without_a_word_about_its_columns(
     )
     assert len(chats) == 24 and not chats.index.rejected
     assert chats.index.has_image.any() == (not name.startswith("digits-text"))
+
+
+def test_pairs_prefer_the_right_digits_to_one_that_is_misread() -> None:
+    first, second = open_source(digit_chats.PAIRS, "train").rows(0, 2)
+    problems = open_source(str(dataset_path("digits", "train", None)), "train").rows(0, 2)
+    for place, row, problem in ((0, first, problems[0]), (1, second, problems[1])):
+        digits = problem["digits"]
+        wrong = [(d + 1) % 10 if i == place else d for i, d in enumerate(digits)]
+        assert row["chosen"].endswith(f"\\boxed{{{sum(digits)}}}")
+        assert f"I see {','.join(map(str, wrong))}." in row["rejected"]
+        assert row["rejected"].endswith(f"\\boxed{{{sum(wrong)}}}")
 
 
 def test_a_second_call_writes_nothing_and_the_test_split_has_its_own_scans() -> None:
