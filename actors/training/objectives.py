@@ -14,7 +14,7 @@ from actors.training.update import TokenLoss
 from configs.jobs.mpo import PreferenceLossConfig
 from models.inputs.chat_loader import ReadyPack, StepShare
 from models.inputs.packing import PackedBatch
-from rl.algorithms.mpo import FIGURES, mpo_loss, next_delta
+from rl.algorithms.losses import PREFERENCE_FIGURES, mpo_loss, next_delta
 from rl.algorithms.sft import perplexity
 from rl.data.records import Chat, Pair
 from rl.run_log.samples import Logged, LoggedChat, LoggedPair
@@ -119,7 +119,7 @@ class Likelihood:
 class Preference:
     """MPO's loss of each pair; the loss of a step is the mean over its pairs."""
 
-    figures: Sequence[str] = FIGURES
+    figures: Sequence[str] = PREFERENCE_FIGURES
 
     def __init__(
         self,

@@ -60,7 +60,8 @@ class MPORecipe(SFTRecipe):
     # Sections are frozen, so narrower ones are safe.
     data: PreferenceDataConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     """Preference pairs to learn from."""
-    loss: PreferenceLossConfig = PreferenceLossConfig()
+    loss: PreferenceLossConfig
+    """What pairs are learned by; {} for all defaults."""
     prompt: PairLimits = PairLimits()  # pyright: ignore[reportIncompatibleVariableOverride]
     learner: MPOLearnerConfig = MPOLearnerConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
     evaluation: HeldOutPairsConfig = HeldOutPairsConfig()  # pyright: ignore[reportIncompatibleVariableOverride]

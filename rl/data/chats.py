@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from configs.schema.data import ChatDataConfig, PreferenceDataConfig
 from rl.console.errors import UserError
 from rl.data.chat_formats import layout_of
-from rl.data.chat_rows import chat_from
+from rl.data.chat_rows import chat_from, pair_columns, pair_from
 from rl.data.order import ShuffledOrder
-from rl.data.pairs import pair_columns, pair_from
 from rl.data.records import Chat, Pair
 from rl.data.row_checks import check_rows
 from rl.data.sources import Source, open_source

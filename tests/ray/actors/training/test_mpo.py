@@ -14,7 +14,7 @@ from models.inputs.encoder import InputEncoder
 from models.inputs.packing import pack_chats
 from models.policy.loading import load_learning_model
 from models.policy.policy import Policy
-from rl.algorithms.mpo import FIGURES, mpo_loss, next_delta
+from rl.algorithms.losses import PREFERENCE_FIGURES, mpo_loss, next_delta
 from rl.data.chats import ChatSet
 from rl.data.records import Chat, Pair
 from rl.storage.jsonl import read_lines
@@ -24,7 +24,7 @@ from tests.ray.lessons import PREFERRED, Lessons
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 Line = dict[str, Any]
-TOLD = ("loss", *FIGURES)
+TOLD = ("loss", *PREFERENCE_FIGURES)
 
 
 def lines(recipe: MPORecipe, file: str = "metrics") -> list[Line]:
@@ -81,7 +81,7 @@ class Plain:
             losses.append(loss)
             told.append(figures)
         mean = torch.cat(losses).mean()
-        means = {name: fmean(each[name].item() for each in told) for name in FIGURES}
+        means = {name: fmean(each[name].item() for each in told) for name in PREFERENCE_FIGURES}
         return mean, {"loss": mean.item(), **means}
 
     def steps(self, lrs: Sequence[float]) -> list[Line]:

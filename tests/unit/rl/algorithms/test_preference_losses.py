@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from configs.jobs.mpo import PreferenceLossConfig
-from rl.algorithms.mpo import FIGURES, mpo_loss, next_delta
+from rl.algorithms.losses import PREFERENCE_FIGURES, mpo_loss, next_delta
 
 # r = 0.5 (log pi - log pi_0): 0.5 (-2 + 4) = 1 of the chosen, 0.5 (-6 + 2) = -2 of the rejected.
 OWN, REFERENCE, TOKENS = [[-2.0, -6.0]], [[-4.0, -2.0]], [4]
@@ -28,7 +28,7 @@ def loss_of(delta: float, *weights: float) -> tuple[float, list[float], dict[str
     own = torch.tensor(OWN, requires_grad=True)
     loss, figures = mpo_loss(own, torch.tensor(REFERENCE), torch.tensor(TOKENS), delta, config)
     loss.sum().backward()
-    assert tuple(figures) == FIGURES
+    assert tuple(figures) == PREFERENCE_FIGURES
     return loss.item(), own.grad[0].tolist(), {n: v.item() for n, v in figures.items()}
 
 
