@@ -1,6 +1,6 @@
 """The losses, per token, and of preference pairs. Sums, never means: the caller divides by the
-step's global count of them, so that neither the micro-batch split nor the number of ranks changes the gradient (DAPO,
-arXiv:2503.14476, sec. 3.3).
+step's global count of them, so that neither the micro-batch split nor the number of ranks changes
+the gradient (DAPO, arXiv:2503.14476, sec. 3.3).
 
 Axis: N answer tokens of a micro-batch.
 """
