@@ -12,11 +12,13 @@ _LONGEST = 600
 
 def vote_of(problem: Problem, text: str, thinking: ThinkingConfig) -> str | None:
     """What `text` votes for: option letters where the problem has options, else a number's value,
-    else the final answer's normal form; None without a final answer."""
+    else the final answer's normal form without spaces; None without a final answer."""
     if problem.fields.get("options") and (letters := named_options(problem, text, thinking)):
         return letters
     said = final_answer(text, thinking)
     if not said:
         return None
     value = number(said)
-    return f"{value:.12g}" if value is not None else normalise(said[:_LONGEST]).casefold()
+    if value is not None:
+        return f"{value:.12g}"
+    return "".join(normalise(said[:_LONGEST]).casefold().split())
