@@ -14,6 +14,7 @@ import torch
 from actors.rollout.vllm_engine import start_engine
 from configs.schema.data import PromptConfig
 from configs.schema.policy import ModelConfig
+from configs.schema.reward import ThinkingConfig
 from configs.schema.rollout import EngineConfig, Transport
 from models.inputs.encoder import InputEncoder
 from models.policy.weight_sums import WeightSums
@@ -37,10 +38,12 @@ class RolloutWorker:
         prompt: PromptConfig,
         rollout: EngineConfig,
         transport: Transport | None,
+        thinking: ThinkingConfig,
     ) -> None:
         """Start the engine on the checkpoint in `folder`; takes half a minute on a laptop.
 
-        `transport`: the way of new weights; None: the weights stay as they are.
+        `transport`: the way of new weights; None: the weights stay as they are. `thinking`: tags
+        that stay in the answers' text where they are special tokens.
         """
         if rollout.tensor_parallel_size == 1 and not torch.cuda.is_available():
             # Else vLLM gives a CPU engine's one worker a process of its own, and the engine's core
@@ -53,6 +56,7 @@ class RolloutWorker:
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(rollout.cpu_kv_cache_gib)
         self._encoder = InputEncoder(folder, prompt, policy.trust_remote_code)
         self._health_timeout_s = rollout.health_timeout_s
+        self._tags = (thinking.open_tag, thinking.close_tag)
         self._version = 0
         self._names = count()
         self._engine: Any = start_engine(folder, policy, prompt, rollout, transport, self._encoder)
@@ -122,7 +126,8 @@ class RolloutWorker:
         if output.finish_reason not in ("stop", "length"):
             raise RuntimeError(f"vLLM ended an answer with {output.finish_reason!r}")
         reason = cast(Literal["stop", "length"], output.finish_reason)
-        return Answer(ids, logprobs, self._encoder.decode(ids), reason, version)
+        text = self._encoder.decode(ids, keep=self._tags)
+        return Answer(ids, logprobs, text, reason, version)
 
     async def init_weight_transfer_engine(self, request: Any) -> None:
         """Meet the learner's sender (vLLM's weight-transfer API, as the next three)."""

@@ -38,11 +38,12 @@ class ThinkingConfig(StrictModel):
     """The template that an answer keeps: thoughts in tags, then the answer."""
 
     open_tag: str = "<think>"
-    """Starts the thoughts; must reach the reward as text, so it may not be a special token."""
+    """Starts the thoughts; text or a special token, which rewards see as text too."""
     close_tag: str = "</think>"
     """Ends the thoughts; the final answer is looked for after it."""
-    prompt_opens: bool = False
-    """The prompt ends with the open tag, so that the answer starts inside the thoughts."""
+    prompt_opens: bool | None = None
+    """The prompt ends with the open tag, so that the answer starts inside the thoughts; null: as
+    the policy's chat template has it."""
     allow_empty: bool = False
     """Tags with nothing between them keep the format."""
 

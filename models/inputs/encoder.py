@@ -5,7 +5,7 @@ works on the expanded form. Both come from the same text here, and the check bef
 them on real problems.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,10 @@ class InputEncoder:
         """The chat template's text, ready for the answer to begin."""
         return self._render(_asked(problem), True)
 
+    def rendered_prompt(self, question: str) -> str:
+        """The chat template's text of a question without images, ready for the answer to begin."""
+        return self._render([Turn("user", question)], True)
+
     def tokenise(self, text: str) -> tuple[int, ...]:
         """The ids of plain text, without anything before or behind it."""
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -160,8 +164,7 @@ class InputEncoder:
 
     @cached_property
     def _turn_style(self) -> AssistantFormat:
-        added = self.tokenizer.added_tokens_decoder.values()
-        return assistant_format(self._render, {token.content for token in added if token.special})
+        return assistant_format(self._render, set(self._special.values()))
 
     def _expanded(
         self, short: Sequence[int], images: Sequence[bytes | str], said: str
@@ -246,9 +249,15 @@ class InputEncoder:
         """Tokens that carry this image; marks around and within it are not counted."""
         return self._expansion(upright_size(image)).count(self.processor.image_token_id)
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """Text of sampled ids, special tokens left out (think tags are ordinary tokens)."""
-        return self.tokenizer.decode(token_ids, skip_special_tokens=True)
+    def decode(self, token_ids: Sequence[int], keep: Collection[str] = ()) -> str:
+        """Text of sampled ids without special tokens, but for those to `keep` (think tags)."""
+        shown = [i for i in token_ids if self._special.get(i, "") in ("", *keep)]
+        return self.tokenizer.decode(shown, skip_special_tokens=False)
+
+    @cached_property
+    def _special(self) -> dict[int, str]:
+        added = self.tokenizer.added_tokens_decoder.items()
+        return {i: token.content for i, token in added if token.special}
 
 
 def _asked(problem: Problem) -> list[Turn]:

@@ -103,7 +103,8 @@ def shortest_right(reward: RewardConfig, group: ScoredGroup) -> dict[str, Any]:
 def opened(text: str, reward: RewardConfig) -> str:
     """The chain as an assistant's turn: with the open tag that the prompt had."""
     thinking = reward.thinking
-    return f"{thinking.open_tag}{text}" if thinking.prompt_opens else text
+    thoughts, closed, _ = text.partition(thinking.close_tag)
+    return f"{thinking.open_tag}{text}" if closed and thinking.open_tag not in thoughts else text
 
 
 def _is_right(answer: Answer, score: Score, reward: RewardConfig) -> bool:

@@ -21,6 +21,7 @@ from configs.jobs.generate import GenerationRecipe
 from configs.loading.recipe import SAVED_AS, read_recipe
 from configs.schema.endpoint import EndpointConfig
 from models.inputs.encoder import InputEncoder
+from models.inputs.think_tags import reward_for_template
 from models.policy.check import read_config
 from rewards.trial import try_rewards
 from rl.algorithms.interfaces import AnswerStream
@@ -110,7 +111,7 @@ class Distillation:
             rejected=folder / "rejected.jsonl",
             seed=recipe.seed,
         )
-        try_rewards(recipe.reward, problems.first(1)[0])
+        try_rewards(reward_for_template(recipe.reward, encoder), problems.first(1)[0])
         passes = ProblemPasses(
             problems, folder / "journal", recipe.rows_per_shard, recipe.problems_at_a_time
         )

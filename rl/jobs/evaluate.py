@@ -10,6 +10,7 @@ from actors.cluster.shared_folder import check_outlives_job
 from configs.jobs.evaluate import EvaluateRecipe
 from configs.loading.recipe import SAVED_AS
 from models.inputs.encoder import InputEncoder
+from models.inputs.think_tags import reward_for_template
 from models.policy.check import read_config
 from rewards.trial import try_rewards
 from rl.algorithms.interfaces import AnswerStream
@@ -57,7 +58,8 @@ def evaluate_in_session(recipe: EvaluateRecipe, resume: bool) -> dict[str, Bench
     else:
         archive_existing_run(recipe.run_folder)
     save_recipe(recipe, recipe.run_folder)
-    opened = _opened(recipe)
+    recipe, limits = _looked_at(recipe)
+    opened = _opened(recipe, limits)
     results: dict[str, BenchmarkResult] = {}
     with _answering(recipe, plan, opened) as rollouts:
         for benchmark in opened:
@@ -80,9 +82,8 @@ def _check_resume(recipe: EvaluateRecipe) -> None:
     check_unchanged(saved, recipe, _FIXED, _FREE)
 
 
-def _opened(recipe: EvaluateRecipe) -> list[Benchmark]:
+def _opened(recipe: EvaluateRecipe, limits: Limits) -> list[Benchmark]:
     """All benchmarks, their rows and the rewards looked at before anything is asked."""
-    limits = Limits(_measure(recipe), recipe.prompt.max_tokens, recipe.run_folder)
     opened: list[Benchmark] = []
     for config in recipe.benchmarks:
         with as_user_error():
@@ -91,13 +92,19 @@ def _opened(recipe: EvaluateRecipe) -> list[Benchmark]:
     return opened
 
 
-def _measure(recipe: EvaluateRecipe) -> Any:
-    """Tokens of a problem's prompt; a server's are its own affair."""
+def _looked_at(recipe: EvaluateRecipe) -> tuple[EvaluateRecipe, Limits]:
+    """The recipe with what its policy's chat template settles, and what a prompt may be.
+
+    A server's template and its prompts' lengths are its own affair.
+    """
+    limit, folder, policy = recipe.prompt.max_tokens, recipe.run_folder, recipe.policy
     if server_of(recipe):
-        return lambda problem: 0
-    read_config(recipe.policy)
-    policy = recipe.policy
-    return InputEncoder(policy.path, recipe.prompt, policy.trust_remote_code).measure
+        return recipe, Limits(lambda problem: 0, limit, folder)
+    read_config(policy)
+    encoder = InputEncoder(policy.path, recipe.prompt, policy.trust_remote_code)
+    reward = reward_for_template(recipe.reward, encoder)
+    recipe = recipe.model_copy(update={"reward": reward})
+    return recipe, Limits(encoder.measure, limit, folder)
 
 
 class _Nobody:

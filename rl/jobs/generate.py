@@ -21,6 +21,8 @@ from actors.scoring.reward_worker import RewardWorker
 from configs.jobs.distill import TeacherConfig
 from configs.jobs.generate import GenerationRecipe
 from configs.jobs.grpo import GRPORecipe
+from models.inputs.encoder import InputEncoder
+from models.inputs.think_tags import reward_for_template
 from rl.console.errors import UserError
 from rl.console.progress import phase
 
@@ -36,8 +38,10 @@ def generation(
     `problems_at_a_time`: most problems that will be under way, each held once in the object store.
 
     Raises:
-        UserError: the server refuses or is out of reach.
+        UserError: the server refuses or is out of reach, or the recipe's think template is not
+            the policy's.
     """
+    recipe = _for_template(recipe)
     loop = DriverLoop()
     refs = ProblemRefs(problems_at_a_time)
     seats = Placement(plan, recipe.name, recipe.cluster.reserve_timeout_s)
@@ -62,6 +66,16 @@ def generation(
         loop.close()
 
 
+def _for_template(recipe: GenerationRecipe) -> GenerationRecipe:
+    """The recipe with what its policy's chat template settles; a server's is its own affair."""
+    if server_of(recipe):
+        return recipe
+    policy = recipe.policy
+    encoder = InputEncoder(policy.path, recipe.prompt, policy.trust_remote_code)
+    reward = reward_for_template(recipe.reward, encoder)
+    return recipe.model_copy(update={"reward": reward})
+
+
 def start_engines(
     recipe: GRPORecipe | GenerationRecipe,
     folder: Path,
@@ -70,12 +84,12 @@ def start_engines(
     threads: Mapping[str, str],
 ) -> ActorPool:
     """Rollout workers on the policy in `folder`; `threads`: their environment on a CPU machine."""
-    rollout = recipe.rollout
+    rollout, thinking = recipe.rollout, recipe.reward.thinking
     make = ray.remote(**actor_options(plan, "rollout", threads))(RolloutWorker)
     return ActorPool(
         "rollout",
         lambda slot: make.options(**seats.options_for("rollout", slot)).remote(
-            folder, recipe.policy, recipe.prompt, rollout, plan.transport
+            folder, recipe.policy, recipe.prompt, rollout, plan.transport, thinking
         ),
         rollout.workers,
         rollout.restarts,

@@ -13,7 +13,9 @@ from actors.cluster.ray_session import ray_session
 from actors.cluster.shared_folder import check_outlives_job
 from configs.jobs.grpo import GRPORecipe
 from models.inputs.encoder import InputEncoder
+from models.inputs.think_tags import reward_for_template
 from models.policy.check import check_policy
+from models.policy.export_check import check_export
 from rewards.trial import check_gold, try_rewards
 from rl.algorithms.best_policy import BestPolicy
 from rl.algorithms.evaluation import HeldOutEvaluator
@@ -23,9 +25,10 @@ from rl.console.progress import CONSOLE, phase
 from rl.data.problems import ProblemSet
 from rl.data.records import Problem
 from rl.jobs.grpo_actors import RunningActors, running_actors
-from rl.jobs.preflight import preflight
+from rl.jobs.preflight import graded_answer, preflight
 from rl.jobs.prepare import check_resume, checkpoints_of, open_rows, plan_run
 from rl.jobs.teacher import TeacherPrompts
+from rl.run_log.console_lines import graded_answer_text, print_line
 from rl.run_log.summary import summarise
 from rl.run_log.writer import RunLog
 from rl.storage.checkpoints import Checkpoint, Checkpoints
@@ -74,14 +77,16 @@ def grpo_in_session(
         archive_existing_run(recipe.run_folder)
     save_recipe(recipe, recipe.run_folder)
     ready = _prepared(recipe, start)
-    with _started(recipe, ready.folder, plan) as actors:
-        _train(recipe, train, ready, actors, (checkpoints, newest))
+    with _started(ready.recipe, ready.folder, plan) as actors:
+        _train(ready.recipe, train, ready, actors, (checkpoints, newest))
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     """What a run needs besides its actors."""
 
+    recipe: GRPORecipe
+    """With what its policy's chat template settles."""
     problems: ProblemSet
     held_out: list[Problem] | None
     folder: Path
@@ -94,17 +99,20 @@ def _prepared(recipe: GRPORecipe, start: StartPolicy | None) -> _Prepared:
     missing = start if start and not folder.is_dir() else None
     there = missing.untrained() if missing else folder
     check_policy(recipe.policy.model_copy(update={"path": str(there)}))
-    problems, held_out = open_rows(recipe, ProblemSet.open, _measure(recipe, there))
+    encoder = _encoder(recipe, there)
+    check_export(there, encoder, recipe.policy.trust_remote_code)
+    reward = reward_for_template(recipe.reward, encoder)
+    recipe = recipe.model_copy(update={"reward": reward})
+    problems, held_out = open_rows(recipe, ProblemSet.open, _measure(recipe, there, encoder))
     try_rewards(recipe.reward, problems.first(1)[0])
     if missing:
         missing.make()
     asked = held_out.first(recipe.evaluation.problems) if held_out else None
-    return _Prepared(problems, asked, folder)
+    return _Prepared(recipe, problems, asked, folder)
 
 
-def _measure(recipe: GRPORecipe, folder: Path) -> Callable[[Problem], int]:
+def _measure(recipe: GRPORecipe, folder: Path, encoder: InputEncoder) -> Callable[[Problem], int]:
     """Tokens of a problem's prompt; a problem that no answer can be scored on is a BadRow."""
-    encoder = _encoder(recipe, folder)
     teacher = TeacherPrompts(recipe, recipe.teacher, folder) if recipe.teacher else None
 
     def measure(problem: Problem) -> int:
@@ -157,6 +165,8 @@ def _train(
     actors.weights.sync(first)
     gap = preflight(recipe, ready.problems, _encoder(recipe, ready.folder), actors)
     CONSOLE.print(f"engine and learner agree: prompts equal, logprobs {gap:.1e} nats apart")
+    shown = graded_answer(recipe, ready.problems, actors)
+    print_line(first, graded_answer_text(shown, recipe.reward.weights))
 
     buffer = _buffer(recipe, ready.problems, newest)
     before = checkpoints.best() if newest else None

@@ -4,7 +4,7 @@ from configs.jobs.grpo import GRPORecipe
 from models.inputs.encoder import InputEncoder
 from rl.algorithms.parity import check_logprobs, check_prompts, parity_rows
 from rl.data.problems import ProblemSet
-from rl.data.records import Problem, SamplingRequest
+from rl.data.records import Problem, SamplingRequest, ScoredGroup
 from rl.jobs.grpo_actors import RunningActors
 
 _LOOKED_AT = 256
@@ -27,6 +27,14 @@ def preflight(
     check_prompts(groups, expected, encoder.tokenizer.convert_ids_to_tokens)
     rows = parity_rows(groups)
     return check_logprobs(rows, actors.learners.logprobs(rows), recipe.preflight.max_logprob_gap)
+
+
+def graded_answer(recipe: GRPORecipe, problems: ProblemSet, actors: RunningActors) -> ScoredGroup:
+    """One answer of the real engine, scored by the real rewards, to be looked at by a person."""
+    rollout = recipe.rollout
+    request = SamplingRequest(1, rollout.temperature, rollout.max_new_tokens, recipe.seed)
+    (group,) = actors.rollouts.submit(_sample(problems, 1), request).result()
+    return group
 
 
 def _sample(problems: ProblemSet, count: int) -> list[Problem]:

@@ -11,6 +11,7 @@ from configs.schema.learner import SFTLearnerConfig
 from configs.schema.run import Device
 from models.inputs.encoder import InputEncoder
 from models.policy.check import check_policy
+from models.policy.export_check import check_export
 from models.policy.features import check_kind
 from rl.algorithms.sft import SFTJob, finished
 from rl.console.errors import UserError, as_user_error
@@ -83,6 +84,7 @@ def _jobs(recipe: SFTRecipe | AlignRecipe, resume: bool) -> list[SFTJob]:
     # Passes change the projector, and never the processor.
     policy = recipe.policy
     encoder = InputEncoder(policy.path, recipe.encoding, policy.trust_remote_code)
+    check_export(policy.path, encoder, policy.trust_remote_code)
     return [prepared(run, encoder, plan.device) for run in runs]
 
 

@@ -11,6 +11,7 @@ from configs.jobs.rounds import HeldOutSetsConfig
 from configs.schema.data import DataConfig, PromptConfig
 from configs.schema.reward import RewardConfig
 from models.inputs.encoder import InputEncoder
+from models.inputs.think_tags import reward_for_template
 from rl.algorithms.interfaces import AnswerStream
 from rl.benchmarks.answers import answers_file, answers_writer, read_answers
 from rl.benchmarks.evaluation import EvaluationSettings, evaluate
@@ -42,8 +43,9 @@ class Measure:
         Answers that a killed try kept there are not asked for again.
         """
         encoder = InputEncoder(policy, self.prompt, False)
+        reward = reward_for_template(self.reward, encoder)
         return {
-            name: self._asked(name, data, encoder, rollouts, folder)
+            name: self._asked(name, data, (encoder, reward), rollouts, folder)
             for name, data in self.config.sets.items()
         }
 
@@ -51,10 +53,11 @@ class Measure:
         self,
         name: str,
         data: DataConfig,
-        encoder: InputEncoder,
+        asked_by: tuple[InputEncoder, RewardConfig],
         rollouts: AnswerStream,
         folder: Path,
     ) -> dict[str, float]:
+        encoder, reward = asked_by
         problems = ProblemSet.open(
             data,
             measure=encoder.measure,
@@ -69,7 +72,7 @@ class Measure:
             top_p=self.config.top_p,
             max_new_tokens=self.max_new_tokens,
             seed=self.seed,
-            reward=self.reward,
+            reward=reward,
             at_a_time=self.at_a_time,
         )
         path = answers_file(folder, name)
@@ -81,6 +84,6 @@ class Measure:
                 answered=read_answers(path),
                 keep=lambda answer: writer.write(answer.line()),
             )
-        thinks = partial(has_thoughts, thinking=self.reward.thinking)
+        thinks = partial(has_thoughts, thinking=reward.thinking)
         share = fmean(thinks(answer.text) for answer in read_answers(path))
         return {key: result.figures[key] for key in _KEPT} | {"think_share": share}

@@ -50,6 +50,7 @@ def atomic_folder(
     aside.mkdir(parents=True)
     try:
         yield aside
+        _share_files(aside)
         if existing == "replace":
             shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):
@@ -62,6 +63,19 @@ def atomic_folder(
     finally:
         if existing != "replace":
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def _share_files(folder: Path) -> None:
+    """Give all files in `folder` at least the mode that the umask leaves to new ones.
+
+    safetensors writes files that only their owner can read, which nobody else could serve.
+    """
+    shared = folder.stat().st_mode & 0o666  # as it was just made
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            mode = path.stat().st_mode & 0o777
+            if mode | shared != mode:
+                path.chmod(mode | shared)
 
 
 def refuse_existing(folder: Path) -> None:

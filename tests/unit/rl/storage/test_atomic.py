@@ -1,8 +1,11 @@
 """Files and folders are written aside and get their name when they are whole."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from rl.storage.atomic import atomic_file, atomic_folder, link_or_copy, unfinished
 
@@ -53,3 +56,19 @@ def test_a_copy_shares_its_bytes_where_links_are_possible(tmp_path: Path) -> Non
     source.write_text("1")
     link_or_copy(str(source), str(tmp_path / "again"))
     assert (tmp_path / "again").samefile(source)
+
+
+def test_files_that_only_their_owner_could_read_get_the_umasks_mode(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with atomic_folder(tmp_path / "policy") as aside:
+            save_file({"w": torch.ones(2)}, aside / "model.safetensors")
+            (aside / "deep").mkdir()
+            save_file({"w": torch.ones(2)}, aside / "deep" / "model.safetensors")
+            (aside / "run.sh").write_text("#!/bin/sh\n")
+            (aside / "run.sh").chmod(0o755)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "policy").rglob("*.*")}
+    assert modes == {"model.safetensors": 0o640, "run.sh": 0o755}
+    assert (tmp_path / "policy/deep/model.safetensors").stat().st_mode & 0o777 == 0o640
