@@ -7,7 +7,7 @@ import torch
 
 from configs.schema.data import PromptConfig
 from configs.schema.policy import ModelConfig
-from configs.schema.rollout import EngineConfig, Transport
+from configs.schema.rollout import EngineConfig, Transport, engine_dtype
 from models.inputs.encoder import InputEncoder
 
 BANNED_KEY = "banned_token_ids"
@@ -39,7 +39,7 @@ def start_engine(
     longest = prompt.max_tokens + rollout.max_new_tokens
     args = AsyncEngineArgs(
         model=str(folder),
-        dtype=policy.dtype,
+        dtype=engine_dtype(policy, rollout),
         trust_remote_code=policy.trust_remote_code,
         tensor_parallel_size=rollout.tensor_parallel_size,
         distributed_executor_backend="uni" if rollout.tensor_parallel_size == 1 else "mp",

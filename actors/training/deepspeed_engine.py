@@ -14,6 +14,7 @@ from transformers import get_scheduler
 from configs.schema.learner import LearnerConfig, OptimizerConfig
 from models.inputs.packing import PackedBatch
 from models.policy.checkpoint_weights import CheckpointWeight, checkpoint_weights, saved_names
+from models.policy.lora import is_adapter
 from models.policy.policy import Policy
 
 _TAG = "learner"
@@ -193,6 +194,16 @@ class DeepSpeedEngine:
             with self.gathered(weight.sources):
                 if torch.distributed.get_rank() == 0:
                     gathered[name] = weight.merged().cpu().clone()
+        return gathered
+
+    def adapters_on_first_rank(self) -> dict[str, Tensor]:
+        """Adapters on rank 0's host by their parameters' names; empty elsewhere, or if none."""
+        gathered: dict[str, Tensor] = {}
+        for name, parameter in self.policy.model.named_parameters():
+            if is_adapter(name):
+                with self.gathered([parameter]):
+                    if torch.distributed.get_rank() == 0:
+                        gathered[name] = parameter.detach().cpu().clone()
         return gathered
 
     def close(self) -> None:

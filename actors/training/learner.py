@@ -41,6 +41,8 @@ class LearnerSpec:
     prompt: PromptConfig
     loss: LossConfig
     learner: LearnerConfig
+    engine_dtype: str
+    """Precision of the engines' weights: bfloat16 or float32."""
     temperature: float
     """What the sampler divides its logits by."""
     critical_words: tuple[str, ...]
@@ -143,7 +145,13 @@ class LearnerRank:
             self._sender.close()
         self._sender = None
         engine = self._engine
-        self._sender = WeightSender(meeting, engine.weights(), self._rank, engine.gathered)
+        self._sender = WeightSender(
+            meeting,
+            engine.weights(),
+            self._rank,
+            engine.gathered,
+            precision=getattr(torch, self._job.engine_dtype),
+        )
 
     def send_weights(self) -> WeightSums:
         """Send the weights; (sum, sum of squares) of each as sent, now or in an earlier round."""

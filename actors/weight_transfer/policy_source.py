@@ -17,9 +17,16 @@ Gather = Callable[[Sequence[Tensor]], AbstractContextManager[Any]]
 class PolicySource(WeightSource):
     """The policy's weights in checkpoint names, one layer whole at a time, summed on the way."""
 
-    def __init__(self, weights: Mapping[str, CheckpointWeight], gathered: Gather) -> None:
+    def __init__(
+        self,
+        weights: Mapping[str, CheckpointWeight],
+        gathered: Gather,
+        precision: torch.dtype | None = None,
+    ) -> None:
+        """`precision`: of weights that an adapter was merged into; None: as without one."""
         self._weights = weights
         self._gathered = gathered
+        self._precision = precision
         self._sent: set[str] = set()
         self.sums: WeightSums = {}
 
@@ -30,8 +37,12 @@ class PolicySource(WeightSource):
 
     def metadata(self) -> list[ParamMeta]:
         """Names, dtypes and full shapes, without gathering."""
-        sent = [(name, self._weights[name].parameter) for name in self.names()]
-        return [ParamMeta(name, p.dtype, _full_shape(p)) for name, p in sent]
+        sent = [(name, self._weights[name]) for name in self.names()]
+        return [ParamMeta(name, self._dtype(w), _full_shape(w.parameter)) for name, w in sent]
+
+    def _dtype(self, weight: CheckpointWeight) -> torch.dtype:
+        adapted = weight.down is not None
+        return self._precision if adapted and self._precision else weight.parameter.dtype
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         for names, tensors in self.iter_groups():
@@ -42,7 +53,7 @@ class PolicySource(WeightSource):
         for group in self.groups():
             weights = [self._weights[name] for name in group]
             with self._gathered([source for weight in weights for source in weight.sources]):
-                tensors = [weight.merged() for weight in weights]
+                tensors = [weight.merged(self._precision) for weight in weights]
                 self.sums |= {n: sum_and_squares(t) for n, t in zip(group, tensors, strict=True)}
                 yield group, tensors
                 if tensors[0].is_cuda:

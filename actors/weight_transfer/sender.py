@@ -90,11 +90,15 @@ class WeightSender:
         weights: Mapping[str, CheckpointWeight],
         rank: int,
         gathered: Gather,
+        precision: torch.dtype,
     ) -> None:
-        """Meet the engines. Called on every learner rank; rank 0 sends."""
+        """Meet the engines. Called on every learner rank; rank 0 sends.
+
+        `precision`: of the weights that adapters are merged into, the engines' own.
+        """
         register()
         self._meeting = meeting
-        self._source = PolicySource(weights, gathered)
+        self._source = PolicySource(weights, gathered, precision)
         self._whole = ResumableSource(self._source)
         self._trainer: TrainerWeightTransferEngine[Any] = WeightTransferTrainerFactory.trainer_init(
             self._init_info(rank),

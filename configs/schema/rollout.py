@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from configs.schema.base import StrictModel
+from configs.schema.policy import ModelConfig, PolicyConfig
 
 
 class EngineConfig(StrictModel):
@@ -18,6 +19,9 @@ class EngineConfig(StrictModel):
     """Sampling temperature (paper, section 2.2: 1.0); the learner divides its logits by it too."""
     max_new_tokens: PositiveInt = 8192
     """Longest answer (paper, section 2.2: 8k)."""
+    dtype: Literal["bfloat16", "float32"] | None = None
+    """Precision of an engine's weights; null: the policy's, and float32 where adapters learn, since
+    merging them into bfloat16 weights loses small changes."""
     max_num_seqs: PositiveInt = 64
     """Sequences an engine decodes at a time."""
     gpu_memory_utilization: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.85
@@ -55,8 +59,17 @@ class SyncConfig(StrictModel):
     timeout_s: PositiveFloat = 900.0
     """Seconds that weights may be on their way, read-back included; the run ends behind them. An
     engine that dies meanwhile is noticed in seconds and replaced."""
+    max_logprob_gap: PositiveFloat = 0.5
+    """The run ends when sampler and learner logprobs of a step's answers are further apart on
+    average, nats, in three steps running: the engines do not hold the policy that learns."""
     tolerance: PositiveFloat = 1e-10
     """Largest relative gap between float64 sums of weights sent and held; rounding stays below."""
 
 
 Transport = Literal["nccl", "ipc", "gloo"]
+
+
+def engine_dtype(policy: ModelConfig, rollout: EngineConfig) -> Literal["bfloat16", "float32"]:
+    """Precision of the engines' weights, resolved."""
+    adapters = isinstance(policy, PolicyConfig) and policy.lora is not None
+    return rollout.dtype or ("float32" if adapters else policy.dtype)

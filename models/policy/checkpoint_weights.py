@@ -38,13 +38,17 @@ class CheckpointWeight:
         """Whether an update can change it."""
         return any(p.requires_grad for p in self.sources)
 
-    def merged(self) -> Tensor:
-        """W + scale * B A, worked out in float32, in W's precision, without gradient."""
+    def merged(self, precision: torch.dtype | None = None) -> Tensor:
+        """W + scale * B A, worked out in float32, without gradient; W itself without an adapter.
+
+        `precision`: of a merged weight; None: W's, in which a small change of a bfloat16 weight is
+        lost where it is less than half the distance to the next bfloat16 number.
+        """
         whole = self.parameter.detach()
         if self.down is None or self.up is None:
             return whole
         change = self.up.detach().float() @ self.down.detach().float()
-        return (whole.float() + self.scale * change).to(whole.dtype)
+        return (whole.float() + self.scale * change).to(precision or whole.dtype)
 
 
 def checkpoint_weights(model: nn.Module) -> dict[str, CheckpointWeight]:

@@ -1,14 +1,20 @@
 """Low-rank adapters on the language model's linear layers (LoRA, arXiv:2106.09685), by peft.
 
 The layers are changed in place, so that the model stays the transformers model that it was. Outside
-the learner nobody knows of adapters: engines and checkpoints get W + scale * B A, in W's own name.
+the learner nobody needs to know of adapters: engines and checkpoints get W + scale * B A, in W's
+own name. The adapters lie beside an exported policy as well, in peft's layout: they alone are
+exact where the policy is in bfloat16.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any
 
 import peft
 import torch
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from configs.schema.policy import LoraConfig
 
@@ -50,3 +56,25 @@ def add_adapters(model: nn.Module, config: LoraConfig, linears: Sequence[str]) -
     for name, parameter in model.named_parameters():
         if is_adapter(name):  # peft makes them float32, whatever the model is
             parameter.data = parameter.data.to(dtype)
+
+
+def save_adapters(model: Any, tensors: Mapping[str, Tensor], folder: Path, base: str) -> None:
+    """Write adapters as peft reads them.
+
+    Args:
+        model: with the adapters' configuration in its layers.
+        tensors: the adapters' weights by their parameters' names.
+        folder: to be made.
+        base: the checkpoint that they change, as `base_model_name_or_path`.
+    """
+    folder.mkdir(parents=True)
+    config: peft.LoraConfig = model.peft_config[ADAPTER]
+    written = copy(config)
+    written.base_model_name_or_path = base
+    written.inference_mode = True
+    written.save_pretrained(str(folder))
+    named = {
+        f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": tensor.contiguous()
+        for name, tensor in tensors.items()
+    }
+    save_file(named, folder / "adapter_model.safetensors", metadata={"format": "pt"})

@@ -12,7 +12,7 @@ from transformers import AutoConfig
 
 from configs.schema.learner import LearnerConfig
 from configs.schema.policy import Part, PolicyConfig
-from configs.schema.rollout import EngineConfig
+from configs.schema.rollout import EngineConfig, engine_dtype
 from models.policy.loading import model_class, prepare_to_learn
 from models.policy.parts import part_of
 from rl.console.errors import DoesNotFit
@@ -66,6 +66,7 @@ class MemoryEstimator:
             prepare_to_learn(model, policy)
         self._model = model
         self.text: Any = config.get_text_config()
+        self._policy = policy
         self._bytes = getattr(torch, policy.dtype).itemsize
 
     @classmethod
@@ -142,4 +143,5 @@ class MemoryEstimator:
         own_heads = max(1, self.key_heads // width)
         head_dim = getattr(self.text, "head_dim", None) or self.text.hidden_size // heads
         cache = 2 * self.text.num_hidden_layers * own_heads * head_dim * longest
-        return EngineMemory(self._bytes * weights / _GIB, self._bytes * cache / _GIB)
+        size = getattr(torch, engine_dtype(self._policy, config)).itemsize
+        return EngineMemory(size * weights / _GIB, size * cache / _GIB)

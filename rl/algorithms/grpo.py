@@ -2,7 +2,7 @@
 
 from configs.jobs.grpo import GRPORecipe
 from rl.algorithms.advantages import group_advantages, rewards_of
-from rl.algorithms.guards import NOTHING_LEARNED, NonFiniteGuard, UnscoredGuard
+from rl.algorithms.guards import NOTHING_LEARNED, GapGuard, NonFiniteGuard, UnscoredGuard
 from rl.algorithms.interfaces import GRPOParts, Pending
 from rl.algorithms.lookahead import Lookahead, check_staleness
 from rl.algorithms.training_rows import learned_metrics, logged_groups, training_rows
@@ -20,6 +20,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
     Raises:
         StaleRollout: an answer's policy lags more than `recipe.max_staleness` versions.
         DivergedError: too many updates in a row met a loss or gradient that is not finite.
+        GapOverBound: sampler and learner logprobs parted.
         TooManyUnscored: too many verdicts say nothing of the policy.
     """
 
@@ -37,6 +38,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
 
     ahead = Lookahead(submit, first=first, stop=recipe.steps, depth=recipe.max_staleness)
     guard = NonFiniteGuard(recipe.learner.max_skipped_in_a_row)
+    gaps = GapGuard(recipe.sync.max_logprob_gap)
     unscored = UnscoredGuard(recipe.reward.max_unscored_share)
 
     for step in range(first, recipe.steps):
@@ -53,6 +55,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
         with watch.time("update"):
             report = parts.learner.update(rows) if rows else NOTHING_LEARNED
         guard.check(report, step)
+        gaps.check(report, step)
         with watch.time("sync"):
             parts.weights.sync(step + 1)
 

@@ -1,7 +1,8 @@
-"""What ends a run early: too many answers without a reward, too many updates not finite."""
+"""What ends a run early: answers without a reward, updates not finite, engines of other weights."""
 
 from collections import Counter
 from collections.abc import Iterable
+from math import isfinite
 
 from rl.data.records import ScoredGroup, UpdateReport
 
@@ -88,4 +89,38 @@ class NonFiniteGuard:
                 f"step {step}: loss or gradient not finite in {self._in_a_row} updates in a row "
                 f"(learner.max_skipped_in_a_row={self._most}); the policy is as it was before "
                 "them. Lower learner.optimizer.lr, or look at samples.jsonl for odd ones"
+            )
+
+
+class GapOverBound(RuntimeError):
+    """Sampler and learner disagree on the probabilities of what was sampled."""
+
+
+_GAPS_IN_A_ROW = 3
+
+
+class GapGuard:
+    """Ends the run when engines and learner have parted."""
+
+    def __init__(self, bound: float) -> None:
+        """`bound`: largest mean absolute gap of sampler and learner logprobs, nats."""
+        self._bound = bound
+        self._in_a_row = 0
+
+    def check(self, report: UpdateReport, step: int) -> None:
+        """Look at one step's `logprob_gap`; steps without one, or not finite, do not count.
+
+        Raises:
+            GapOverBound: it passed the bound in three steps running.
+        """
+        gap = report.metrics.get("logprob_gap")
+        if gap is None or not isfinite(gap):
+            return
+        self._in_a_row = self._in_a_row + 1 if gap > self._bound else 0
+        if self._in_a_row >= _GAPS_IN_A_ROW:
+            raise GapOverBound(
+                f"step {step}: sampler and learner logprobs are {gap:.3g} nats apart on average, "
+                f"over sync.max_logprob_gap={self._bound:g} in {self._in_a_row} steps running. "
+                "Look for other precision, sampling or kernels in the engines than in the learner; "
+                "with max_staleness above 0 also for a learning rate that moves the policy far"
             )

@@ -20,6 +20,7 @@ from actors.training.learner import LearnerRank, LearnerSpec
 from actors.training.learner_group import LearnerGroup
 from actors.weight_transfer.sync import WeightSync
 from configs.jobs.grpo import GRPORecipe
+from configs.schema.rollout import engine_dtype
 from rl.jobs.generate import actor_options, start_engines, start_rewards
 
 
@@ -31,6 +32,7 @@ def learner_spec(recipe: GRPORecipe, folder: Path, device: str) -> LearnerSpec:
         prompt=recipe.prompt,
         loss=recipe.loss,
         learner=recipe.learner,
+        engine_dtype=engine_dtype(recipe.policy, recipe.rollout),
         temperature=recipe.rollout.temperature,
         critical_words=recipe.log.critical_words,
         total_steps=recipe.steps,

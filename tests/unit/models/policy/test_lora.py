@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 
 from configs.schema.data import PromptConfig
 from configs.schema.policy import LoraConfig, PolicyConfig
+from configs.schema.rollout import EngineConfig, engine_dtype
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import pack
 from models.policy.checkpoint_weights import CheckpointWeight, checkpoint_weights
 from models.policy.loading import load_learning_model, load_model
-from models.policy.lora import is_adapter
+from models.policy.lora import is_adapter, save_adapters
 from models.policy.parts import part_of
 from models.policy.policy import Policy
 from models.tiny.model import build_tiny_text, build_tiny_vlm
@@ -64,6 +66,47 @@ def test_merging_by_hand() -> None:
     )
     assert weight.merged().tolist() == [[7.0, -4.0], [4.5, 2.5]]
     assert not weight.merged().requires_grad
+
+
+def test_a_change_too_small_for_bfloat16_is_merged_whole_in_float32() -> None:
+    weight = CheckpointWeight(  # neighbours of 1 in bfloat16: 1 - 2**-8 and 1 + 2**-7
+        parameter=torch.nn.Parameter(torch.tensor([[1.0]], dtype=torch.bfloat16)),
+        down=torch.nn.Parameter(torch.tensor([[2.0**-10]], dtype=torch.bfloat16)),
+        up=torch.nn.Parameter(torch.tensor([[1.0]], dtype=torch.bfloat16)),
+        scale=2.0,
+    )
+    assert weight.merged().item() == 1.0
+    assert weight.merged().dtype == torch.bfloat16
+    assert weight.merged(torch.float32).item() == 1.0 + 2.0**-9
+    plain = CheckpointWeight(parameter=weight.parameter)
+    assert plain.merged(torch.float32).dtype == torch.bfloat16, "what has no adapter stays as it is"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "lora", "said", "expected"),
+    [
+        ("bfloat16", {"rank": 2}, None, "float32"),
+        ("bfloat16", {"rank": 2}, "bfloat16", "bfloat16"),
+        ("bfloat16", None, None, "bfloat16"),
+        ("float32", None, None, "float32"),
+        ("float32", None, "bfloat16", "bfloat16"),
+    ],
+)
+def test_engines_hold_float32_where_adapters_learn_unless_the_recipe_says_otherwise(
+    dtype: str, lora: dict[str, int] | None, said: Any, expected: str
+) -> None:
+    policy = PolicyConfig.model_validate({"path": "m", "dtype": dtype, "lora": lora})
+    assert engine_dtype(policy, EngineConfig(dtype=said)) == expected
+
+
+def test_adapters_beside_an_export_are_read_by_peft(folder: Path, tmp_path: Path) -> None:
+    model = learned(folder)
+    tensors = {n: p.detach() for n, p in model.named_parameters() if is_adapter(n)}
+    save_adapters(model, tensors, tmp_path / "adapter", str(folder))
+    read = PeftModel.from_pretrained(load_model(config(folder), folder), tmp_path / "adapter")
+    expected = logprobs(model, folder)
+    torch.testing.assert_close(logprobs(read.base_model.model, folder), expected)
+    assert read.peft_config["default"].base_model_name_or_path == str(folder)
 
 
 def test_fresh_adapters_change_nothing_and_are_the_same_for_every_rank(folder: Path) -> None:

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from configs.schema.reward import RewardConfig, ThinkingConfig
-from rl.algorithms.guards import NOTHING_LEARNED, DivergedError, NonFiniteGuard
+from rl.algorithms.guards import (
+    NOTHING_LEARNED,
+    DivergedError,
+    GapGuard,
+    GapOverBound,
+    NonFiniteGuard,
+)
 from rl.data.records import Answer, Group, Problem, Score, ScoredGroup, UpdateReport, Verdict
 from rl.data.thinking import has_thoughts
 from rl.run_log.answer_metrics import accuracy, answer_metrics, staleness_metrics
@@ -191,3 +197,16 @@ def test_a_run_is_summed_up_from_its_log(tmp_path: Path) -> None:
         "max_logprob_gap",
         "skipped_updates",
     }
+
+
+def test_a_run_ends_when_engines_and_learner_part_in_three_steps_running() -> None:
+    guard = GapGuard(0.1)
+
+    def step(gap: float) -> None:
+        guard.check(UpdateReport(metrics={"logprob_gap": gap}, gaps={}, skipped=False), 7)
+
+    for gap in (0.2, 0.3, 0.05, 0.2, 0.2):
+        step(gap)
+    guard.check(NOTHING_LEARNED, 6)  # says nothing of the gap
+    with pytest.raises(GapOverBound, match=r"step 7: .* 0\.15 nats apart .*max_logprob_gap=0\.1"):
+        step(0.15)
