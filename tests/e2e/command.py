@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,19 +111,6 @@ class Place:
             except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
                 continue
         return found
-
-
-def wait_until(
-    true: Callable[[], bool],
-    patience_s: float,
-    describe: Callable[[], object] = str,
-    every_s: float = 0.05,
-) -> None:
-    """Look every `every_s`; AssertionError with `describe()` when it never comes true."""
-    until = time.monotonic() + patience_s
-    while not true():
-        assert time.monotonic() < until, describe()
-        time.sleep(every_s)
 
 
 def kill_9(process: "subprocess.Popen[bytes]") -> None:

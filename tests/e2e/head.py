@@ -15,7 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.e2e.command import BIN, ROOT, Place, wait_until
+from tests.e2e.command import BIN, ROOT, Place
+from tests.waiting import wait_until
 
 _PORTS = (
     "port",

@@ -26,10 +26,10 @@ from tests.e2e.command import (
     asked,
     kill_9,
     lines,
-    wait_until,
 )
 from tests.e2e.head import ray_head
 from tests.ray.chats import chat_file
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 

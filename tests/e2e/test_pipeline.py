@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import Place, kill_9, wait_until
+from tests.e2e.command import Place, kill_9
+from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.e2e,

@@ -13,8 +13,9 @@ import yaml
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from models.tiny.model import build_tiny_vlm
-from tests.e2e.command import OUTLIVED_S, PATIENCE_S, ROOT, Place, kill_9, lines, wait_until
+from tests.e2e.command import OUTLIVED_S, PATIENCE_S, ROOT, Place, kill_9, lines
 from tests.ray.chats import chat_file, seen
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 

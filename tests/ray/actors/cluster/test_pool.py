@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +10,7 @@ import ray
 
 from actors.cluster import pool
 from actors.cluster.pool import ActorPool, DriverLoop, PoolExhausted
+from tests.waiting import wait_until, wait_until_dead
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -33,6 +33,10 @@ class Sleeper:
     async def most(self) -> int:
         """The largest number of sleepers at a time."""
         return self._most
+
+    async def pid(self) -> int:
+        """Of its process."""
+        return os.getpid()
 
     async def die(self) -> None:
         """End this process."""
@@ -67,10 +71,11 @@ def test_a_pool_that_cannot_be_healed_fails_every_call(cluster: None, loop: Driv
 
     actors.on_restart(heal)
     calls = [loop.start(actors.run(lambda w: w.sleep.remote(1000))) for _ in range(4)]
-    time.sleep(1)
-    ray.get([handle.most.remote() for handle in actors.handles])
+    asleep = [handle.most.remote for handle in actors.handles]
+    wait_until(lambda: sum(ray.get([most() for most in asleep])) == 4, 60.0)
+    pid = ray.get(actors.handles[1].pid.remote())
     actors.handles[1].die.remote()
-    time.sleep(0.5)
+    wait_until_dead(pid)
     calls += [loop.start(actors.run(lambda w: w.sleep.remote(1000))) for _ in range(3)]
     for call in calls:
         with pytest.raises(RuntimeError, match="no weights to be had"):

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from rewards.completion import Completion
 from rl.data.records import Problem, SamplingRequest, ScoredGroup
 from tests.ray.processes import engine_core_of, pid_of
 from tests.ray.system import System, mean_gap, problem, shift_part
+from tests.waiting import wait_until_dead
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -99,20 +99,13 @@ def test_deaths_beyond_the_restarts_that_a_recipe_allows_end_the_run(reward_pool
     assert ask() == 1.0
     pids = [pid_of(handle) for handle in reward_pool.handles]
     os.kill(pids[0], signal.SIGKILL)
-    _await_death(pids[0])
+    wait_until_dead(pids[0])
     assert [ask() for _ in range(4)] == [1.0] * 4
     assert reward_pool.restarts == 1
     for handle in reward_pool.handles:
         pid = pid_of(handle)
         os.kill(pid, signal.SIGKILL)
-        _await_death(pid)
+        wait_until_dead(pid)
     with pytest.raises(PoolExhausted, match="a reward actor died and no restart is left"):
         ask()
     loop.close()
-
-
-def _await_death(pid: int) -> None:
-    until = time.monotonic() + 20
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < until
-        time.sleep(0.05)

@@ -18,6 +18,7 @@ from rewards.math.comparison import MathComparison
 from rewards.verifier.pool import VerifierPool
 from rl.data.records import Problem
 from tests.repository import ROOT
+from tests.waiting import wait_until
 
 SAMPLES = ROOT / "tests/unit/rewards/reward_samples.py"
 DEADLINE_S = 1.0
@@ -123,9 +124,9 @@ pool.submit(hung).result()
 """
     owner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     assert owner.stdout is not None and owner.stdout.readline() == b"ready\n"
-    time.sleep(0.3)
-    family = psutil.Process(owner.pid).children(recursive=True)
-    assert len(family) >= 3  # fork server, two verifiers
+    of_owner = psutil.Process(owner.pid)
+    wait_until(lambda: len(of_owner.children(recursive=True)) >= 3, 60.0)  # server, two verifiers
+    family = of_owner.children(recursive=True)
     os.kill(owner.pid, signal.SIGKILL)
     owner.wait()
     _, alive = psutil.wait_procs(family, timeout=10)
