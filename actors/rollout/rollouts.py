@@ -7,6 +7,7 @@ written, and read by the reference policy at the same time.
 import asyncio
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -133,7 +134,7 @@ class Rollouts:
         answer: Callable[[Problem, SamplingRequest], Awaitable[G]],
     ) -> PendingRollouts[G]:
         shared = isinstance(request, SamplingRequest)
-        requests = [request] * len(problems) if shared else request
+        requests = requests_told_apart(problems, request) if shared else request
         places = set(range(len(problems)))
 
         async def one(place: int, problem: Problem, own: SamplingRequest) -> G:
@@ -212,6 +213,23 @@ async def _started(engine: Any) -> None:
         await engine.wait_ready.remote()
     except RayActorError as error:
         raise EngineDidNotStart(f"a rollout engine did not start. {crash_report(error)}") from error
+
+
+def requests_told_apart(
+    problems: Sequence[Problem], request: SamplingRequest
+) -> list[SamplingRequest]:
+    """`request` for each, with another seed where a problem comes again.
+
+    A step that spans an epoch's end can have one twice: by one seed its groups would be equal.
+    """
+    times: Counter[str] = Counter()
+    requests: list[SamplingRequest] = []
+    for problem in problems:
+        again = times[problem.id]
+        own = dataclasses.replace(request, seed=request.seed + (again << 40)) if again else request
+        requests.append(own)
+        times[problem.id] += 1
+    return requests
 
 
 def problem_seed(seed: int, problem_id: str) -> int:

@@ -94,6 +94,8 @@ class DeepSpeedEngine:
             num_warmup_steps=math.ceil(config.optimizer.warmup_ratio * total_steps),
             num_training_steps=total_steps,
         )
+        self._scheduler: Any = scheduler
+        self._weight_decays = [group["weight_decay"] for group in optimizer.param_groups]
         settings = deepspeed_config(config, dtype)
         if config.zero_stage == 3:
             _shard(policy, settings, dtype)
@@ -215,7 +217,7 @@ class DeepSpeedEngine:
         self._engine.save_checkpoint(str(folder), tag=_TAG)
 
     def restore(self, folder: Path) -> None:
-        """Read every rank's shards.
+        """Read every rank's shards. Optimizer and schedule go on by the recipe's values.
 
         Raises:
             FileNotFoundError: the folder holds no state that this many ranks can read.
@@ -226,3 +228,17 @@ class DeepSpeedEngine:
                 f"{folder} holds no learner state for {self._world} ranks at ZeRO stage "
                 f"{self._config.zero_stage}; resume with the recipe that wrote it"
             )
+        self._apply_recipe()
+
+    def _apply_recipe(self) -> None:
+        """Put the recipe's values in place of those that came with the optimizer's state."""
+        wanted = self._config.optimizer
+        scheduler, groups = self._scheduler, self._engine.optimizer.param_groups
+        for group, decay in zip(groups, self._weight_decays, strict=True):
+            group.update(weight_decay=decay, betas=tuple(wanted.betas), initial_lr=wanted.lr)
+        scheduler.base_lrs = [wanted.lr for _ in groups]
+        done = scheduler.last_epoch
+        rates = [wanted.lr * factor(done) for factor in scheduler.lr_lambdas]
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
+        scheduler._last_lr = rates

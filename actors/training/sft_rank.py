@@ -23,6 +23,7 @@ from models.policy.features import FeatureCache, FeatureStore, FrozenTower
 from models.policy.loading import load_policy
 from rl.algorithms.sft import SFTJob, StepResult
 from rl.data.chats import ChatSet
+from rl.data.fingerprint import save_fingerprint
 from rl.run_log.samples import Logged
 from rl.storage.atomic import atomic_folder, link_or_copy
 from rl.storage.checkpoints import Checkpoint, Checkpoints
@@ -174,6 +175,7 @@ class SFTRank:
             self._export(checkpoint.policy)
             if self._rank == 0:
                 save_recipe(self._job.recipe, checkpoint.folder)
+                save_fingerprint(checkpoint.folder, self._job.chats.fingerprints)
                 self._objective.save(checkpoint.folder)
             dist.barrier()  # every rank has written its part
 

@@ -190,7 +190,7 @@ def _published_rows(
     label = name.replace("/", "_").replace(":", "_")
     rejected = limits.folder / f"rejected_{config.name}_{label}.jsonl"
     found = check_rows(source, data, make, limits.measure, limits.max_tokens, rejected)
-    problems = ProblemSet(source, make, found.numbers, found.rejected, seed=0)
+    problems = ProblemSet(source, make, found, seed=0)
     return Benchmark(config.name, problems.first(None), found.rejected)
 
 

@@ -37,6 +37,8 @@ class ChatIndex:
     """[n]"""
     rejected: Counter[str]
     """Rows left out, by reason."""
+    fingerprints: NDArray[np.uint64]
+    """[n] 64 bits of each usable row's values."""
 
 
 class ChatSet:
@@ -86,6 +88,7 @@ class ChatSet:
             lengths=np.array(found.tokens, dtype=np.int32),
             has_image=np.array(found.has_image, dtype=np.bool_),
             rejected=found.rejected,
+            fingerprints=np.array(found.fingerprints, dtype=np.uint64),
         )
         return cls(source, make, index, seed)
 

@@ -3,17 +3,19 @@
 Images are never all in memory: rows are read from a memory-mapped table when they are needed.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from configs.schema.data import DataConfig
 from rl.data.order import ShuffledOrder
 from rl.data.problem_rows import problem_from
 from rl.data.records import Problem
-from rl.data.row_checks import TooManyRejected, check_rows
+from rl.data.row_checks import Checked, TooManyRejected, check_rows
 from rl.data.row_values import check_columns
 from rl.data.sources import Source, open_source
 
@@ -27,16 +29,17 @@ class ProblemSet:
         self,
         source: Source,
         make: Callable[[Mapping[str, Any], int], Problem],
-        usable: list[int],
-        rejected: Counter[str],
+        found: Checked,
         seed: int,
     ) -> None:
-        self.rejected = rejected
+        self.rejected = found.rejected
         """Rows left out, by reason."""
+        self.fingerprints: NDArray[np.uint64] = np.array(found.fingerprints, dtype=np.uint64)
+        """[n] of the usable rows, in the data's own order."""
         self._source = source
         self._make = make
-        self._usable = usable
-        self._order = ShuffledOrder(len(usable), seed)
+        self._usable = found.numbers
+        self._order = ShuffledOrder(len(found.numbers), seed)
 
     @classmethod
     def open(
@@ -70,7 +73,7 @@ class ProblemSet:
         source = source.select_columns(dict.fromkeys(c for c in named.values() if c is not None))
         make = partial(problem_from, data=data, folders=source.folders)
         found = check_rows(source, data, make, measure, max_tokens, rejected)
-        return cls(source, make, found.numbers, found.rejected, seed)
+        return cls(source, make, found, seed)
 
     def __len__(self) -> int:
         return len(self._usable)

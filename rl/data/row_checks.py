@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from rl.console.errors import UserError
 from rl.console.progress import phase
+from rl.data.fingerprint import row_fingerprint
 from rl.data.row_values import BadRow, check_images
 from rl.data.sources import Source
 
@@ -61,6 +62,8 @@ class Checked:
     tokens: list[int] = field(default_factory=list[int])
     """Lengths in tokens."""
     has_image: list[bool] = field(default_factory=list[bool])
+    fingerprints: list[int] = field(default_factory=list[int])
+    """64 bits of each row's values."""
     rejected: Counter[str] = field(default_factory=Counter[str])
     """Rows left out, by reason."""
 
@@ -115,6 +118,7 @@ def check_rows(
                 found.tokens.append(_length(made, measure, max_tokens))
                 found.numbers.append(number)
                 found.has_image.append(bool(made.images))
+                found.fingerprints.append(row_fingerprint(row))
             except BadRow as error:
                 name = str(number if data.id_column is None else row[data.id_column])
                 fault = {"row": number, "id": name, "reason": error.fault, "detail": str(error)}

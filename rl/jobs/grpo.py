@@ -22,6 +22,7 @@ from rl.algorithms.evaluation import HeldOutEvaluator
 from rl.algorithms.interfaces import GRPOParts
 from rl.algorithms.sample_buffer import SampleBuffer
 from rl.console.progress import CONSOLE, phase
+from rl.data.fingerprint import check_same_rows, save_fingerprint
 from rl.data.problems import ProblemSet
 from rl.data.records import Problem
 from rl.jobs.grpo_actors import RunningActors, running_actors
@@ -75,8 +76,10 @@ def grpo_in_session(
     plan = plan_run(recipe)
     if newest is None:
         archive_existing_run(recipe.run_folder)
-    save_recipe(recipe, recipe.run_folder)
+        save_recipe(recipe, recipe.run_folder)
     ready = _prepared(recipe, start)
+    if newest is not None:
+        check_same_rows(newest.folder, ready.problems.fingerprints, recipe.data.source)
     with _started(ready.recipe, ready.folder, plan) as actors:
         _train(ready.recipe, train, ready, actors, (checkpoints, newest))
 
@@ -161,6 +164,7 @@ def _train(
     first = newest.step if newest else 0
     if newest:
         actors.learners.restore(newest.learner)
+        save_recipe(recipe, recipe.run_folder)  # not before: what cannot go on leaves no trace
         CONSOLE.print(f"going on from step {first}, {newest.folder}")
     actors.weights.sync(first)
     gap = preflight(recipe, ready.problems, _encoder(recipe, ready.folder), actors)
@@ -184,6 +188,7 @@ def _train(
             if buffer is not None:
                 buffer.save(checkpoint.folder / _BUFFER)
             save_recipe(recipe, checkpoint.folder)
+            save_fingerprint(checkpoint.folder, ready.problems.fingerprints)
 
         checkpoints.write(step, fill, best=best.best)
 

@@ -12,7 +12,8 @@ from configs.jobs.sft import SFTRecipe, SupervisedRecipe
 from configs.loading.recipe import SAVED_AS
 from configs.schema.data import SourceConfig
 from rl.console.errors import as_user_error
-from rl.jobs.resume import check_same_problems
+from rl.console.progress import CONSOLE
+from rl.jobs.resume import changes_to_apply
 from rl.storage.checkpoints import Checkpoint, Checkpoints
 
 S = TypeVar("S")
@@ -36,13 +37,14 @@ def checkpoints_of(recipe: GRPORecipe | SFTRecipe) -> Checkpoints:
 
 
 def check_resume(recipe: GRPORecipe | SFTRecipe, newest: Checkpoint | None) -> Checkpoint | None:
-    """`newest`, once the recipe asks the problems that the run asked so far.
+    """`newest`, once the recipe may go on from it; what it changes is told.
 
     Raises:
-        ChangedProblems: it asks others.
+        CannotResume: it changes what may not change.
     """
     if newest is not None:
-        check_same_problems(newest.folder / SAVED_AS, recipe)
+        for change in changes_to_apply(newest.folder / SAVED_AS, recipe):
+            CONSOLE.print(f"from step {newest.step} on, {change}")
     return newest
 
 

@@ -1,8 +1,8 @@
-"""What a resumed run may not change: which problems are asked, and what a step means for that."""
+"""What a changed recipe does to a run that goes on: each key is applied, or refused by name."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -10,31 +10,88 @@ from configs.loading import yaml12
 from configs.loading.suggest import current_name
 from rl.console.errors import UserError
 
-_FIXED = ("seed", "problems_per_step", "batch_size", "data", "prompt")
-"""Sections and fields that decide the problems, or chats, of a step."""
-_FREE = ("data.max_rejected_share", "data.reward_columns")
-"""Fields of those sections that do not."""
+_ORDER = "it decides which rows a step learns from, and some would come twice and others never"
+_STATE = "the checkpoint's learner state is of the old value"
+_START = "the policy at the start is the reference, and brings the processor"
+
+APPLIED: str | None = None
+RESUME_RULES: dict[str, str | None] = {
+    **dict.fromkeys(("seed", "problems_per_step", "batch_size", "data", "prompt"), _ORDER),
+    **dict.fromkeys(("data.max_rejected_share", "data.reward_columns"), APPLIED),
+    **dict.fromkeys(("policy.dtype", "policy.train", "policy.lora"), _STATE),
+    **dict.fromkeys(("learner.ranks", "learner.zero_stage", "learner.offload"), _STATE),
+    **dict.fromkeys(("policy.path", "start"), _START),
+    "policy.trust_remote_code": APPLIED,
+    "sample_buffer": "the checkpoint holds the answers that the old one kept",
+    **dict.fromkeys(
+        (
+            *("name", "device", "log", "checkpoint", "cluster", "steps", "epochs"),
+            *("rollout", "reward", "loss", "reference", "teacher", "learner", "sync"),
+            *("preflight", "evaluation", "features", "max_staleness"),
+        ),
+        APPLIED,
+    ),
+}
+"""For each section or key, by its dotted name, why a change of it is refused at a resume; None
+where the new value is used from the next step on. The longest name that fits a key decides."""
 
 
-class ChangedProblems(UserError):
-    """A run was to go on under a recipe that asks other problems than the one it began with."""
+class CannotResume(UserError):
+    """A run was to go on under a recipe, or on rows, that do not fit what it did so far."""
 
 
-def check_same_problems(saved: Path, recipe: BaseModel) -> None:
-    """Check that `recipe` asks the problems that the recipe in the file `saved` asked.
+class Change(NamedTuple):
+    """One key that is not what it was."""
 
-    Fields that either of the two does not have are passed over.
+    key: str
+    """Its dotted name, or its section's where that came or went."""
+    before: Any
+    now: Any
+
+    def __str__(self) -> str:
+        was, now = (yaml12.to_inline_yaml(value) for value in (self.before, self.now))
+        return f"{self.key} was {was}, now {now}"
+
+
+def changes_to_apply(saved: Path, recipe: BaseModel) -> list[Change]:
+    """What of `recipe` differs from the recipe in the file `saved`, once all of it may.
+
+    Keys that either of the two does not have are passed over.
 
     Raises:
-        ChangedProblems: names each field, what it was, what it is, and what to do.
+        CannotResume: names each key that may not change, what it was, what it is, why it may not,
+            and what to do.
     """
-    if changed := changed_fields(saved, recipe, _FIXED, _FREE):
-        raise ChangedProblems(
-            f"--resume: the recipe would ask other problems than the run did so far: "
-            f"{'; '.join(changed)}. Put the old values back ({saved} has them), or start "
-            "a run of another name without --resume from the policy that lies beside that file: "
-            f"policy.path={saved.parent / 'policy'}"
+    applied: list[Change] = []
+    refused: dict[str, list[str]] = {}
+    for change in _changes(saved, recipe):
+        reason = resume_rule(change.key)
+        if reason is None:
+            applied.append(change)
+        else:
+            refused.setdefault(reason, []).append(str(change))
+    if refused:
+        told = "; ".join(f"{', '.join(keys)} ({reason})" for reason, keys in refused.items())
+        raise CannotResume(
+            f"--resume: the run so far was another: {told}. Put the old values back ({saved} has "
+            "them), or start a run of another name without --resume from the policy that lies "
+            f"beside that file: policy.path={saved.parent / 'policy'}"
         )
+    return applied
+
+
+def resume_rule(key: str) -> str | None:
+    """Why a change of `key` is refused at a resume; None where it is applied.
+
+    Raises:
+        KeyError: no rule speaks of it.
+    """
+    name = key
+    while name not in RESUME_RULES:
+        name, dot, _ = name.rpartition(".")
+        if not dot:
+            raise KeyError(key)
+    return RESUME_RULES[name]
 
 
 def check_unchanged(
@@ -42,44 +99,43 @@ def check_unchanged(
 ) -> None:
     """Check that what was done under the recipe in the file `saved` counts under `recipe` too.
 
+    Args:
+        fixed: dotted names of the sections and keys that may not change.
+        free: those within them that may.
+
     Raises:
-        UserError: names each field that changed, what it was, what it is, and what to do.
+        CannotResume: names each key that changed, what it was, what it is, and what to do.
     """
-    if changed := changed_fields(saved, recipe, fixed, free):
-        raise UserError(
+    sections = tuple(f"{each}." for each in fixed)
+    changed = [
+        str(change)
+        for change in _changes(saved, recipe)
+        if change.key not in free and (change.key in fixed or change.key.startswith(sections))
+    ]
+    if changed:
+        raise CannotResume(
             f"--resume: what the run did so far was done otherwise: {'; '.join(changed)}. Put the "
             f"old values back ({saved} has them), or start a run of another name without --resume"
         )
 
 
-def changed_fields(
-    saved: Path, recipe: BaseModel, fixed: Sequence[str], free: Sequence[str]
-) -> list[str]:
-    """What changed from the recipe in the file `saved` to `recipe`, each as a phrase.
-
-    Args:
-        fixed: dotted names of the sections and fields that are looked at.
-        free: those within them that are not.
-    """
+def _changes(saved: Path, recipe: BaseModel) -> list[Change]:
+    """What changed from the recipe in the file `saved` to `recipe`, by name."""
     tree, _ = yaml12.parse_yaml(saved.read_text("utf-8"), str(saved))
-    then, now = dict(_fields(tree)), dict(_fields(recipe.model_dump(mode="json")))
-
-    def decides(name: str) -> bool:
-        sections = tuple(f"{each}." for each in fixed)
-        return name not in free and (name in fixed or name.startswith(sections))
-
-    return sorted(
-        f"{name} was {yaml12.to_inline_yaml(then[name])}, now {yaml12.to_inline_yaml(now[name])}"
-        for name in now.keys() & then.keys()
-        if now[name] != then[name] and decides(name)
-    )
+    return sorted(_differences(tree, recipe.model_dump(mode="json")))
 
 
-def _fields(tree: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value with its dotted name; keys of earlier recipes by what they are called now."""
-    for key, value in tree.items():
+def _differences(
+    then: Mapping[str, Any], now: Mapping[str, Any], section: str = ""
+) -> Iterator[Change]:
+    """Keys of earlier recipes count by what they are called now; new and old ones do not."""
+    renamed = {current_name(f"{section}{key}"): value for key, value in then.items()}
+    for key, value in now.items():
         name = f"{section}{key}"
-        if isinstance(value, Mapping):
-            yield from _fields(value, f"{name}.")
-        else:
-            yield current_name(name), value
+        if name not in renamed:
+            continue
+        before = renamed[name]
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            yield from _differences(before, value, f"{name}.")
+        elif before != value:
+            yield Change(name, before, value)

@@ -17,6 +17,7 @@ from rl.algorithms.sft import SFTJob, finished
 from rl.console.errors import UserError, as_user_error
 from rl.console.progress import CONSOLE
 from rl.data.chats import ChatSet
+from rl.data.fingerprint import check_same_rows
 from rl.jobs.prepare import check_resume, checkpoints_of, open_rows, plan_run
 from rl.jobs.ray_train import fit
 from rl.storage.cache import cache_folder
@@ -112,6 +113,8 @@ def _check_resume(runs: Sequence[SFTRecipe]) -> None:
 
 def prepared(run: SFTRecipe, encoder: InputEncoder, device: Device) -> SFTJob:
     """The run with its rows checked, which happens once and here."""
-    save_recipe(run, run.run_folder)
     chats, held_out = open_rows(run, ChatSet.open, encoder.measure_chat)
+    if newest := checkpoints_of(run).newest():
+        check_same_rows(newest.folder, chats.index.fingerprints, run.data.source)
+    save_recipe(run, run.run_folder)
     return SFTJob(run, chats.index, held_out.index if held_out else None, device)

@@ -8,15 +8,20 @@ import logging
 import netrc
 import os
 import queue
+import secrets
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from rl.storage.atomic import atomic_file
+
 logger = logging.getLogger(__name__)
 
 PROJECT = "r1v-ray"
+RUN_ID = "wandb_run_id"
+"""The file in a run's folder."""
 START_WAIT_S = 20
 """How long the server may take to answer before the run is tracked offline."""
 CLOSE_WAIT_S = 30
@@ -69,6 +74,17 @@ def has_key(base_url: str) -> bool:
         return False
 
 
+def _run_id(folder: Path) -> str:
+    """The run's id at Weights & Biases; a run that goes on keeps the one in its folder."""
+    path = folder / RUN_ID
+    if path.is_file():
+        return path.read_text("utf-8").strip()
+    made = secrets.token_hex(6)
+    with atomic_file(path) as aside:
+        aside.write_text(f"{made}\n", "utf-8")
+    return made
+
+
 def _started(folder: Path, name: str, recipe: dict[str, Any]) -> Any:
     import wandb  # seconds, which only a run that is tracked should spend, and in this thread
 
@@ -78,6 +94,8 @@ def _started(folder: Path, name: str, recipe: dict[str, Any]) -> Any:
 
     def start(mode: Any) -> Any:
         return wandb.init(
+            id=_run_id(folder),
+            resume="allow",
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=name,
             dir=folder,

@@ -32,7 +32,9 @@ def recipe(**changes: Any) -> SFTRecipe:
 
 def job(chats: int, **changes: Any) -> SFTJob:
     none = np.zeros(chats, np.int32)
-    index = ChatIndex(chats, np.arange(chats), none, none.astype(np.bool_), Counter())
+    index = ChatIndex(
+        chats, np.arange(chats), none, none.astype(np.bool_), Counter(), none.astype(np.uint64)
+    )
     return SFTJob(recipe(**changes), index, None, "cpu")
 
 

@@ -23,7 +23,12 @@ def job(name: str, folder: Path) -> SFTJob:
         }
     )
     nothing = ChatIndex(
-        0, np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.bool_), Counter()
+        rows=0,
+        numbers=np.zeros(0, np.int64),
+        lengths=np.zeros(0, np.int32),
+        has_image=np.zeros(0, np.bool_),
+        rejected=Counter(),
+        fingerprints=np.zeros(0, np.uint64),
     )
     return SFTJob(recipe, nothing, None, "cpu")
 

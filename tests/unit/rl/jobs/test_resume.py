@@ -1,14 +1,18 @@
 """A run goes on only under a recipe that asks the same problems."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
+from configs.jobs.grpo import GRPORecipe
+from configs.jobs.mpo import MPORecipe
 from configs.jobs.sft import SFTRecipe
 from configs.schema.data import ChatDataConfig
 from configs.schema.policy import PolicyConfig
-from rl.jobs.resume import ChangedProblems, check_same_problems
+from rl.jobs.resume import RESUME_RULES, CannotResume, changes_to_apply, resume_rule
 from rl.storage.run_folder import save_recipe
 from tests.unit.step_samples import recipe
 
@@ -32,34 +36,84 @@ def test_what_decides_the_problems_may_not_change(
     saved: Path, change: dict[str, Any], told: str
 ) -> None:
     asked = {"seed": 3, "problems_per_step": 4} | change
-    with pytest.raises(ChangedProblems) as caught:
-        check_same_problems(saved, recipe(**asked))
+    with pytest.raises(CannotResume) as caught:
+        changes_to_apply(saved, recipe(**asked))
     assert told in str(caught.value)
     assert f"policy.path={saved.parent / 'policy'}" in str(caught.value)
 
 
 def test_all_changes_are_told_at_once(saved: Path) -> None:
-    with pytest.raises(ChangedProblems, match=r"problems_per_step was 4, now 5; seed was 3, now 9"):
-        check_same_problems(saved, recipe(seed=9, problems_per_step=5))
+    with pytest.raises(CannotResume, match=r"problems_per_step was 4, now 5, seed was 3, now 9"):
+        changes_to_apply(saved, recipe(seed=9, problems_per_step=5))
 
 
-def test_everything_else_may_change(saved: Path) -> None:
+def test_what_is_applied_is_named_with_both_values(saved: Path) -> None:
     now = recipe(
         seed=3,
         problems_per_step=4,
-        name="another",
         steps=999,
-        learner={"ranks": 2, "optimizer": {"lr": 0.5}},
-        log={"wandb": False, "folder": "elsewhere"},
+        learner={"optimizer": {"lr": 0.5, "weight_decay": 0.25}},
         data={"source": recipe().data.source, "max_rejected_share": 0.5},
     )
-    check_same_problems(saved, now)
+    told = [str(change) for change in changes_to_apply(saved, now)]
+    assert [line.split(" was ")[0] for line in told] == [
+        "data.max_rejected_share",
+        "learner.optimizer.lr",
+        "learner.optimizer.weight_decay",
+        "steps",
+    ]
+    assert told[1].endswith("now 0.5")
+    assert changes_to_apply(saved, recipe(seed=3, problems_per_step=4)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"learner": {"ranks": 2}}, "learner.ranks was 1, now 2"),
+        ({"learner": {"zero_stage": 1}}, "learner.zero_stage was 2, now 1"),
+        ({"policy": {"train": ["projector"]}}, "policy.train was "),
+        ({"policy": {"dtype": "float32"}}, "policy.dtype was bfloat16, now float32"),
+        ({"policy": {"lora": {"rank": 4}}}, "policy.lora was null, now {rank: 4"),
+        ({"sample_buffer": {"size": 64}}, "sample_buffer was null, now {size: 64"),
+    ],
+)
+def test_what_the_learners_state_depends_on_may_not_change(
+    saved: Path, change: dict[str, Any], told: str
+) -> None:
+    kept = recipe().policy.model_dump(mode="json")
+    if "policy" in change:
+        change = {"policy": kept | change["policy"]}
+    with pytest.raises(CannotResume) as caught:
+        changes_to_apply(saved, recipe(seed=3, problems_per_step=4, **change))
+    assert told in str(caught.value)
+
+
+def keys_of(schema: type[BaseModel], section: str = "") -> Iterator[tuple[str, bool]]:
+    """Every key by its dotted name, and whether it can change as one: a value, or a section that
+    may be null."""
+    for name, field in schema.model_fields.items():
+        kinds = (field.annotation, *get_args(field.annotation))
+        inner = [each for each in kinds if isinstance(each, type) and issubclass(each, BaseModel)]
+        yield f"{section}{name}", not inner or type(None) in kinds
+        for each in inner:
+            yield from keys_of(each, f"{section}{name}.")
+
+
+def test_a_rule_speaks_of_every_key_and_every_rule_of_some() -> None:
+    known = {key for schema in (GRPORecipe, SFTRecipe, MPORecipe) for key in keys_of(schema)}
+    assert len(known) > 150
+    for key, changes in known:
+        if changes:
+            resume_rule(key)
+    assert RESUME_RULES.keys() <= {key for key, _ in known}
+    with pytest.raises(KeyError):
+        resume_rule("nonsense.key")
 
 
 def test_a_recipe_of_a_time_without_a_field_can_go_on(saved: Path) -> None:
     lines = saved.read_text("utf-8").splitlines(keepends=True)
     saved.write_text("".join(line for line in lines if not line.startswith("seed:")), "utf-8")
-    check_same_problems(saved, recipe(seed=8, problems_per_step=4))
+    changes_to_apply(saved, recipe(seed=8, problems_per_step=4))
 
 
 def test_a_key_of_an_earlier_recipe_counts_by_the_name_that_it_has_now(tmp_path: Path) -> None:
@@ -71,5 +125,5 @@ def test_a_key_of_an_earlier_recipe_counts_by_the_name_that_it_has_now(tmp_path:
         data=ChatDataConfig(source="chats.jsonl"),
         batch_size=32,
     )
-    with pytest.raises(ChangedProblems, match="batch_size was 64, now 32"):
-        check_same_problems(saved, now)
+    with pytest.raises(CannotResume, match="batch_size was 64, now 32"):
+        changes_to_apply(saved, now)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rl.run_log import wandb_tracker as tracking
-from rl.run_log.wandb_tracker import Tracker, has_key
+from rl.run_log.wandb_tracker import RUN_ID, Tracker, has_key
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,22 @@ def test_without_a_key_the_figures_stay_in_the_run_folder(tmp_path: Path) -> Non
     tracker.write(0, {"reward": 0.5})
     tracker.close()
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    assert b"reward" in file.read_bytes()
+    # wandb's own process writes it, and may do so a moment after the run is finished.
+    wait_until(lambda: b"reward" in file.read_bytes(), 60.0, file.read_bytes)
+
+
+def test_a_run_that_goes_on_is_the_same_run_there(tmp_path: Path) -> None:
+    for step in range(2):
+        tracker = Tracker(tmp_path, "trial", {"steps": 3})
+        tracker.write(step, {"reward": 0.5})
+        tracker.close()
+    files = [file.name for file in tmp_path.glob("wandb/offline-run-*/*.wandb")]
+    made = (tmp_path / RUN_ID).read_text("utf-8").strip()
+    assert files == [f"run-{made}.wandb"] * len(files) and files
+    (tmp_path / "other").mkdir()
+    other = Tracker(tmp_path / "other", "trial", {"steps": 3})
+    other.close()
+    assert (tmp_path / "other" / RUN_ID).read_text("utf-8").strip() != made
 
 
 def test_a_server_that_never_answers_costs_no_step_a_second(
