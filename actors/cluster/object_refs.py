@@ -42,7 +42,7 @@ class ProblemRefs:
     def put(self, problem: Problem) -> Any:
         """The problem's object ref, made at the first call."""
         # Training and held-out problems may bear the same ids.
-        key = (problem.id, problem.question, problem.images)
+        key = (problem.id, problem.question, problem.context, problem.images)
         if key not in self._refs:
             self._refs[key] = ray.put(problem)
         self._refs.move_to_end(key)

@@ -11,7 +11,7 @@ from configs.schema.reward import ThinkingConfig
 from rewards.judges.chat_client import NO_REPLY, BadReply, ChatClient
 from rewards.judges.contents import with_images
 from rl.console.errors import UserError
-from rl.data.records import Answer, Group, Problem, SamplingRequest
+from rl.data.records import IMAGE_MARK, Answer, Group, Problem, SamplingRequest
 from rl.data.thinking import think_then_answer
 
 UNKNOWN_TOKEN = -1
@@ -110,6 +110,13 @@ class EndpointWorker:
     def _messages(self, problem: Problem) -> list[dict[str, Any]]:
         """The problem as OpenAI's chat messages, images as data URLs where it marks them."""
         said = problem.question + (f"\n{self._prompt.suffix}" if self._prompt.suffix else "")
+        before = [{"role": turn.role, "content": turn.text} for turn in problem.context]
         system = self._prompt.system
-        head = [] if system is None else [{"role": "system", "content": system}]
-        return [*head, {"role": "user", "content": with_images(said, problem.images)}]
+        if system is not None and all(turn.role != "system" for turn in problem.context):
+            before = [{"role": "system", "content": system}, *before]
+        if any(IMAGE_MARK in turn.text for turn in problem.context):
+            raise NoAnswer(
+                f"problem {problem.id!r} marks images before its question; a server "
+                "is only sent those of the question"
+            )
+        return [*before, {"role": "user", "content": with_images(said, problem.images)}]

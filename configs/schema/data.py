@@ -33,11 +33,15 @@ class DataConfig(SourceConfig):
     """Where problems come from, and what its columns are called."""
 
     question_column: str = "question"
-    """Column with the question's text."""
+    """Column with the question: a text, or messages (role, content) that end with it. A column
+    within another has a dotted name, here and below: `reward_model.ground_truth`."""
     answer_column: str = "answer"
     """Column with the right answer: a text, a number, or a list of accepted forms."""
+    system_column: str | None = None
+    """Column with the row's own system message, in place of prompt.system; null: none."""
     image_column: str | None = "image"
-    """Column with an image or a list of images (PIL, bytes, path); null: text only."""
+    """Column with an image or a list of images (PIL, bytes, path, base64, data or file URL); null:
+    text only."""
     reward_columns: tuple[str, ...] = ()
     """Further columns handed to the rewards."""
 
@@ -100,5 +104,11 @@ class ChatDataConfig(SourceConfig):
     """Column with an image or a list of images; null: `images` or `image`, whichever is there."""
     image_folder: Path | None = None
     """Folder that image paths start at and may not leave; null: the data file's own."""
+    system_column: str | None = None
+    """Column with the row's own system message; null: none."""
+    ignore_columns: tuple[str, ...] = ()
+    """Columns that are known to mean something (system, history, tools) and shall not count."""
+    think_tags: tuple[str, str] = ("<think>", "</think>")
+    """Put around a turn's `reasoning_content`, before its content."""
     turns: Literal["all", "last"] = "all"
     """Assistant turns that are learned; the others are context."""

@@ -262,5 +262,7 @@ class InputEncoder:
 
 def _asked(problem: Problem) -> list[Turn]:
     """The problem as a chat; images without a mark come first."""
-    missing = len(problem.images) - problem.question.count(IMAGE_MARK)
-    return [Turn("user", IMAGE_MARK * missing + problem.question)]
+    before = problem.context
+    marks = sum(turn.text.count(IMAGE_MARK) for turn in before) + problem.question.count(IMAGE_MARK)
+    missing = IMAGE_MARK * (len(problem.images) - marks)
+    return [*before, Turn("user", missing + problem.question)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from configs.schema.data import ChatDataConfig, PreferenceDataConfig
-from rl.data.chat_formats import IMAGE_COLUMNS, ChatColumns
+from rl.data.chat_formats import IMAGE_COLUMNS, ChatColumns, Message
 from rl.data.records import IMAGE_MARK, Chat, Pair, Turn
 from rl.data.row_values import BadRow, check_columns, images_in, row_id, shown
 from rl.data.sources import Source
@@ -45,15 +45,7 @@ def chat_from(
         BadRow: question, answer or id are missing; a role or message is not known; images are
             missing or not as many as the turns mark.
     """
-    turns: list[Turn] = []
-    slots: list[_Slot] = []
-    for message in layout.messages(row):
-        role = _ROLES.get(message.role) if isinstance(message.role, str) else None
-        if role is None:
-            raise BadRow("unknown_role", f"{shown(message.role)} is none of {', '.join(_ROLES)}")
-        text, own = _content(message.content, folders)
-        turns.append(Turn(role, text, message.trained or role != "assistant"))
-        slots += own
+    turns, slots = turns_of(layout.messages(row), folders, data.think_tags)
     waiting = [] if layout.images is None else list(images_in(row[layout.images], folders))
     if waiting and not slots:
         turns = _marked(turns, len(waiting))
@@ -67,6 +59,33 @@ def chat_from(
     images = [next(column) if slot is None else slot for slot in slots]
     marks = sum(turn.text.count(IMAGE_MARK) for turn in turns)
     return Chat(row_id(row, number, data.id_column), tuple(turns), tuple(images[:marks]))
+
+
+def turns_of(
+    messages: Sequence[Message],
+    folders: Sequence[Path],
+    think_tags: tuple[str, str] = ("<think>", "</think>"),
+) -> tuple[list[Turn], list[_Slot]]:
+    """The messages as turns, and the images that they mark or hold, in their order.
+
+    Raises:
+        BadRow: a role or message is not known, or somebody else than the assistant reasons.
+    """
+    turns: list[Turn] = []
+    slots: list[_Slot] = []
+    for message in messages:
+        role = _ROLES.get(message.role) if isinstance(message.role, str) else None
+        if role is None:
+            raise BadRow("unknown_role", f"{shown(message.role)} is none of {', '.join(_ROLES)}")
+        text, own = _content(message.content, folders)
+        if message.reasoning:
+            opened, closed = think_tags
+            if role != "assistant" or opened in text:
+                raise BadRow("malformed", f"reasoning beside {shown(text)} has no place there")
+            text = f"{opened}\n{message.reasoning}\n{closed}\n\n{text}"
+        turns.append(Turn(role, text, message.trained or role != "assistant"))
+        slots += own
+    return turns, slots
 
 
 def pair_columns(source: Source, data: PreferenceDataConfig) -> tuple[ChatColumns, ChatColumns]:

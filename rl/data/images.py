@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import Literal
 
+import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
@@ -15,7 +16,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 _ON_ITS_SIDE = (5, 6, 7, 8)
 """Orientations in EXIF that swap width and height."""
 
-ImageFault = Literal["missing_image", "corrupt_image", "image_bomb", "image_outside_folder"]
+ImageFault = Literal[
+    "missing_image", "corrupt_image", "image_bomb", "image_outside_folder", "image_depth"
+]
 
 
 class BadImage(ValueError):
@@ -96,11 +99,35 @@ def _opened(image: bytes | str, max_pixels: int | None) -> Generator[Image.Image
 
 
 def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _DEEP:
+        image = _eight_bits(image)
     if image.has_transparency_data:
         solid = image.convert("RGBA")
         white = Image.new("RGBA", solid.size, "white")
         return Image.alpha_composite(white, solid).convert("RGB")
     return image.convert("RGB")
+
+
+_DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+"""Pillow's modes of more than 8 bits a value, which its own conversion to RGB cuts off at 255."""
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A grey image of 16 bits, or of floats from 0 to 1, scaled to 8 bits.
+
+    Raises:
+        BadImage: its values are of another range, so that white is not known.
+    """
+    values_HW = np.asarray(image).astype(np.float64)
+    low, high = float(values_HW.min()), float(values_HW.max())
+    white = 1.0 if image.mode == "F" else 65535.0
+    if not (low >= 0.0 and high <= white):
+        raise BadImage(
+            "image_depth",
+            f"its values go from {low:g} to {high:g}, and only grey of 16 bits (0 to 65535) or "
+            "floats from 0 to 1 can be scaled to 8 bits; convert it first",
+        )
+    return Image.fromarray(np.rint(values_HW * (255.0 / white)).astype(np.uint8))
 
 
 def image_format(image: bytes) -> str:

@@ -16,7 +16,7 @@ from rl.data.order import ShuffledOrder
 from rl.data.problem_rows import problem_from
 from rl.data.records import Problem
 from rl.data.row_checks import Checked, TooManyRejected, check_rows
-from rl.data.row_values import check_columns
+from rl.data.row_values import check_columns, top_column
 from rl.data.sources import Source, open_source
 
 __all__ = ["ProblemSet", "TooManyRejected"]
@@ -68,9 +68,11 @@ class ProblemSet:
             "answer_column": data.answer_column,
             "image_column": data.image_column,
             "id_column": data.id_column,
+            "system_column": data.system_column,
         } | {f"reward_columns, {column}": column for column in data.reward_columns}
         check_columns(source, named)
-        source = source.select_columns(dict.fromkeys(c for c in named.values() if c is not None))
+        read = [top_column(c, source.columns) for c in named.values() if c is not None]
+        source = source.select_columns(dict.fromkeys(c for c in read if c is not None))
         make = partial(problem_from, data=data, folders=source.folders)
         found = check_rows(source, data, make, measure, max_tokens, rejected)
         return cls(source, make, found, seed)

@@ -38,6 +38,8 @@ class Problem:
     """Encoded image bytes, or absolute paths."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """Further columns that the recipe names for its rewards (options, boxes)."""
+    context: "tuple[Turn, ...]" = ()
+    """Turns before the question: a system message of the row's own, and a conversation so far."""
 
     def without_images(self) -> "Problem":
         """The same problem for those who read text only, and on messages where a ref goes along."""

@@ -1,6 +1,7 @@
 """Columns and values of a data set, checked one by one."""
 
 import base64
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -43,7 +44,7 @@ def check_columns(source: Source, wanted: Mapping[str, str | None]) -> None:
     """
     faults: list[str] = []
     for field, column in wanted.items():
-        if column is None or column in source.columns:
+        if column is None or top_column(column, source.columns) is not None:
             continue
         hint = closest_match(column, source.columns)
         fault = f"data.{field} is {column!r}, which is no column"
@@ -55,6 +56,43 @@ def check_columns(source: Source, wanted: Mapping[str, str | None]) -> None:
         raise UserError("\n  ".join([columns_of(source), *faults]))
 
 
+def top_column(name: str, columns: Sequence[str]) -> str | None:
+    """The column that `name` is, or lies in where it is dotted; None where there is none."""
+    if name in columns:
+        return name
+    head = name.partition(".")[0]
+    return head if head != name and head in columns else None
+
+
+def cell(row: Mapping[str, Any], name: str) -> Any:
+    """The value in column `name`, or within one by a dotted name, as `reward_model.ground_truth`.
+
+    Raises:
+        BadRow: the row has nothing of that name.
+    """
+    if name in row:
+        return row[name]
+    value: Any = row
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise BadRow("malformed", f"there is no {name} in this row: {part!r} is missing")
+        value = cast("Mapping[str, Any]", value)[part]
+    return value
+
+
+def forms_of(value: Any) -> tuple[str, ...]:
+    """The texts that a number or text stands for; none when there is nothing in it.
+
+    A column of whole numbers with a gap is read as floats: 5.0 is "5" there, and may be "5.0".
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ()
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return (str(int(value)), str(value))
+    text = str(value).strip()
+    return (text,) if text else ()
+
+
 def columns_of(source: Source) -> str:
     """The first line of an error about the columns of `source`."""
     return f"data.source {source.name!r} has the columns {', '.join(source.columns)}:"
@@ -64,10 +102,11 @@ def row_id(row: Mapping[str, Any], number: int, column: str | None) -> str:
     """The row's id in `column`, or its number where `column` is None. BadRow if it is empty."""
     if column is None:
         return str(number)
-    value = row[column]
-    if value is None or value == "":
+    value = cell(row, column)
+    forms = forms_of(value)
+    if not forms:
         raise BadRow("no_id", f"{column} is {shown(value)}")
-    return str(value)
+    return forms[0]
 
 
 def check_images(images: Sequence[bytes | str], max_pixels: int) -> None:
@@ -80,7 +119,8 @@ def check_images(images: Sequence[bytes | str], max_pixels: int) -> None:
 
 
 def images_in(value: Any, folders: Sequence[Path]) -> Iterable[bytes | str]:
-    """The images of one cell: None, bytes, a path, a data URL, {"bytes", "path"}, a list of these.
+    """The images of one cell: None, bytes, a path, a data or file URL, base64, {"bytes", "path"},
+    or a list of these.
 
     Args:
         folders: resolved folders that paths may lead into; relative ones start at the first.
@@ -113,6 +153,12 @@ def images_in(value: Any, folders: Sequence[Path]) -> Iterable[bytes | str]:
         raise BadRow("corrupt_image", f"{shown(value)} is neither bytes nor a path")
 
 
+_BASE64_OF_IMAGES = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkq", "TU0AK")
+"""What PNG, JPEG, GIF, WebP, BMP and TIFF files begin with, in base64."""
+_LONGEST_NAME = 255
+"""Of a file, bytes; a text that is longer and begins so is an image."""
+
+
 def _named(name: str, folders: Sequence[Path]) -> bytes | str:
     """The file that a path or file URL means, or what a data URL holds."""
     if name.startswith("data:"):
@@ -123,6 +169,11 @@ def _named(name: str, folders: Sequence[Path]) -> bytes | str:
             raise BadRow("corrupt_image", f"{shown(name)}: {error}") from error
     if name.startswith(("http://", "https://")):
         raise BadRow("missing_image", f"{shown(name)} is not on this machine; download it first")
+    if name.startswith(_BASE64_OF_IMAGES) and len(name) > _LONGEST_NAME:
+        try:
+            return base64.b64decode(name, validate=True)
+        except ValueError as error:
+            raise BadRow("corrupt_image", f"{shown(name)}: {error}") from error
     return _within(name.removeprefix("file://"), folders)
 
 

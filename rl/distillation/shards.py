@@ -15,7 +15,7 @@ from rl.data.records import Problem
 from rl.storage.atomic import atomic_file, link_or_copy
 
 CHATS, IMAGES = "chats", "images"
-_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
+_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("weight", pa.int8())])
 _SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -75,11 +75,13 @@ def chats_of(folder: Path) -> ChatDataConfig:
 
 def _row(images: Path, problem: Problem, chain: Chain, prompt: PromptConfig) -> dict[str, Any]:
     suffix = f"\n{prompt.suffix}" if prompt.suffix else ""
-    system = [{"role": "system", "content": prompt.system}] if prompt.system is not None else []
+    before = [{"role": turn.role, "content": turn.text, "weight": 0} for turn in problem.context]
+    if prompt.system is not None and all(turn["role"] != "system" for turn in before):
+        before = [{"role": "system", "content": prompt.system}, *before]
     return {
         "id": problem.id,
         "messages": [
-            *system,
+            *before,
             {"role": "user", "content": problem.question + suffix},
             {"role": "assistant", "content": chain.text},
         ],
