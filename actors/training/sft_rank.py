@@ -23,10 +23,10 @@ from models.policy.features import FeatureCache, FeatureStore, FrozenTower
 from models.policy.loading import load_policy
 from rl.algorithms.sft import SFTJob, StepResult
 from rl.data.chats import ChatSet
-from rl.data.fingerprint import save_fingerprint
 from rl.run_log.samples import Logged
 from rl.storage.atomic import atomic_folder, link_or_copy
 from rl.storage.checkpoints import Checkpoint, Checkpoints
+from rl.storage.fingerprint import save_fingerprint
 from rl.storage.run_folder import save_recipe
 
 

@@ -22,7 +22,6 @@ from rl.algorithms.evaluation import HeldOutEvaluator
 from rl.algorithms.interfaces import GRPOParts
 from rl.algorithms.sample_buffer import SampleBuffer
 from rl.console.progress import CONSOLE, phase
-from rl.data.fingerprint import check_same_rows, save_fingerprint
 from rl.data.problems import ProblemSet
 from rl.data.records import Problem
 from rl.jobs.grpo_actors import RunningActors, running_actors
@@ -33,6 +32,7 @@ from rl.run_log.console_lines import graded_answer_text, print_line
 from rl.run_log.summary import summarise
 from rl.run_log.writer import RunLog
 from rl.storage.checkpoints import Checkpoint, Checkpoints
+from rl.storage.fingerprint import check_same_rows, save_fingerprint
 from rl.storage.run_folder import archive_existing_run, save_recipe
 
 _BUFFER = "sample_buffer.jsonl"

@@ -17,10 +17,10 @@ from rl.algorithms.sft import SFTJob, finished
 from rl.console.errors import UserError, as_user_error
 from rl.console.progress import CONSOLE
 from rl.data.chats import ChatSet
-from rl.data.fingerprint import check_same_rows
 from rl.jobs.prepare import check_resume, checkpoints_of, open_rows, plan_run
 from rl.jobs.ray_train import fit
 from rl.storage.cache import cache_folder
+from rl.storage.fingerprint import check_same_rows
 from rl.storage.run_folder import archive_existing_run, save_recipe
 
 

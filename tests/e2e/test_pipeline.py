@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
     # One fixture runs everything, beside the tests of another process.
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(3600),
 ]
 
 SHORT = (
@@ -53,7 +53,9 @@ def run(own: Place, words: list[str]) -> Path:
     begun = own.start(words, "killed", "rl/pipeline.py")
     chains = folder / "round_1" / "distill" / "journal" / "chains"
     wait_until(
-        lambda: chains.is_dir() or begun.poll() is not None, 600, lambda: own.said("killed")[-3000:]
+        lambda: chains.is_dir() or begun.poll() is not None,
+        1500,
+        lambda: own.said("killed")[-3000:],
     )
     assert begun.poll() is None, own.said("killed")[-3000:]
     kill_9(begun)

@@ -9,8 +9,8 @@ import pytest
 
 from configs.schema.data import DataConfig
 from rl.console.errors import UserError
-from rl.data.fingerprint import check_same_rows, row_fingerprint, save_fingerprint
 from rl.data.problems import ProblemSet
+from rl.storage.fingerprint import check_same_rows, row_fingerprint, save_fingerprint
 
 ROWS = [{"problem": f"{n} + 1?", "answer": f"{n + 1}"} for n in range(40)]
 
