@@ -40,12 +40,22 @@ check_machine() {
     fi
 }
 
+# The wheels of torch are built for CUDA 13, which older drivers do not run.
+oldest_driver=580
+check_driver() {
+    if [ "$engine" = cpu ]; then return; fi
+    driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1)
+    if [ -n "$driver" ] && [ "${driver%%.*}" -lt $oldest_driver ]; then
+        refuse "the NVIDIA driver is $driver; CUDA 13 needs $oldest_driver or newer: upgrade it"
+    fi
+}
+
 # pip says nothing while it unpacks, which takes minutes for the large packages.
 count_packages() {
     total=$(($(grep -c "==" "$limits") + 2)) # and pip, and this project
     trap 'kill $sleep; exit' TERM
     while :; do
-        sleep 15 &
+        sleep 15 >/dev/null 2>&1 &
         sleep=$!
         wait $sleep
         found=$(find $venv/lib -maxdepth 4 -name '*.dist-info' | wc -l)
@@ -56,17 +66,23 @@ count_packages() {
 # The CPU build of torch lies outside the package index that pip knows, unless this machine's pip was
 # told of a place that has it. uv knows where PyTorch keeps it.
 install_cpu_torch() {
-    if $venv/bin/pip install "torch==2.13.0+cpu" -c "$limits" 2>$venv/pip-torch.log; then
+    if $venv/bin/python -m pip install "torch==2.13.0+cpu" -c "$limits" 2>$venv/pip-torch.log; then
         return
     fi
     say "pip finds no CPU build of torch; asking PyTorch's own index by way of uv"
-    $venv/bin/pip install "$uv"
+    $venv/bin/python -m pip install "$uv"
     $venv/bin/uv pip install --python $venv/bin/python --torch-backend=cpu \
         -c "$limits" torch torchvision
 }
 
-engine=cpu
-if nvidia-smi -L >/dev/null 2>&1; then engine=gpu; fi
+# ENGINE=gpu or ENGINE=cpu says what a machine cannot show, such as an image built without its GPUs.
+engine=${ENGINE:-}
+case $engine in
+cpu | gpu) ;;
+"") if nvidia-smi -L >/dev/null 2>&1; then engine=gpu; else engine=cpu; fi ;;
+*) refuse "ENGINE=$engine is neither cpu nor gpu" ;;
+esac
+check_driver
 limits=configs/install/$engine.txt
 find_python
 
@@ -80,12 +96,17 @@ if [ -e $stamp ] && [ "$(cat $stamp)" = "$wanted" ]; then exit 0; fi
 check_machine
 say "Installing into $venv ($("$python" --version), $engine): about 5 minutes and 5 GB the first time"
 rm -f $stamp
+if [ -d $venv ] && ! grep -qF "$(pwd)/$venv" $venv/bin/activate 2>/dev/null; then
+    # Its programs name the Python of the place that it was made in, and would install there.
+    say "$venv was made elsewhere, before this folder was moved or copied; making it anew"
+    rm -rf $venv
+fi
 [ -x $venv/bin/python ] || "$python" -m venv $venv
 count_packages &
 counter=$!
 trap 'kill $counter 2>/dev/null' EXIT
 if [ "$engine" = cpu ]; then install_cpu_torch; fi
-$venv/bin/pip install -e ".[$engine,dev]" -c "$limits"
+$venv/bin/python -m pip install -e ".[$engine,dev]" -c "$limits"
 $venv/bin/python -m configs.install.torchvision_ops
 printf '%s\n' "$wanted" >$stamp
 say "Installed"
