@@ -8,6 +8,7 @@ import torch.distributed as dist
 
 from actors.training.deepspeed_engine import DeepSpeedEngine
 from models.inputs.encoder import InputEncoder
+from models.policy.export_check import mend_generation_config
 from models.policy.features import FrozenTower
 from models.policy.lora import save_adapters
 
@@ -29,6 +30,8 @@ def export_policy(
     if dist.get_rank() != 0:
         return
     weights |= tower.weights() if tower else {}
+    if (generation := getattr(engine.policy.model, "generation_config", None)) is not None:
+        mend_generation_config(generation)
     with tower.attached() if tower else nullcontext():
         engine.policy.model.save_pretrained(folder, state_dict=weights)
     (encoder.processor or encoder.tokenizer).save_pretrained(folder)

@@ -70,7 +70,18 @@ class PromptConfig(ChatLimits):
 ChatFormat = Literal["messages", "conversations", "prompt_completion", "verl"]
 
 
-class PreferenceDataConfig(SourceConfig):
+class TurnsConfig(SourceConfig):
+    """How turns of chats are read, beside the columns that hold them."""
+
+    system_column: str | None = None
+    """Column with the row's own system message; null: none."""
+    ignore_columns: tuple[str, ...] = ()
+    """Columns that are known to mean something (system, history, tools) and shall not count."""
+    think_tags: tuple[str, str] = ("<think>", "</think>")
+    """Put around a turn's `reasoning_content`, before its content."""
+
+
+class PreferenceDataConfig(TurnsConfig):
     """Where preference pairs come from, and what its columns are called."""
 
     prompt_column: str | None = "prompt"
@@ -86,7 +97,7 @@ class PreferenceDataConfig(SourceConfig):
     """Folder that image paths start at and may not leave; null: the data file's own."""
 
 
-class ChatDataConfig(SourceConfig):
+class ChatDataConfig(TurnsConfig):
     """Where chats come from, and what its columns are called."""
 
     format: Literal["auto"] | ChatFormat = "auto"
@@ -104,11 +115,5 @@ class ChatDataConfig(SourceConfig):
     """Column with an image or a list of images; null: `images` or `image`, whichever is there."""
     image_folder: Path | None = None
     """Folder that image paths start at and may not leave; null: the data file's own."""
-    system_column: str | None = None
-    """Column with the row's own system message; null: none."""
-    ignore_columns: tuple[str, ...] = ()
-    """Columns that are known to mean something (system, history, tools) and shall not count."""
-    think_tags: tuple[str, str] = ("<think>", "</think>")
-    """Put around a turn's `reasoning_content`, before its content."""
     turns: Literal["all", "last"] = "all"
     """Assistant turns that are learned; the others are context."""

@@ -251,7 +251,8 @@ class InputEncoder:
 
     def decode(self, token_ids: Sequence[int], keep: Collection[str] = ()) -> str:
         """Text of sampled ids without special tokens, but for those to `keep` (think tags)."""
-        shown = [i for i in token_ids if self._special.get(i, "") in ("", *keep)]
+        dropped = {i for i, token in self._special.items() if token not in keep}
+        shown = [i for i in token_ids if i not in dropped]
         return self.tokenizer.decode(shown, skip_special_tokens=False)
 
     @cached_property

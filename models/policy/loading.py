@@ -11,7 +11,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from configs.schema.learner import LearnerConfig
 from configs.schema.policy import ModelConfig, Part, PolicyConfig
 from models.inputs.encoder import InputEncoder, has_vision
-from models.policy.export_check import mend_generation_config
 from models.policy.lora import add_adapters, is_adapter
 from models.policy.parts import part_of
 from models.policy.policy import Policy
@@ -44,12 +43,9 @@ def load_model(config: ModelConfig, folder: str | Path) -> Any:
     trust = {"trust_remote_code": config.trust_remote_code}
     hf_config = AutoConfig.from_pretrained(folder, **trust)
     dtype = getattr(torch, config.dtype)
-    model = model_class(hf_config).from_pretrained(
+    return model_class(hf_config).from_pretrained(
         folder, dtype=dtype, attn_implementation="sdpa", **trust
     )
-    if getattr(model, "generation_config", None) is not None:
-        mend_generation_config(model.generation_config)
-    return model
 
 
 def model_class(config: Any) -> Any:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
-from configs.schema.data import ChatDataConfig, ChatFormat
+from configs.schema.data import ChatDataConfig, ChatFormat, TurnsConfig
 from rl.console.errors import UserError
 from rl.data.row_values import BadRow, check_columns, columns_of, shown
 from rl.data.sources import Source
@@ -28,7 +28,7 @@ _TRAINED_KEYS = ("weight", "loss", "trainable", "train")
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _MESSAGE_KEYS = {"role", "from", "content", "value", "name", *_TRAINED_KEYS, *_REASONING_KEYS}
 _NOTHING = (None, "", [], {})
-UNREAD_COLUMNS = ("history", "tools", "functions")
+_UNREAD = ("history", "tools", "functions")
 """Columns of known formats that would change what is learned, and are not read."""
 _FORMATS: tuple[ChatFormat, ...] = get_args(ChatFormat)
 
@@ -68,7 +68,7 @@ class ChatColumns:
         system = None if self.system is None else row[self.system]
         if system in _NOTHING:
             return said
-        if any(message.role == "system" for message in said):
+        if any(message.role in ("system", "developer") for message in said):
             raise BadRow("malformed", f"{self.system} and a message both are system messages")
         return [Message("system", system, False), *said]
 
@@ -100,18 +100,22 @@ def layout_of(source: Source, data: ChatDataConfig) -> ChatColumns:
         raise UserError(_unrecognised(source, fitting))
     named = {"image_column": data.image_column, "id_column": data.id_column}
     check_columns(source, named | {"system_column": data.system_column})
-    unread = [c for c in UNREAD_COLUMNS if c in source.columns and c not in data.ignore_columns]
-    if data.system_column is None and "system" in source.columns:
-        unread += [] if "system" in data.ignore_columns else ["system"]
+    refuse_unread(source, data)
+    images = data.image_column or next((c for c in IMAGE_COLUMNS if c in source.columns), None)
+    return ChatColumns(
+        fitting[0], _said(fitting[0], data, source.columns), images, data.system_column
+    )
+
+
+def refuse_unread(source: Source, data: TurnsConfig) -> None:
+    """UserError where `source` has columns that mean something and would be dropped."""
+    meant = (*_UNREAD, "system") if data.system_column is None else _UNREAD
+    unread = [c for c in meant if c in source.columns and c not in data.ignore_columns]
     if unread:
         raise UserError(
             f"{columns_of(source)}\n  {', '.join(unread)} would be dropped; name the column of a "
             "system message in data.system_column, or what is not wanted in data.ignore_columns"
         )
-    images = data.image_column or next((c for c in IMAGE_COLUMNS if c in source.columns), None)
-    return ChatColumns(
-        fitting[0], _said(fitting[0], data, source.columns), images, data.system_column
-    )
 
 
 def _needed(format: ChatFormat, data: ChatDataConfig) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from configs.schema.data import ChatDataConfig, PreferenceDataConfig
-from rl.data.chat_formats import IMAGE_COLUMNS, ChatColumns, Message
+from rl.data.chat_formats import IMAGE_COLUMNS, ChatColumns, Message, refuse_unread
 from rl.data.records import IMAGE_MARK, Chat, Pair, Turn
 from rl.data.row_values import BadRow, check_columns, images_in, row_id, shown
 from rl.data.sources import Source
@@ -96,14 +96,16 @@ def pair_columns(source: Source, data: PreferenceDataConfig) -> tuple[ChatColumn
     """
     named = {"chosen_column": data.chosen_column, "rejected_column": data.rejected_column}
     named |= {"image_column": data.image_column, "id_column": data.id_column}
+    named["system_column"] = data.system_column
     prompt = data.prompt_column
     check_columns(source, named | {"prompt_column": prompt})
+    refuse_unread(source, data)
     images = data.image_column or next((c for c in IMAGE_COLUMNS if c in source.columns), None)
 
     def read(column: str) -> ChatColumns:
         if prompt is None:
-            return ChatColumns("messages", (column,), images)
-        return ChatColumns("prompt_completion", (prompt, column), images)
+            return ChatColumns("messages", (column,), images, data.system_column)
+        return ChatColumns("prompt_completion", (prompt, column), images, data.system_column)
 
     return read(data.chosen_column), read(data.rejected_column)
 
@@ -123,7 +125,9 @@ def pair_from(
     Raises:
         BadRow: one of the chats cannot be read, the two do not begin alike, or they end alike.
     """
-    as_chat = ChatDataConfig(source=data.source, id_column=data.id_column, turns="last")
+    as_chat = ChatDataConfig(
+        source=data.source, id_column=data.id_column, think_tags=data.think_tags, turns="last"
+    )
     chosen, rejected = (chat_from(row, number, as_chat, each, folders) for each in layouts)
     if chosen.turns[:-1] != rejected.turns[:-1] or chosen.images != rejected.images:
         raise BadRow("prompts_differ", "the chosen and the rejected answer have different prompts")

@@ -14,14 +14,14 @@ _ORDER = "it decides which rows a step learns from, and some would come twice an
 _STATE = "the checkpoint's learner state is of the old value"
 _START = "the policy at the start is the reference, and brings the processor"
 
-APPLIED: str | None = None
+_APPLIED: str | None = None
 RESUME_RULES: dict[str, str | None] = {
     **dict.fromkeys(("seed", "problems_per_step", "batch_size", "data", "prompt"), _ORDER),
-    **dict.fromkeys(("data.max_rejected_share", "data.reward_columns"), APPLIED),
+    **dict.fromkeys(("data.max_rejected_share", "data.reward_columns"), _APPLIED),
     **dict.fromkeys(("policy.dtype", "policy.train", "policy.lora"), _STATE),
     **dict.fromkeys(("learner.ranks", "learner.zero_stage", "learner.offload"), _STATE),
     **dict.fromkeys(("policy.path", "start"), _START),
-    "policy.trust_remote_code": APPLIED,
+    "policy.trust_remote_code": _APPLIED,
     "sample_buffer": "the checkpoint holds the answers that the old one kept",
     **dict.fromkeys(
         (
@@ -29,7 +29,7 @@ RESUME_RULES: dict[str, str | None] = {
             *("rollout", "reward", "loss", "reference", "teacher", "learner", "sync"),
             *("preflight", "evaluation", "features", "max_staleness"),
         ),
-        APPLIED,
+        _APPLIED,
     ),
 }
 """For each section or key, by its dotted name, why a change of it is refused at a resume; None
@@ -122,20 +122,24 @@ def check_unchanged(
 def _changes(saved: Path, recipe: BaseModel) -> list[Change]:
     """What changed from the recipe in the file `saved` to `recipe`, by name."""
     tree, _ = yaml12.parse_yaml(saved.read_text("utf-8"), str(saved))
-    return sorted(_differences(tree, recipe.model_dump(mode="json")))
+    return sorted(_differences(tree, recipe, recipe.model_dump(mode="json")))
 
 
 def _differences(
-    then: Mapping[str, Any], now: Mapping[str, Any], section: str = ""
+    then: Mapping[str, Any], recipe: BaseModel, now: Mapping[str, Any], section: str = ""
 ) -> Iterator[Change]:
-    """Keys of earlier recipes count by what they are called now; new and old ones do not."""
+    """Keys of earlier recipes count by what they are called now; new and old ones do not.
+
+    `now`: `recipe` as it is saved. Only sections are looked into: a user's own mapping, such as
+    reward.weights, is one value, so that what came to it and what went counts.
+    """
     renamed = {current_name(f"{section}{key}"): value for key, value in then.items()}
     for key, value in now.items():
         name = f"{section}{key}"
         if name not in renamed:
             continue
-        before = renamed[name]
-        if isinstance(before, Mapping) and isinstance(value, Mapping):
-            yield from _differences(before, value, f"{name}.")
+        before, inner = renamed[name], getattr(recipe, key)
+        if isinstance(inner, BaseModel) and isinstance(before, Mapping):
+            yield from _differences(before, inner, value, f"{name}.")
         elif before != value:
             yield Change(name, before, value)

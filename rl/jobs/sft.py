@@ -81,12 +81,13 @@ def _jobs(recipe: SFTRecipe | AlignRecipe, resume: bool) -> list[SFTJob]:
         _check_resume(runs)
     else:
         archive_existing_run(recipe.run_folder)
-    save_recipe(recipe, recipe.run_folder)
     # Passes change the projector, and never the processor.
     policy = recipe.policy
     encoder = InputEncoder(policy.path, recipe.encoding, policy.trust_remote_code)
     check_export(policy.path, encoder, policy.trust_remote_code)
-    return [prepared(run, encoder, plan.device) for run in runs]
+    jobs = [prepared(run, encoder, plan.device) for run in runs]
+    save_recipe(recipe, recipe.run_folder)  # not before: what cannot go on leaves no trace
+    return jobs
 
 
 def _placed(recipe: SFTRecipe | AlignRecipe) -> SFTRecipe | AlignRecipe:

@@ -40,7 +40,10 @@ def test_sampling_values_that_are_switched_off_are_mended_and_said(
         check(folder)
     assert "checkpoints will have do_sample=true" in caplog.text
     model = load_model(ModelConfig(path=str(folder)), folder)
-    model.save_pretrained(tmp_path / "exported")  # transformers refuses without the mending
+    with pytest.raises(ValueError, match="GenerationConfig is invalid"):
+        model.save_pretrained(tmp_path / "refused")
+    mend_generation_config(model.generation_config)
+    model.save_pretrained(tmp_path / "exported")
     saved = json.loads((tmp_path / "exported/generation_config.json").read_text("utf-8"))
     assert saved["do_sample"] is True
     assert {name: saved[name] for name in values} == values

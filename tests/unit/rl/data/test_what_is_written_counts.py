@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.schema.data import ChatDataConfig, DataConfig
+from configs.schema.data import ChatDataConfig, DataConfig, PreferenceDataConfig
 from rl.console.errors import UserError
 from rl.data.chats import ChatSet
 from rl.data.images import BadImage, open_image
 from rl.data.problems import ProblemSet
-from rl.data.records import Chat, Problem, Turn
+from rl.data.records import Chat, Pair, Problem, Turn
 
 ASKED = [{"role": "user", "content": "How many?"}]
 
@@ -224,6 +224,28 @@ def test_a_rows_system_message_begins_its_chat(tmp_path: Path) -> None:
     assert [turn.role for turn in found.turns] == ["system", "user", "assistant"]
     without = chat(tmp_path, row | {"system": ""}, system_column="system")
     assert [turn.role for turn in without.turns] == ["user", "assistant"]
+
+
+def pair(folder: Path, row: dict[str, Any], **said: Any) -> Pair:
+    data = PreferenceDataConfig(source=str(file_of(folder, [row])), max_rejected_share=0.0, **said)
+    opened = ChatSet.open(
+        data, measure=lambda _: 1, max_tokens=9, rejected=folder / "rejected.jsonl", seed=0
+    )
+    (found,) = opened.chats([0])
+    assert isinstance(found, Pair)
+    return found
+
+
+def test_pairs_read_a_system_column_and_chains_as_chats_do_and_refuse_the_same(
+    tmp_path: Path,
+) -> None:
+    chosen = [{"role": "assistant", "content": "4", "reasoning_content": "2 and 2"}]
+    row = {"prompt": "How many?", "chosen": chosen, "rejected": "5", "system": "Be brief."}
+    with pytest.raises(UserError, match="system would be dropped"):
+        pair(tmp_path, row)
+    found = pair(tmp_path, row, system_column="system", think_tags=("[T]", "[/T]"))
+    assert found.chosen.turns[0] == found.rejected.turns[0] == Turn("system", "Be brief.")
+    assert found.chosen.turns[-1].text == "[T]\n2 and 2\n[/T]\n\n4"
 
 
 # Images of more than 8 bits

@@ -12,7 +12,13 @@ from configs.jobs.mpo import MPORecipe
 from configs.jobs.sft import SFTRecipe
 from configs.schema.data import ChatDataConfig
 from configs.schema.policy import PolicyConfig
-from rl.jobs.resume import RESUME_RULES, CannotResume, changes_to_apply, resume_rule
+from rl.jobs.resume import (
+    RESUME_RULES,
+    CannotResume,
+    changes_to_apply,
+    check_unchanged,
+    resume_rule,
+)
 from rl.storage.run_folder import save_recipe
 from tests.unit.step_samples import recipe
 
@@ -64,6 +70,15 @@ def test_what_is_applied_is_named_with_both_values(saved: Path) -> None:
     ]
     assert told[1].endswith("now 0.5")
     assert changes_to_apply(saved, recipe(seed=3, problems_per_step=4)) == []
+
+
+def test_what_comes_to_a_mapping_of_the_users_own_and_what_goes_counts(saved: Path) -> None:
+    fields = recipe().reward.model_dump() | {"weights": {"math": 0.9}}
+    now = recipe(seed=3, problems_per_step=4, reward=fields)
+    (change,) = changes_to_apply(saved, now)
+    assert str(change) == "reward.weights was {math: 0.9, format: 0.1}, now {math: 0.9}"
+    with pytest.raises(CannotResume, match=r"reward\.weights was "):
+        check_unchanged(saved, now, ("reward",), ())
 
 
 @pytest.mark.parametrize(
