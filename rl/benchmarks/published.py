@@ -15,7 +15,7 @@ from rl.console.errors import UserError
 from rl.data.problems import ProblemSet
 from rl.data.records import Problem
 from rl.data.row_checks import check_rows
-from rl.data.sources import Source, open_source
+from rl.tables.sources import Source, open_source
 
 MATH_PROMPT = "Please think step by step, and put your final answer within \\boxed{}."
 LETTER_PROMPT = (

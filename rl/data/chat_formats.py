@@ -19,7 +19,7 @@ from typing import Any, cast, get_args
 from configs.schema.data import ChatDataConfig, ChatFormat, TurnsConfig
 from rl.console.errors import UserError
 from rl.data.row_values import BadRow, check_columns, columns_of, shown
-from rl.data.sources import Source
+from rl.tables.sources import Source
 
 _VERL_TARGETS = ("response", "extra_info", "reward_model")
 IMAGE_COLUMNS = ("images", "image")

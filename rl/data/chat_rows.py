@@ -10,7 +10,7 @@ from configs.schema.data import ChatDataConfig, PreferenceDataConfig
 from rl.data.chat_formats import IMAGE_COLUMNS, ChatColumns, Message, refuse_unread
 from rl.data.records import IMAGE_MARK, Chat, Pair, Turn
 from rl.data.row_values import BadRow, check_columns, images_in, row_id, shown
-from rl.data.sources import Source
+from rl.tables.sources import Source
 
 Role = Literal["system", "user", "assistant"]
 _ROLES: Mapping[Any, Role] = {

@@ -20,7 +20,7 @@ from rl.data.chat_rows import chat_from, pair_columns, pair_from
 from rl.data.order import ShuffledOrder
 from rl.data.records import Chat, Pair
 from rl.data.row_checks import check_rows
-from rl.data.sources import Source, open_source
+from rl.tables.sources import Source, open_source
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from rl.data.problem_rows import problem_from
 from rl.data.records import Problem
 from rl.data.row_checks import Checked, TooManyRejected, check_rows
 from rl.data.row_values import check_columns, top_column
-from rl.data.sources import Source, open_source
+from rl.tables.sources import Source, open_source
 
 __all__ = ["ProblemSet", "TooManyRejected"]
 

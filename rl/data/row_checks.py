@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeVar
 from rl.console.errors import UserError
 from rl.console.progress import phase
 from rl.data.row_values import BadRow, check_images
-from rl.data.sources import Source
 from rl.storage.fingerprint import row_fingerprint
+from rl.tables.sources import Source
 
 _ROWS_AT_A_TIME = 64
 _IDS_AT_A_TIME = 65_536

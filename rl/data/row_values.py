@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 from configs.loading.suggest import closest_match
 from rl.console.errors import UserError
 from rl.data.images import BadImage, ImageFault, open_image
-from rl.data.sources import Source
+from rl.tables.sources import Source
 
 RowFault = Literal[
     ImageFault,

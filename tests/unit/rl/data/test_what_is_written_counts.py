@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
@@ -58,19 +59,28 @@ def encoded(image: Image.Image, format: str = "PNG") -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("rows", "gold"),
+    ("answers", "gold"),
     [
-        ("question,answer,n\na?,5,1\nb?,7,\nc?,,2\n", ("5", "5.0")),  # a gap makes floats
-        ("question,answer,n\na?,5,1\nb?,7,\n", ("5",)),
-        ("question,answer,n\na?,2.5,1\nb?,,2\n", ("2.5",)),
+        ([5.0, 7.0, None], ("5", "5.0")),  # whole numbers that a gap made floats, as pandas writes
+        ([2.5, 7.0, None], ("2.5",)),
+        ([5, 7, None], ("5",)),
     ],
 )
 def test_whole_numbers_stay_whole_where_a_gap_makes_their_column_one_of_floats(
-    rows: str, gold: tuple[str, ...], tmp_path: Path
+    answers: list[float | None], gold: tuple[str, ...], tmp_path: Path
 ) -> None:
-    (tmp_path / "rows.csv").write_text(rows, "utf-8")
-    data = DataConfig(source=str(tmp_path / "rows.csv"), image_column=None, max_rejected_share=0.9)
+    columns = {"question": ["a?", "b?", "c?"], "answer": answers}
+    datasets.Dataset.from_dict(columns).to_parquet(str(tmp_path / "rows.parquet"))
+    data = DataConfig(
+        source=str(tmp_path / "rows.parquet"), image_column=None, max_rejected_share=0.9
+    )
     assert read_problems(data, tmp_path)[0].gold == gold
+
+
+def test_whole_numbers_of_a_csv_column_with_a_gap_are_what_is_written(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("question,answer,n\na?,5,1\nb?,7,\nc?,,2\n", "utf-8")
+    data = DataConfig(source=str(tmp_path / "rows.csv"), image_column=None, max_rejected_share=0.9)
+    assert read_problems(data, tmp_path)[0].gold == ("5",)
 
 
 def test_an_id_column_with_a_gap_still_names_rows_by_whole_numbers(tmp_path: Path) -> None:

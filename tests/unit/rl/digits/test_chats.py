@@ -6,11 +6,11 @@ import pytest
 
 from configs.schema.data import ChatDataConfig
 from rl.data.chats import ChatSet
-from rl.data.sources import open_source
 from rl.digits import chats as digit_chats
 from rl.digits import problems as digits
 from rl.digits.problems import Drawing, dataset_path
 from rl.digits.wording import answer_text
+from rl.tables.sources import open_source
 
 
 @pytest.fixture(autouse=True)

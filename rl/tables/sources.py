@@ -3,18 +3,20 @@
 Rows stay in a memory-mapped table; images stay the encoded bytes or paths that they were stored as.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import datasets  # pyright: ignore[reportMissingTypeStubs]
+import pyarrow.parquet as pq
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from rl.console.errors import UserError
 from rl.digits import chats as digit_chats
 from rl.digits import problems as digits
+from rl.tables.column_types import common_feature, holds_json, parsed
+from rl.tables.text_files import READERS, arrow_files
 
 BUILDERS = {
     ".parquet": "parquet",
@@ -28,7 +30,8 @@ BUILT_IN: dict[str, Callable[[str, str], Path]] = {
     **dict.fromkeys(digit_chats.NAMES, digit_chats.chats_path),
 }
 """Sets that are made here, by their names: (name, split) to a file."""
-_hub: Any = datasets  # its own annotations are partial
+_hub: Any = datasets  # its own annotations, and those of the next, are partial
+_parquet: Any = pq
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +67,9 @@ class Source:
     def _read(self, arrow: Any) -> list[dict[str, Any]]:
         rows = cast("list[dict[str, Any]]", arrow.to_pylist())
         features = cast("Mapping[str, Any]", self.table.features)
-        mixed = {name: kind for name, kind in features.items() if _holds_json(kind)}
+        mixed = {name: kind for name, kind in features.items() if holds_json(kind)}
         return [
-            row | {name: _parsed(row[name], kind) for name, kind in mixed.items()} for row in rows
+            row | {name: parsed(row[name], kind) for name, kind in mixed.items()} for row in rows
         ]
 
 
@@ -150,7 +153,15 @@ def _with_image_column(table: Any) -> Any:
 
 def _load(name: str, split: str, path: str, options: dict[str, Any]) -> Any:
     try:
+        builder = _hub.load_dataset_builder(path, **options)
+        files = builder.config.data_files
+        if builder.name in READERS and files:
+            path, options = "arrow", {"data_files": _stored(builder.name, files, split)}
+        elif builder.name == "parquet" and files:
+            options = options | {"features": _common_types(files)}
         return _hub.load_dataset(path, split=split, **options)
+    except UserError as error:
+        raise UserError(f"data.source {name!r} cannot be read: {error}") from error
     except (OSError, ValueError, _hub.exceptions.DatasetsError) as error:
         reason = str(error.__cause__ or error).strip() or type(error).__name__
         raise UserError(
@@ -158,24 +169,27 @@ def _load(name: str, split: str, path: str, options: dict[str, Any]) -> Any:
         ) from error
 
 
-def _holds_json(kind: Any) -> bool:
-    """Whether values of several types stand in one place, which Arrow only has as JSON texts."""
-    if isinstance(kind, dict):
-        return any(_holds_json(each) for each in cast("dict[str, Any]", kind).values())
-    inner = getattr(kind, "feature", None)
-    return isinstance(kind, _hub.Json) or (inner is not None and _holds_json(inner))
+def _stored(kind: str, files: Mapping[str, Sequence[str]], split: str) -> dict[str, str]:
+    """Arrow files of the splits that `split` names, such as train[:100] or train+test."""
+    names = [part.split("[")[0].strip() for part in split.split("+")]
+    if unknown := [name for name in names if name not in files]:
+        known = ", ".join(map(str, files))
+        raise UserError(f"there is no split {unknown[0]!r}; set data.split to one of {known}")
+    local = _hub.DownloadManager().download({name: list(files[name]) for name in names})
+    paths = {name: [Path(path) for path in each] for name, each in local.items()}
+    return {name: str(path) for name, path in arrow_files(paths, kind).items()}
 
 
-def _parsed(value: Any, kind: Any) -> Any:
-    if value is None:
+def _common_types(files: Mapping[str, Sequence[str]]) -> Any:
+    """Features that hold for every Parquet file of a local data set; None: as the files say."""
+    paths = [Path(path) for each in files.values() for path in each]
+    if len(paths) < 2 or not all(path.is_file() for path in paths):
         return None
-    if isinstance(kind, _hub.Json):
-        return json.loads(value)
-    if isinstance(kind, dict):
-        kinds = cast("dict[str, Any]", kind)
-        return {name: _parsed(each, kinds[name]) for name, each in value.items()}
-    inner = getattr(kind, "feature", None)
-    return value if inner is None else [_parsed(each, inner) for each in value]
+    common: dict[str, Any] = {}
+    for path in paths:
+        for name, kind in _hub.Features.from_arrow_schema(_parquet.read_schema(path)).items():
+            common[name] = common_feature(common.get(name, kind), kind)
+    return _hub.Features(common)
 
 
 def _source(name: str, table: Any, *folders: Path) -> Source:
