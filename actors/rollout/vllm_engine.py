@@ -1,5 +1,7 @@
 """How a vLLM engine is started for a policy."""
 
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,7 @@ from configs.schema.data import PromptConfig
 from configs.schema.policy import ModelConfig
 from configs.schema.rollout import EngineConfig, Transport, engine_dtype
 from models.inputs.encoder import InputEncoder
-
-BANNED_KEY = "banned_token_ids"
-
+from rl.data.records import SamplingRequest
 
 EXTENSION = "actors.weight_transfer.readback.WeightReadback"
 """What is mixed into vLLM's worker classes."""
@@ -20,24 +20,24 @@ _BATCHED_TOKENS = 8192
 """Tokens that an engine reads in one pass, at least a whole sequence."""
 
 
-def start_engine(
+def engine_args(
     folder: str | Path,
     policy: ModelConfig,
     prompt: PromptConfig,
     rollout: EngineConfig,
     transport: Transport | None,
-    encoder: InputEncoder,
+    *,
+    has_vision: bool,
 ) -> Any:
-    """vLLM's AsyncLLM on the policy in `folder`, told what the policy may not say.
+    """vLLM's AsyncEngineArgs of an engine on the policy in `folder`.
 
     `transport`: the way of new weights; None: the weights stay as they are.
     """
     from vllm.config import WeightTransferConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
 
     longest = prompt.max_tokens + rollout.max_new_tokens
-    args = AsyncEngineArgs(
+    return AsyncEngineArgs(
         model=str(folder),
         dtype=engine_dtype(policy, rollout),
         trust_remote_code=policy.trust_remote_code,
@@ -54,12 +54,49 @@ def start_engine(
         # What the policy could have said at the sampling temperature, banned tokens left out: the
         # distribution that the learner reconstructs.
         logprobs_mode="processed_logprobs",
-        logits_processors=["actors.rollout.banned_tokens:BannedTokens"],
         worker_extension_cls=EXTENSION,
-        additional_config={BANNED_KEY: list(encoder.image_token_ids)},
         weight_transfer_config=WeightTransferConfig(backend=transport) if transport else None,
-        limit_mm_per_prompt={"image": prompt.max_images, "video": 0} if encoder.has_vision else {},
+        limit_mm_per_prompt={"image": prompt.max_images, "video": 0} if has_vision else {},
         disable_log_stats=True,
         seed=0,
     )
+
+
+def start_engine(
+    folder: str | Path,
+    policy: ModelConfig,
+    prompt: PromptConfig,
+    rollout: EngineConfig,
+    transport: Transport | None,
+    encoder: InputEncoder,
+) -> Any:
+    """vLLM's AsyncLLM with `engine_args`."""
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    vision = encoder.has_vision
+    args = engine_args(folder, policy, prompt, rollout, transport, has_vision=vision)
     return AsyncLLM.from_engine_args(args)
+
+
+def sampling_params(request: SamplingRequest, banned: Iterable[int]) -> Any:
+    """vLLM's SamplingParams: answers by token ids, with each sampled token's logprob.
+
+    Args:
+        banned: ids that only the image expansion may write. They get the probability 0 by a bias,
+            since custom logits processors are another interface in each of vLLM's model runners.
+    """
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        n=request.count,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        repetition_penalty=request.repetition_penalty,
+        max_tokens=request.max_new_tokens,
+        logprobs=0,  # the sampled token's alone
+        logit_bias=dict.fromkeys(banned, -math.inf) or None,
+        seed=request.seed,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        detokenize=False,
+    )

@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn, cast
 
 import torch
 
-from actors.rollout.vllm_engine import start_engine
+from actors.rollout.vllm_engine import sampling_params, start_engine
 from configs.schema.data import PromptConfig
 from configs.schema.policy import ModelConfig
 from configs.schema.reward import ThinkingConfig
@@ -80,21 +80,9 @@ class RolloutWorker:
 
     async def sample(self, problem: Problem, request: SamplingRequest) -> Group:
         """`request.count` answers to one problem, each with its sampled logprobs and version."""
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        params = SamplingParams(
-            n=request.count,
-            temperature=request.temperature,
-            top_p=request.top_p,
-            repetition_penalty=request.repetition_penalty,
-            max_tokens=request.max_new_tokens,
-            logprobs=0,  # the sampled token's alone
-            seed=request.seed,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-            detokenize=False,
-        )
+        params = sampling_params(request, self._encoder.image_token_ids)
         version = self._version
         name = str(next(self._names))
         try:
