@@ -139,7 +139,7 @@ def ours(trial: Trial, number: int) -> dict[str, float]:
     recipes = [recipe_of(trial, way, folder) for way in WAYS]
     encoder = InputEncoder(trial.policy, recipes[0].encoding, False)
     with ray_session():
-        fit([prepared(recipe, encoder, "cpu") for recipe in recipes], folder)
+        fit([prepared(recipe, encoder, "cpu", recipe.run_folder) for recipe in recipes], folder)
     return {
         f"{recipe.name}_s": epoch_seconds(
             [line["seconds"] for line in read_lines(recipe.run_folder / "metrics.jsonl")], trial
@@ -235,7 +235,8 @@ def measured(trial: Trial, rounds: int, console: Console) -> dict[str, Any]:
     """All figures."""
     make(trial)
     packed = recipe_of(trial, "packed", trial.folder / "measured")
-    chats = prepared(packed, InputEncoder(trial.policy, packed.encoding, False), "cpu").chats
+    encoder = InputEncoder(trial.policy, packed.encoding, False)
+    chats = prepared(packed, encoder, "cpu", packed.run_folder).chats
     tokens = int(chats.lengths.sum())
     took = [one_round(trial, number, console) for number in range(rounds)]
 

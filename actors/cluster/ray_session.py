@@ -5,6 +5,8 @@ Apart from the actors themselves, so that a job starts without importing those t
 
 import gc
 import os
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,14 +14,53 @@ from typing import Any
 
 import ray
 
+from rl.console.errors import UserError
+
 _ROOT = Path(__file__).resolve().parents[2]
+
+
+class NoCluster(UserError):
+    """No Ray answers at the address."""
+
+
+_NO_CLUSTER = (
+    "no Ray cluster answers at RAY_ADDRESS={}: start one (`ray start --head`, `ray up cluster.yaml`"
+    "), correct the address, or unset RAY_ADDRESS to run on this machine alone"
+)
+_PATIENCE_S = 10.0
+
+
+def check_answers(address: str, patience_s: float) -> None:
+    """Nothing where something listens at `address`, or where it is no host:port.
+
+    Ray itself tries for minutes, and says so in its own log lines only.
+
+    Raises:
+        NoCluster: nothing does within `patience_s` seconds.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=patience_s).close()
+            return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise NoCluster(f"{_NO_CLUSTER.format(address)} ({error})") from error
+        time.sleep(0.5)
 
 
 @contextmanager
 def ray_session() -> Iterator[None]:
     """Ray for the time of a run: the cluster that RAY_ADDRESS names (`ray job submit` sets it), or
     one on this machine that ends with the run, without the dashboard, which takes a small machine's
-    cores for a minute (`ray start --head` brings one)."""
+    cores for a minute (`ray start --head` brings one).
+
+    Raises:
+        NoCluster: none answers where RAY_ADDRESS says.
+    """
     address = os.environ.get("RAY_ADDRESS", "local")
     local = address == "local"
     environment: dict[str, Any] = {
@@ -27,12 +68,16 @@ def ray_session() -> Iterator[None]:
     }
     if local:
         environment["env_vars"] = {"PYTHONPATH": str(_ROOT)}
-    ray.init(
-        address=address,
-        log_to_driver=False,
-        runtime_env=environment,
-        include_dashboard=False if local else None,
-    )
+    check_answers(address, _PATIENCE_S)
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            runtime_env=environment,
+            include_dashboard=False if local else None,
+        )
+    except ConnectionError as error:
+        raise NoCluster(f"{_NO_CLUSTER.format(address)} ({error})") from error
     try:
         yield
     finally:

@@ -1,5 +1,6 @@
 """Folders that a run writes to: they must outlive it, and every learner rank must reach them."""
 
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -20,11 +21,12 @@ class UnusableFolder(UserError):
     """What a run writes would be lost, or not reach all who need it."""
 
 
-def check_outlives_job(folder: Path) -> None:
-    """Nothing unless `folder` lies in the copy of the project that Ray made for a submitted job.
+def check_run_folder(folder: Path) -> None:
+    """Check that a run can write to `folder`, which need not be there yet, and that it stays.
 
     Raises:
-        UnusableFolder: it does; Ray deletes that copy.
+        UnusableFolder: it cannot, or the folder lies in the copy of the project that Ray made for a
+            submitted job, and deletes.
     """
     if _JOB_COPIES in folder.resolve().parts:
         raise UnusableFolder(
@@ -32,6 +34,16 @@ def check_outlives_job(folder: Path) -> None:
             "made for this job and deletes behind it: set log.folder to an absolute path that all "
             "nodes reach"
         )
+    there = folder.resolve()
+    while not there.exists():
+        there = there.parent
+    try:
+        tempfile.TemporaryDirectory(dir=there).cleanup()
+    except OSError as error:
+        raise UnusableFolder(
+            f"the run's folder, {folder.resolve()}, cannot be written ({error.strerror}: {there}): "
+            "set log.folder to a folder that can"
+        ) from error
 
 
 def file_visible(_: Any, marker: Path) -> str | None:

@@ -5,7 +5,7 @@ Usage of an entry point:
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -48,21 +48,29 @@ def load_recipe(
     schema: type[R],
     default: Path | None,
     flags: Mapping[str, str] = FLAGS,
+    readers: Callable[[Path, type[BaseModel]], list[str]] | None = None,
 ) -> Command[R]:
     """The command in `argv` (without the program's name); `default` is used if it names no recipe.
 
     `default` None: the command line says everything. `flags`: those that it may hold, and what they
-    mean. `--help` shows every field and ends the process; so does a recipe that cannot be used,
-    with its faults on stderr and status 2.
+    mean; `readers`: commands that read a file which `schema` does not fit. `--help` shows every
+    field and ends the process; so does a recipe that cannot be used, with its faults on stderr and
+    status 2.
     """
     if "--help" in argv or "-h" in argv:
         _show_help(schema, default, flags)
         raise SystemExit(0)
+    path: Path | None = default
     try:
-        path, overrides, given = _split(argv, flags)
-        recipe = read_recipe(find_recipe(path) if path else default, schema, overrides)
+        word, overrides, given = _split(argv, flags)
+        path = find_recipe(word) if word else default
+        recipe = read_recipe(path, schema, overrides)
     except RecipeError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[red]{escape(str(error))}[/red]")
+        told = str(error)
+        if others := readers(path, schema) if readers and path else []:
+            commands = " or ".join(f"python rl/{name}.py {path}" for name in others)
+            told = f"{path} is a recipe of another command: run {commands}"
+        Console(stderr=True, soft_wrap=True).print(f"[red]{escape(told)}[/red]")
         raise SystemExit(2) from None
     return Command(recipe, resume="--resume" in given, dry_run="--dry-run" in given)
 

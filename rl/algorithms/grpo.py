@@ -2,7 +2,13 @@
 
 from configs.jobs.grpo import GRPORecipe
 from rl.algorithms.advantages import group_advantages, rewards_of
-from rl.algorithms.guards import NOTHING_LEARNED, GapGuard, NonFiniteGuard, UnscoredGuard
+from rl.algorithms.guards import (
+    NOTHING_LEARNED,
+    FlatRewardsWarner,
+    GapGuard,
+    NonFiniteGuard,
+    UnscoredGuard,
+)
 from rl.algorithms.interfaces import GRPOParts, Pending
 from rl.algorithms.lookahead import Lookahead, check_staleness
 from rl.algorithms.training_rows import learned_metrics, logged_groups, training_rows
@@ -40,6 +46,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
     guard = NonFiniteGuard(recipe.learner.max_skipped_in_a_row)
     gaps = GapGuard(recipe.sync.max_logprob_gap)
     unscored = UnscoredGuard(recipe.reward.max_unscored_share)
+    flat = FlatRewardsWarner()
 
     for step in range(first, recipe.steps):
         watch = StepTimer()
@@ -50,6 +57,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
 
         advantages = group_advantages(rewards_of(groups), recipe.loss.advantage)
         own = training_rows(groups, advantages, all_answers=recipe.loss.has_teacher)
+        flat.check(groups, bool(own), step)
         asked = sum(len(scored.scores) for scored in groups)
         rows = own if parts.buffer is None else parts.buffer.mix(step, own, asked)
         with watch.time("update"):

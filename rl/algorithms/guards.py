@@ -1,10 +1,14 @@
-"""What ends a run early: answers without a reward, updates not finite, engines of other weights."""
+"""What ends a run early, or is warned of: answers without a reward, rewards that teach nothing,
+updates not finite, engines of other weights."""
 
+import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import isfinite
 
 from rl.data.records import ScoredGroup, UpdateReport
+
+logger = logging.getLogger(__name__)
 
 _JUDGED_FROM = 200
 """Answers before the share is judged: a run does not end on the luck of its first step."""
@@ -56,6 +60,38 @@ class UnscoredGuard:
             f"({self.without_reward / self.answers:.1%}) could not be scored, over "
             f"reward.max_unscored_share={self._max_share:g}; mend these rows or rewards, or "
             f"raise the limit:\n{shown}"
+        )
+
+
+_FLAT_STEPS = 3
+"""Steps in a row without a useful group that are warned of first; then twice as many, and so on."""
+
+
+class FlatRewardsWarner:
+    """Warns while no group's rewards differ, so that nothing is learned."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+        self._told_at = _FLAT_STEPS
+
+    def check(self, groups: Sequence[ScoredGroup], taught: bool, step: int) -> None:
+        """Look at one step, which `taught` or not, and say when several in a row did not."""
+        if taught:
+            self._in_a_row, self._told_at = 0, _FLAT_STEPS
+            return
+        self._in_a_row += 1
+        if self._in_a_row < self._told_at:
+            return
+        self._told_at *= 2
+        rewards = {score.reward for scored in groups for score in scored.scores}
+        every = f"all are {rewards.pop()}" if len(rewards) == 1 else "equal within each group"
+        logger.warning(
+            "step %d: no group's rewards differ in %d steps running (%s), so nothing is learned. "
+            "Look at the answers in samples.jsonl: are they cut off (rollout.max_new_tokens), do "
+            "golds and rewards fit the problems, are the problems too hard or too easy?",
+            step,
+            self._in_a_row,
+            every,
         )
 
 

@@ -32,7 +32,7 @@ def run_command(
     quieten_libraries()
     known = {flag: FLAGS[flag] for flag in flags}
     path: Path | None = RECIPES / f"{default}.yaml" if default else None
-    command = load_recipe(argv, schema, path, known)
+    command = load_recipe(argv, schema, path, known, _other_readers)
     with exit_on_user_error():
         if not command.dry_run:
             work(command)
@@ -40,3 +40,10 @@ def run_command(
             dry_run(command.recipe)
         else:
             CONSOLE.print(recipe_text(command.recipe))
+
+
+def _other_readers(path: Path, schema: type[BaseModel]) -> list[str]:
+    """The schemas of all commands, which take a moment to import, only where one is needed."""
+    from configs.jobs.commands import other_readers
+
+    return other_readers(path, schema)

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from actors.cluster.ray_session import ray_session
-from actors.cluster.shared_folder import check_outlives_job
+from actors.cluster.shared_folder import check_run_folder
 from actors.rollout.rollouts import Rollouts
 from configs.jobs.distill import DistillRecipe, TeacherConfig
 from configs.jobs.generate import GenerationRecipe
@@ -25,7 +25,7 @@ from models.inputs.think_tags import reward_for_template
 from models.policy.check import read_config
 from rewards.trial import try_rewards
 from rl.algorithms.interfaces import AnswerStream
-from rl.console.errors import UserError
+from rl.console.errors import UserError, as_user_error
 from rl.console.progress import CONSOLE
 from rl.data.problems import ProblemSet
 from rl.distillation.chain_length import penalty_range, repetition_penalties
@@ -39,7 +39,7 @@ from rl.jobs.generate import generation
 from rl.jobs.prepare import plan_run
 from rl.storage.atomic import atomic_file
 from rl.storage.jsonl import to_json_line
-from rl.storage.run_folder import archive_existing_run, save_recipe
+from rl.storage.run_folder import aside_of, save_recipe, take_run_folder
 
 _FREE = ("rollout", "device", "cluster", "log", "name", "problems_at_a_time", "max_dropped_share")
 """Sections that a resumed run may change: they say how, not what."""
@@ -96,22 +96,23 @@ class Distillation:
         read_config(recipe.policy)
         if recipe.teacher is not None and recipe.teacher.server is None:
             read_config(recipe.teacher, "teacher.path")
-        check_outlives_job(folder)
+        check_run_folder(folder)
         if resume:
             _check_same(recipe)
-        else:
-            archive_existing_run(folder)
-        save_recipe(recipe, folder)
+        aside = aside_of(folder)
         policy = recipe.policy
         encoder = InputEncoder(policy.path, recipe.prompt, policy.trust_remote_code)
-        problems = ProblemSet.open(
-            recipe.data,
-            measure=encoder.measure,
-            max_tokens=recipe.prompt.max_tokens,
-            rejected=folder / "rejected.jsonl",
-            seed=recipe.seed,
-        )
+        with as_user_error():
+            problems = ProblemSet.open(
+                recipe.data,
+                measure=encoder.measure,
+                max_tokens=recipe.prompt.max_tokens,
+                rejected=aside / "rejected.jsonl",
+                seed=recipe.seed,
+            )
         try_rewards(reward_for_template(recipe.reward, encoder), problems.first(1)[0])
+        take_run_folder(folder, aside, new=not resume)
+        save_recipe(recipe, folder)
         passes = ProblemPasses(
             problems, folder / "journal", recipe.rows_per_shard, recipe.problems_at_a_time
         )

@@ -2,11 +2,12 @@
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from actors.cluster.plan import Plan, server_of
 from actors.cluster.ray_session import ray_session
-from actors.cluster.shared_folder import check_outlives_job
+from actors.cluster.shared_folder import check_run_folder
 from configs.jobs.evaluate import EvaluateRecipe
 from configs.loading.recipe import SAVED_AS
 from models.inputs.encoder import InputEncoder
@@ -26,7 +27,7 @@ from rl.jobs.prepare import plan_run
 from rl.jobs.resume import check_unchanged
 from rl.run_log.benchmark_figures import BenchmarkResult
 from rl.run_log.wandb_tracker import Tracker
-from rl.storage.run_folder import archive_existing_run, save_recipe
+from rl.storage.run_folder import aside_of, save_recipe, take_run_folder
 
 _ASKED_WITH = ("temperature", "top_p", "repetition_penalty", "max_new_tokens")
 _FIXED = (
@@ -51,15 +52,16 @@ def evaluate_run(recipe: EvaluateRecipe, resume: bool = False) -> dict[str, Benc
 
 def evaluate_in_session(recipe: EvaluateRecipe, resume: bool) -> dict[str, BenchmarkResult]:
     """What `evaluate_run` does, in the Ray session that is open."""
-    check_outlives_job(recipe.run_folder)
+    check_run_folder(recipe.run_folder)
     plan = plan_run(recipe)
     if resume:
         _check_resume(recipe)
-    else:
-        archive_existing_run(recipe.run_folder)
+    aside = aside_of(recipe.run_folder)
+    asked, limits = _looked_at(recipe, aside)
+    opened = _opened(asked, limits)
+    take_run_folder(recipe.run_folder, aside, new=not resume)
     save_recipe(recipe, recipe.run_folder)
-    recipe, limits = _looked_at(recipe)
-    opened = _opened(recipe, limits)
+    recipe = asked
     results: dict[str, BenchmarkResult] = {}
     with _answering(recipe, plan, opened) as rollouts:
         for benchmark in opened:
@@ -92,19 +94,19 @@ def _opened(recipe: EvaluateRecipe, limits: Limits) -> list[Benchmark]:
     return opened
 
 
-def _looked_at(recipe: EvaluateRecipe) -> tuple[EvaluateRecipe, Limits]:
+def _looked_at(recipe: EvaluateRecipe, rejected: Path) -> tuple[EvaluateRecipe, Limits]:
     """The recipe with what its policy's chat template settles, and what a prompt may be.
 
     A server's template and its prompts' lengths are its own affair.
     """
-    limit, folder, policy = recipe.prompt.max_tokens, recipe.run_folder, recipe.policy
+    limit, policy = recipe.prompt.max_tokens, recipe.policy
     if server_of(recipe):
-        return recipe, Limits(lambda problem: 0, limit, folder)
+        return recipe, Limits(lambda problem: 0, limit, rejected)
     read_config(policy)
     encoder = InputEncoder(policy.path, recipe.prompt, policy.trust_remote_code)
     reward = reward_for_template(recipe.reward, encoder)
     recipe = recipe.model_copy(update={"reward": reward})
-    return recipe, Limits(encoder.measure, limit, folder)
+    return recipe, Limits(encoder.measure, limit, rejected)
 
 
 class _Nobody:

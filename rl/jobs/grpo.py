@@ -10,7 +10,7 @@ from typing import Protocol
 from actors.cluster.gauges import Gauges
 from actors.cluster.plan import Plan
 from actors.cluster.ray_session import ray_session
-from actors.cluster.shared_folder import check_outlives_job
+from actors.cluster.shared_folder import check_run_folder
 from configs.jobs.grpo import GRPORecipe
 from models.inputs.encoder import InputEncoder
 from models.inputs.think_tags import reward_for_template
@@ -26,14 +26,21 @@ from rl.data.problems import ProblemSet
 from rl.data.records import Problem
 from rl.jobs.grpo_actors import RunningActors, running_actors
 from rl.jobs.preflight import graded_answer, preflight
-from rl.jobs.prepare import check_resume, checkpoints_of, open_rows, plan_run
+from rl.jobs.prepare import (
+    check_resume,
+    check_sources,
+    checkpoints_of,
+    open_rows,
+    plan_run,
+    with_absolute_folders,
+)
 from rl.jobs.teacher import TeacherPrompts
 from rl.run_log.console_lines import graded_answer_text, print_line
 from rl.run_log.summary import summarise
 from rl.run_log.writer import RunLog
 from rl.storage.checkpoints import Checkpoint, Checkpoints
 from rl.storage.fingerprint import check_same_rows, save_fingerprint
-from rl.storage.run_folder import archive_existing_run, save_recipe
+from rl.storage.run_folder import aside_of, save_recipe, take_run_folder
 
 _BUFFER = "sample_buffer.jsonl"
 """The sample buffer's file in a checkpoint."""
@@ -62,56 +69,82 @@ def grpo_run(
     recipe: GRPORecipe, train: Train, start: StartPolicy | None, resume: bool = False
 ) -> None:
     """Run `train` on the actors that the recipe asks for, from the newest checkpoint or anew."""
+    looked = _look(recipe, start, resume)
     with ray_session():
-        grpo_in_session(recipe, train, start, resume)
+        _run(looked, train, start)
 
 
 def grpo_in_session(
     recipe: GRPORecipe, train: Train, start: StartPolicy | None, resume: bool = False
 ) -> None:
     """What `grpo_run` does, in the Ray session that is open."""
-    checkpoints = checkpoints_of(recipe)
-    newest = check_resume(recipe, checkpoints.to_resume()) if resume else None
-    check_outlives_job(recipe.run_folder)
+    _run(_look(recipe, start, resume), train, start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What was looked at before Ray starts."""
+
+    recipe: GRPORecipe
+    """With absolute folders, and what its policy's chat template settles."""
+    folder: Path
+    """The start policy's, or where it will be."""
+    tokenizer: Path
+    """A checkpoint of its tokenizer and processor that is there already."""
+    encoder: InputEncoder
+    newest: Checkpoint | None
+    """What the run goes on from."""
+
+
+def _look(recipe: GRPORecipe, start: StartPolicy | None, resume: bool) -> _Looked:
+    """Refuse what can be refused without a cluster and without reading the rows."""
+    recipe = with_absolute_folders(recipe)
+    newest = check_resume(recipe, checkpoints_of(recipe).to_resume()) if resume else None
+    check_run_folder(recipe.run_folder)
+    check_sources(recipe)
+    folder = start.folder if start else Path(recipe.policy.path)
+    there = start.untrained() if start and not folder.is_dir() else folder
+    check_policy(recipe.policy.model_copy(update={"path": str(there)}))
+    encoder = InputEncoder(there, recipe.prompt, recipe.policy.trust_remote_code)
+    check_export(there, encoder, recipe.policy.trust_remote_code)
+    reward = reward_for_template(recipe.reward, encoder)
+    recipe = recipe.model_copy(update={"reward": reward})
+    return _Looked(recipe, folder, there, encoder, newest)
+
+
+def _run(looked: _Looked, train: Train, start: StartPolicy | None) -> None:
+    recipe, newest = looked.recipe, looked.newest
     plan = plan_run(recipe)
-    if newest is None:
-        archive_existing_run(recipe.run_folder)
-        save_recipe(recipe, recipe.run_folder)
-    ready = _prepared(recipe, start)
+    aside = aside_of(recipe.run_folder)
+    ready = _prepared(looked, aside)
     if newest is not None:
         check_same_rows(newest.folder, ready.problems.fingerprints, recipe.data.source)
-    with _started(ready.recipe, ready.folder, plan) as actors:
-        _train(ready.recipe, train, ready, actors, (checkpoints, newest))
+    take_run_folder(recipe.run_folder, aside, new=newest is None)
+    if newest is None:
+        save_recipe(recipe, recipe.run_folder)
+    if start and not looked.folder.is_dir():
+        start.make()
+    with _started(recipe, looked.folder, plan) as actors:
+        _train(recipe, train, ready, actors, (checkpoints_of(recipe), newest))
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     """What a run needs besides its actors."""
 
-    recipe: GRPORecipe
-    """With what its policy's chat template settles."""
     problems: ProblemSet
     held_out: list[Problem] | None
-    folder: Path
-    """The start policy's."""
+    encoder: InputEncoder
 
 
-def _prepared(recipe: GRPORecipe, start: StartPolicy | None) -> _Prepared:
-    """All that the recipe names, looked at; then the start policy is made where there is none."""
-    folder = start.folder if start else Path(recipe.policy.path)
-    missing = start if start and not folder.is_dir() else None
-    there = missing.untrained() if missing else folder
-    check_policy(recipe.policy.model_copy(update={"path": str(there)}))
-    encoder = _encoder(recipe, there)
-    check_export(there, encoder, recipe.policy.trust_remote_code)
-    reward = reward_for_template(recipe.reward, encoder)
-    recipe = recipe.model_copy(update={"reward": reward})
-    problems, held_out = open_rows(recipe, ProblemSet.open, _measure(recipe, there, encoder))
+def _prepared(looked: _Looked, aside: Path) -> _Prepared:
+    """The rows, checked, and the rewards, tried on one of them."""
+    recipe = looked.recipe
+    measure = _measure(recipe, looked.tokenizer, looked.encoder)
+    problems, held_out = open_rows(recipe, ProblemSet.open, measure, aside)
     try_rewards(recipe.reward, problems.first(1)[0])
-    if missing:
-        missing.make()
     asked = held_out.first(recipe.evaluation.problems) if held_out else None
-    return _Prepared(recipe, problems, asked, folder)
+    return _Prepared(problems, asked, looked.encoder)
 
 
 def _measure(recipe: GRPORecipe, folder: Path, encoder: InputEncoder) -> Callable[[Problem], int]:
@@ -125,10 +158,6 @@ def _measure(recipe: GRPORecipe, folder: Path, encoder: InputEncoder) -> Callabl
         return encoder.measure(problem)
 
     return measure
-
-
-def _encoder(recipe: GRPORecipe, folder: Path) -> InputEncoder:
-    return InputEncoder(folder, recipe.prompt, recipe.policy.trust_remote_code)
 
 
 def _buffer(
@@ -167,7 +196,7 @@ def _train(
         save_recipe(recipe, recipe.run_folder)  # not before: what cannot go on leaves no trace
         CONSOLE.print(f"going on from step {first}, {newest.folder}")
     actors.weights.sync(first)
-    gap = preflight(recipe, ready.problems, _encoder(recipe, ready.folder), actors)
+    gap = preflight(recipe, ready.problems, ready.encoder, actors)
     CONSOLE.print(f"engine and learner agree: prompts equal, logprobs {gap:.1e} nats apart")
     shown = graded_answer(recipe, ready.problems, actors)
     print_line(first, graded_answer_text(shown, recipe.reward.weights))
@@ -217,3 +246,5 @@ def _train(
         if best.best:
             summary["best_step"] = best.best.step
         log.write_summary(summary)
+    if summary["flat_steps"] == summary["steps"] and not recipe.loss.has_teacher:
+        CONSOLE.print("no group's rewards differed in any step: the policy has learned nothing")

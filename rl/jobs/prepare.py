@@ -1,20 +1,24 @@
 """What every run does before its actors start: the plan, the folder, the rows."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
+from pydantic import BaseModel
 
 from actors.cluster.plan import Plan, plan_of
 from configs.jobs.generate import GenerationRecipe
 from configs.jobs.grpo import GRPORecipe
-from configs.jobs.sft import SFTRecipe, SupervisedRecipe
+from configs.jobs.sft import AlignRecipe, SFTRecipe, SupervisedRecipe
 from configs.loading.recipe import SAVED_AS
 from configs.schema.data import SourceConfig
+from configs.schema.policy import ModelConfig
 from rl.console.errors import as_user_error
 from rl.console.progress import CONSOLE
 from rl.jobs.resume import changes_to_apply
 from rl.storage.checkpoints import Checkpoint, Checkpoints
+from rl.tables.sources import check_path
 
 S = TypeVar("S")
 
@@ -29,6 +33,26 @@ def plan_run(recipe: GRPORecipe | SupervisedRecipe | GenerationRecipe) -> Plan:
     plan = plan_of(recipe, resources)
     plan.check_fits(resources)
     return plan
+
+
+R = TypeVar("R", bound=GRPORecipe | SFTRecipe | AlignRecipe)
+
+
+def with_absolute_folders(recipe: R) -> R:
+    """The recipe with the folders that it names absolute: actors may stand elsewhere."""
+    update: dict[str, BaseModel] = {
+        "log": recipe.log.model_copy(update={"folder": recipe.log.folder.resolve()}),
+        "policy": _absolute(recipe.policy),
+    }
+    if isinstance(recipe, GRPORecipe) and recipe.teacher is not None:
+        update["teacher"] = _absolute(recipe.teacher)
+    return recipe.model_copy(update=update)
+
+
+def _absolute(model: ModelConfig) -> ModelConfig:
+    path = Path(model.path)
+    there = model.path and path.is_dir()
+    return model.model_copy(update={"path": str(path.resolve())} if there else {})
 
 
 def checkpoints_of(recipe: GRPORecipe | SFTRecipe) -> Checkpoints:
@@ -48,25 +72,36 @@ def check_resume(recipe: GRPORecipe | SFTRecipe, newest: Checkpoint | None) -> C
     return newest
 
 
-def open_rows(
-    recipe: GRPORecipe | SFTRecipe, open_set: Callable[..., S], measure: Callable[[Any], int]
-) -> tuple[S, S | None]:
-    """The recipe's rows and its held-out ones, each checked; those not usable lie in the folder.
+def check_sources(recipe: GRPORecipe | SFTRecipe) -> None:
+    """Refuse data files that are not there; for before Ray starts, and rows are read."""
+    for data in (recipe.data, recipe.evaluation.data):
+        if data is not None:
+            check_path(data.source)
 
-    `open_set`: `open` of ProblemSet or ChatSet; `measure`: tokens of a row.
+
+def open_rows(
+    recipe: GRPORecipe | SFTRecipe,
+    open_set: Callable[..., S],
+    measure: Callable[[Any], int],
+    rejected: Path,
+) -> tuple[S, S | None]:
+    """The recipe's rows and its held-out ones, each checked.
+
+    `open_set`: `open` of ProblemSet or ChatSet; `measure`: tokens of a row; `rejected`: folder of
+    the lists of rows that cannot be used.
     """
 
-    def opened(data: SourceConfig, rejected: str) -> S:
+    def opened(data: SourceConfig, rejected: Path) -> S:
         with as_user_error():  # where there is no such source or column, or no format that is known
             return open_set(
                 data,
                 measure=measure,
                 max_tokens=recipe.prompt.max_tokens,
-                rejected=recipe.run_folder / rejected,
+                rejected=rejected,
                 seed=recipe.seed,
             )
 
     held_out = None  # few, so what is wrong with them is told before all others are read
     if recipe.evaluation.data is not None:
-        held_out = opened(recipe.evaluation.data, "rejected_held_out.jsonl")
-    return opened(recipe.data, "rejected.jsonl"), held_out
+        held_out = opened(recipe.evaluation.data, rejected / "rejected_held_out.jsonl")
+    return opened(recipe.data, rejected / "rejected.jsonl"), held_out

@@ -1,11 +1,11 @@
 """Supervised runs as one Ray Train job: everything on the driver's side of it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actors.cluster.ray_session import ray_session
-from actors.cluster.shared_folder import check_outlives_job
+from actors.cluster.shared_folder import check_run_folder
 from configs.jobs.sft import AlignRecipe, SFTRecipe
 from configs.schema.learner import SFTLearnerConfig
 from configs.schema.run import Device
@@ -17,17 +17,25 @@ from rl.algorithms.sft import SFTJob, finished
 from rl.console.errors import UserError, as_user_error
 from rl.console.progress import CONSOLE
 from rl.data.chats import ChatSet
-from rl.jobs.prepare import check_resume, checkpoints_of, open_rows, plan_run
+from rl.jobs.prepare import (
+    check_resume,
+    check_sources,
+    checkpoints_of,
+    open_rows,
+    plan_run,
+    with_absolute_folders,
+)
 from rl.jobs.ray_train import fit
 from rl.storage.cache import cache_folder
 from rl.storage.fingerprint import check_same_rows
-from rl.storage.run_folder import archive_existing_run, save_recipe
+from rl.storage.run_folder import aside_of, save_recipe, take_run_folder
 
 
 def sft_command(recipe: SFTRecipe | AlignRecipe, resume: bool = False) -> None:
     """Run what was asked for on a command line."""
+    looked = _look(recipe, resume)
     with ray_session():
-        (folder,) = sft_runs([recipe], resume)
+        (folder,) = _run([looked])
     CONSOLE.print(f"the policy lies in {folder}")
 
 
@@ -55,12 +63,17 @@ def sft_runs(
     workers = {(r.device, *_workers(r.learner)) for r in recipes}
     if len(workers) > 1:
         raise UserError(f"recipes that share workers ask for different ones: {sorted(workers)}")
-    placed = [_placed(recipe) for recipe in recipes]
-    jobs = [_jobs(recipe, resume) for recipe in placed]
-    first = {recipe.name: own for recipe, own in zip(placed, jobs, strict=True)}
+    return _run([_look(recipe, resume) for recipe in recipes], before)
+
+
+def _run(
+    looked: Sequence["_Looked"], before: Mapping[str, Callable[[], object]] | None = None
+) -> list[Path]:
+    jobs = [_jobs(each) for each in looked]
+    first = {each.recipe.name: own for each, own in zip(looked, jobs, strict=True)}
     for name, work in (before or {}).items():
         first[name][0] = replace(first[name][0], before=work)
-    fit([job for own in jobs for job in own], placed[0].run_folder)
+    fit([job for own in jobs for job in own], looked[0].recipe.run_folder)
     return [own[-1].recipe.policy_folder for own in jobs]
 
 
@@ -68,40 +81,58 @@ def _workers(learner: SFTLearnerConfig) -> tuple[int, float, int]:
     return learner.ranks, learner.cpus_per_rank, learner.cpu_threads or 0
 
 
-def _jobs(recipe: SFTRecipe | AlignRecipe, resume: bool) -> list[SFTJob]:
-    """The recipe's runs, once all that it names has been looked at."""
-    plan = plan_run(recipe)
-    config = check_policy(recipe.policy)
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What was looked at before Ray starts."""
+
+    recipe: SFTRecipe | AlignRecipe
+    """With absolute folders."""
+    runs: Sequence[SFTRecipe]
+    encoder: InputEncoder
+    resume: bool
+
+
+def _look(recipe: SFTRecipe | AlignRecipe, resume: bool) -> _Looked:
+    """Refuse what can be refused without a cluster and without reading the rows."""
+    recipe = _placed(recipe)
+    policy = recipe.policy
+    config = check_policy(policy)
     if recipe.features.keep != "off":
         with as_user_error():
             check_kind(config.model_type)
     runs = recipe.runs if isinstance(recipe, AlignRecipe) else (recipe,)
-    check_outlives_job(recipe.run_folder)
+    check_run_folder(recipe.run_folder)
+    for run in runs:
+        check_sources(run)
     if resume:
         _check_resume(runs)
-    else:
-        archive_existing_run(recipe.run_folder)
     # Passes change the projector, and never the processor.
-    policy = recipe.policy
     encoder = InputEncoder(policy.path, recipe.encoding, policy.trust_remote_code)
     check_export(policy.path, encoder, policy.trust_remote_code)
-    jobs = [prepared(run, encoder, plan.device) for run in runs]
+    return _Looked(recipe, runs, encoder, resume)
+
+
+def _jobs(looked: _Looked) -> list[SFTJob]:
+    """The recipe's runs, once the cluster holds them and their rows have been looked at."""
+    recipe, runs, resume = looked.recipe, looked.runs, looked.resume
+    plan = plan_run(recipe)
+    aside = aside_of(recipe.run_folder)
+    jobs: list[SFTJob] = []
+    for run in runs:
+        within = run.run_folder.relative_to(recipe.run_folder)
+        jobs.append(prepared(run, looked.encoder, plan.device, aside / within, resume))
+    take_run_folder(recipe.run_folder, aside, new=not resume)
+    for run in runs:
+        save_recipe(run, run.run_folder)
     save_recipe(recipe, recipe.run_folder)  # not before: what cannot go on leaves no trace
     return jobs
 
 
 def _placed(recipe: SFTRecipe | AlignRecipe) -> SFTRecipe | AlignRecipe:
     """The recipe with its folders absolute: workers may stand elsewhere."""
-    path = Path(recipe.policy.path)
     features = recipe.features.folder or cache_folder() / "features"
-    update = {
-        "log": recipe.log.model_copy(update={"folder": recipe.log.folder.resolve()}),
-        "policy": recipe.policy.model_copy(
-            update={"path": str(path.resolve())} if path.is_dir() else {}
-        ),
-        "features": recipe.features.model_copy(update={"folder": features.resolve()}),
-    }
-    return recipe.model_copy(update=update)
+    kept = recipe.features.model_copy(update={"folder": features.resolve()})
+    return with_absolute_folders(recipe).model_copy(update={"features": kept})
 
 
 def _check_resume(runs: Sequence[SFTRecipe]) -> None:
@@ -112,10 +143,11 @@ def _check_resume(runs: Sequence[SFTRecipe]) -> None:
             check_resume(run, checkpoints.newest() if number else checkpoints.to_resume())
 
 
-def prepared(run: SFTRecipe, encoder: InputEncoder, device: Device) -> SFTJob:
-    """The run with its rows checked, which happens once and here."""
-    chats, held_out = open_rows(run, ChatSet.open, encoder.measure_chat)
-    if newest := checkpoints_of(run).newest():
+def prepared(
+    run: SFTRecipe, encoder: InputEncoder, device: Device, rejected: Path, resume: bool = False
+) -> SFTJob:
+    """The run with its rows checked, which happens once and here; bad ones go to `rejected`."""
+    chats, held_out = open_rows(run, ChatSet.open, encoder.measure_chat, rejected)
+    if resume and (newest := checkpoints_of(run).newest()):
         check_same_rows(newest.folder, chats.index.fingerprints, run.data.source)
-    save_recipe(run, run.run_folder)
     return SFTJob(run, chats.index, held_out.index if held_out else None, device)

@@ -13,14 +13,15 @@ def summarise(folder: Path) -> dict[str, Any]:
     """The summary of the GRPO run in `folder`.
 
     steps; skipped_updates; grpo_seconds (all steps, without evaluations); rollout_tokens_per_s (of
-    busy engines, median of steps); max_logprob_gap (largest step mean, nats); and where held-out
-    problems were evaluated, accuracy, greedy_accuracy, mean_length (tokens) and think_share, each
-    before and after.
+    busy engines, median of steps); max_logprob_gap (largest step mean, nats); flat_steps, those
+    without a group whose rewards differ; and where held-out problems were evaluated, accuracy,
+    greedy_accuracy, mean_length (tokens) and think_share, each before and after.
     """
     steps = list(read_lines(folder / "metrics.jsonl"))
     evaluations = list(read_lines(folder / "evaluations.jsonl"))
     summary = _basics(steps, "grpo_seconds", "rollout_tokens_per_s")
     summary["max_logprob_gap"] = max((s.get("logprob_gap") or 0.0 for s in steps), default=0.0)
+    summary["flat_steps"] = sum(step["useful_groups"] == 0 for step in steps)
     if evaluations:
         first, last = evaluations[0], evaluations[-1]
         for name in _BEFORE_AND_AFTER:

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from actors.cluster.ray_session import ray_session
-from actors.cluster.shared_folder import check_outlives_job
+from actors.cluster.shared_folder import check_run_folder
 from configs.jobs.pipeline import PipelineRecipe
 from configs.jobs.rounds import RoundsRecipe, RoundsSections
 from configs.loading.recipe import recipe_text
@@ -53,7 +53,7 @@ def _rounds(recipe: RoundsRecipe) -> Rounds:
 def _run(
     recipe: RoundsSections, stages: Sequence[Stage], ledger: StageLedger, rounds: Rounds
 ) -> None:
-    check_outlives_job(recipe.run_folder)
+    check_run_folder(recipe.run_folder)
     CONSOLE.print(_plan(ledger, stages))
     save_recipe(recipe, recipe.run_folder)
 

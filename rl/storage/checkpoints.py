@@ -38,6 +38,12 @@ class Checkpoint:
         """The policy in Hugging Face layout."""
         return self.folder / "policy"
 
+    @property
+    def missing(self) -> list[str]:
+        """Which of the two is not there, or holds nothing."""
+        parts = (self.learner, self.policy)
+        return [part.name for part in parts if not part.is_dir() or not any(part.iterdir())]
+
 
 Measure = Literal["accuracy", "critical_entropy"]
 
@@ -57,6 +63,10 @@ class NothingToResume(UserError):
     """--resume was asked for, and there is no whole checkpoint."""
 
 
+class IncompleteCheckpoint(UserError):
+    """Learner ranks wrote their part of a checkpoint elsewhere."""
+
+
 class Checkpoints:
     """The checkpoints of one run."""
 
@@ -70,10 +80,20 @@ class Checkpoints:
         """Write the checkpoint of `step` by `fill`; then drop all but the newest few and the best.
 
         `best`: the best so far, which `best.json` names from now on; None: it names what it did.
+
+        Raises:
+            IncompleteCheckpoint: `fill` left no learner state, or no policy.
         """
         whole = self._at(step)
         with atomic_folder(whole.folder, existing="replace") as aside:
-            fill(Checkpoint(step, aside))
+            written = Checkpoint(step, aside)
+            fill(written)
+            if written.missing:
+                raise IncompleteCheckpoint(
+                    f"the checkpoint of step {step} in {self._folder.resolve()} has no "
+                    f"{' and no '.join(written.missing)}: learner ranks wrote elsewhere; set "
+                    "log.folder to a folder that all nodes share"
+                )
             (aside / STATE).write_text(json.dumps({"step": step}) + "\n", "utf-8")
         # Later ones can only be unreadable: they may not push out those that can be read.
         if best:
@@ -105,6 +125,10 @@ class Checkpoints:
                 state = json.loads((found.folder / STATE).read_text("utf-8"))
             except (OSError, ValueError) as error:
                 logger.warning("passing over %s: its %s is unreadable (%s)", found, STATE, error)
+                continue
+            if found.missing:
+                parts = " and no ".join(found.missing)
+                logger.warning("passing over %s: it has no %s", found.folder, parts)
                 continue
             if state.get("step") == found.step:
                 return found

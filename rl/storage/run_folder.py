@@ -1,5 +1,6 @@
 """A run's folder: its recipe, and what an earlier run left there."""
 
+import shutil
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -16,6 +17,28 @@ def save_recipe(recipe: BaseModel, folder: Path) -> Path:
     with atomic_file(target) as aside:
         aside.write_text(recipe_text(recipe), "utf-8")
     return target
+
+
+def aside_of(folder: Path) -> Path:
+    """An empty place beside `folder` for what is written before the run takes it.
+
+    A run that is refused leaves its list of rejected rows there, and an earlier run as it was.
+    """
+    aside = folder.with_name(f"{folder.name}.refused")
+    shutil.rmtree(aside, ignore_errors=True)
+    return aside
+
+
+def take_run_folder(folder: Path, aside: Path, *, new: bool) -> None:
+    """Make `folder` the run's, with the files from `aside`; a `new` run moves an older one away."""
+    if new:
+        archive_existing_run(folder)
+    for file in aside.rglob("*"):
+        if file.is_file():
+            target = folder / file.relative_to(aside)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def archive_existing_run(folder: Path) -> None:

@@ -83,16 +83,12 @@ def open_source(name: str, split: str) -> Source:
     """
     if name in BUILT_IN:
         return _from_file(name, BUILT_IN[name](name, split.split("[")[0]), split)
+    check_path(name)
     path = Path(name).expanduser()
     if path.is_file():
         return _from_file(name, path, split)
     if path.is_dir():
         return _from_folder(name, path, split)
-    if name.startswith((".", "/", "~")) or path.suffix in BUILDERS or name.count("/") > 1:
-        raise UserError(
-            f"data.source {name!r} does not exist: there is no file or folder {path.absolute()}; "
-            "correct the path"
-        )
     hub_name, _, subset = name.partition(":")
     try:
         table = _load(name, split, hub_name, {"name": subset or None})
@@ -100,6 +96,21 @@ def open_source(name: str, split: str) -> Source:
         raise UserError(f"{error}; nor is there a file or folder {path.absolute()}") from error
     caches = (_hub.config.HF_DATASETS_CACHE, HF_HUB_CACHE)
     return _source(name, table, *(Path(cache) for cache in caches))
+
+
+def check_path(name: str) -> None:
+    """Nothing where `name` is a path that is there, or no path; the hub is not asked.
+
+    Raises:
+        UserError: it is a path, and nothing lies there.
+    """
+    path = Path(name).expanduser()
+    a_path = name.startswith((".", "/", "~")) or path.suffix in BUILDERS or name.count("/") > 1
+    if a_path and not path.exists():
+        raise UserError(
+            f"data.source {name!r} does not exist: there is no file or folder {path.absolute()}; "
+            "correct the path"
+        )
 
 
 def _from_file(name: str, path: Path, split: str) -> Source:

@@ -8,8 +8,8 @@ import pytest
 from actors.cluster import shared_folder as folders
 from actors.cluster.shared_folder import (
     UnusableFolder,
-    check_outlives_job,
     check_reached,
+    check_run_folder,
     file_visible,
 )
 
@@ -21,8 +21,20 @@ def test_a_folder_in_a_submitted_job_s_copy_of_the_project_is_refused(
     copy.mkdir(parents=True)
     monkeypatch.chdir(copy)
     with pytest.raises(UnusableFolder, match=r"_ray_pkg_12/runs/x.*set log.folder to an absolute"):
-        check_outlives_job(Path("runs/x"))
-    check_outlives_job(tmp_path / "runs" / "x")
+        check_run_folder(Path("runs/x"))
+    check_run_folder(tmp_path / "runs" / "x")
+
+
+@pytest.mark.parametrize("folder", ["a_file", "a_file/x", "/proc/nobody/x"])
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "a_file").touch()
+    with pytest.raises(UnusableFolder, match=rf"{folder}, cannot be written \(.*set log.folder"):
+        check_run_folder(tmp_path / folder)
+
+
+def test_a_folder_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
+    check_run_folder(tmp_path / "runs" / "x")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_all_ranks_reach_is_left_as_it_was(tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
 """What every command does: read its recipe, work, and end in words or with a traceback."""
 
+import re
+from importlib import import_module
 from typing import Any
 
 import pytest
 
+from configs.jobs.commands import READS
+from configs.jobs.grpo import GRPORecipe
 from configs.loading.recipe import Command
 from configs.schema.base import StrictModel
 from rl.console.command import run_command
 from rl.console.errors import UserError
+from tests.commands import COMMANDS
 
 
 class Errand(StrictModel):
@@ -58,3 +63,18 @@ def test_an_error_of_the_user_ends_in_words_and_one_of_ours_with_its_traceback()
     assert ended.value.code == "policy.path='x' holds no model"
     with pytest.raises(ValueError, match="a bug"):
         fails(ValueError("a bug"))
+
+
+def test_a_recipe_of_another_command_is_named_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_command(["digits_sft", "steps=3"], GRPORecipe, print, default="digits")
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert re.fullmatch(
+        r"(\S+/digits_sft.yaml) is a recipe of another command: run python rl/sft.py \1\n", told
+    )
+
+
+def test_each_command_is_known_with_the_recipe_that_it_reads() -> None:
+    modules = {name: vars(import_module(f"rl.{name}")) for name in READS}
+    assert {recipe: modules[name]["main"] for name, recipe in READS.items()} == COMMANDS

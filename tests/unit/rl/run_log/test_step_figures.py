@@ -11,6 +11,7 @@ from configs.schema.reward import RewardConfig, ThinkingConfig
 from rl.algorithms.guards import (
     NOTHING_LEARNED,
     DivergedError,
+    FlatRewardsWarner,
     GapGuard,
     GapOverBound,
     NonFiniteGuard,
@@ -115,6 +116,21 @@ def test_refused_updates_end_the_run_only_in_a_row() -> None:
         guard.check(REFUSED, 5)
 
 
+def test_steps_whose_rewards_teach_nothing_are_warned_of_after_3_6_12_in_a_row(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    warner = FlatRewardsWarner()
+    rewards = [[0.0, 0.0]] * 7 + [[1.0, 0.0]] + [[1.0, 1.0]] * 3
+    for step, each in enumerate(rewards):
+        warner.check([scored(each), scored([0.0, 0.0])], len(set(each)) > 1, step)
+    told = [record.getMessage() for record in caplog.records]
+    assert [text.split(",")[0] for text in told] == [
+        "step 2: no group's rewards differ in 3 steps running (all are 0.0)",
+        "step 5: no group's rewards differ in 6 steps running (all are 0.0)",
+        "step 10: no group's rewards differ in 3 steps running (equal within each group)",
+    ]
+
+
 def test_a_step_with_nothing_to_learn_is_no_update_and_breaks_no_row() -> None:
     guard = NonFiniteGuard(2)
     for step, report in enumerate((NOTHING_LEARNED, NOTHING_LEARNED, REFUSED, NOTHING_LEARNED)):
@@ -161,11 +177,24 @@ def test_work_under_way_at_the_same_time_shares_it_and_all_shares_add_up() -> No
 
 def test_a_run_is_summed_up_from_its_log(tmp_path: Path) -> None:
     steps = [
-        {"seconds": 2.0, "rollout_tokens_per_s": 10.0, "logprob_gap": 1e-6, "skipped": 0.0},
-        {"seconds": 3.0, "rollout_tokens_per_s": 90.0, "logprob_gap": 3e-6, "skipped": 1.0},
+        {
+            "seconds": 2.0,
+            "rollout_tokens_per_s": 10.0,
+            "logprob_gap": 1e-6,
+            "skipped": 0.0,
+            "useful_groups": 0.5,
+        },
+        {
+            "seconds": 3.0,
+            "rollout_tokens_per_s": 90.0,
+            "logprob_gap": 3e-6,
+            "skipped": 1.0,
+            "useful_groups": 1.0,
+        },
         # Nothing was learned, or the gap was not finite.
         {"seconds": 4.0, "rollout_tokens_per_s": 20.0, "logprob_gap": None},
     ]
+    steps = [step | {"useful_groups": u} for step, u in zip(steps, (0.5, 1.0, 0.0), strict=True)]
     held_out = [
         {"accuracy": a, "greedy_accuracy": a + 0.1, "mean_length": 10 * a, "think_share": a / 2}
         for a in (0.2, 0.9, 0.6)
@@ -179,6 +208,7 @@ def test_a_run_is_summed_up_from_its_log(tmp_path: Path) -> None:
             "rollout_tokens_per_s": 20.0,
             "max_logprob_gap": 3e-6,
             "skipped_updates": 1.0,
+            "flat_steps": 1,
             "accuracy_before": 0.2,
             "accuracy_after": 0.6,
             "greedy_accuracy_before": 0.3,
@@ -196,6 +226,7 @@ def test_a_run_is_summed_up_from_its_log(tmp_path: Path) -> None:
         "rollout_tokens_per_s",
         "max_logprob_gap",
         "skipped_updates",
+        "flat_steps",
     }
 
 

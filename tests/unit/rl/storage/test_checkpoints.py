@@ -2,16 +2,19 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
 
-from rl.storage.checkpoints import STATE, Best, Checkpoint, Checkpoints
+from rl.storage.checkpoints import STATE, Best, Checkpoint, Checkpoints, IncompleteCheckpoint
 
 
 def fill(checkpoint: Checkpoint) -> None:
     checkpoint.learner.mkdir()
     (checkpoint.learner / "shard").write_text(f"weights of {checkpoint.step}")
+    checkpoint.policy.mkdir()
+    (checkpoint.policy / "config.json").write_text("{}")
 
 
 def names(folder: Path) -> list[str]:
@@ -66,7 +69,7 @@ def test_one_that_was_cut_off_is_passed_over_with_a_warning_and_written_anew(
     (tmp_path / ".writing_step_000020" / "leftover").write_text("of the first try")
 
     again = checkpoints.write(20, fill)
-    assert names(again.folder) == ["learner", STATE]
+    assert names(again.folder) == ["learner", "policy", STATE]
     assert names(tmp_path) == ["step_000010", "step_000020"]
 
 
@@ -99,7 +102,28 @@ def test_damaged_ones_never_push_out_the_one_just_written(tmp_path: Path) -> Non
 def test_writing_a_step_again_replaces_it(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
     (checkpoints.write(10, fill).folder / "old").write_text("of the first time")
-    assert names(checkpoints.write(10, fill).folder) == ["learner", STATE]
+    assert names(checkpoints.write(10, fill).folder) == ["learner", "policy", STATE]
+
+
+@pytest.mark.parametrize("part", ["learner", "policy"])
+def test_one_without_learner_state_or_policy_is_refused_and_never_resumed(
+    tmp_path: Path, part: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.write(10, fill)
+
+    def elsewhere(checkpoint: Checkpoint) -> None:
+        fill(checkpoint)
+        shutil.rmtree(checkpoint.folder / part)
+
+    with pytest.raises(IncompleteCheckpoint, match=f"step 20 in {tmp_path} has no {part}: .*share"):
+        checkpoints.write(20, elsewhere)
+    assert "step_000020" not in names(tmp_path)
+    shutil.rmtree(checkpoints.write(30, fill).folder / part)
+    with caplog.at_level(logging.WARNING):
+        newest = checkpoints.newest()
+    assert newest is not None and newest.step == 10
+    assert f"has no {part}" in caplog.text
 
 
 def test_other_folders_are_left_alone(tmp_path: Path) -> None:
