@@ -25,15 +25,15 @@ class PolicySource(WeightSource):
     ) -> None:
         """`precision`: of weights that an adapter was merged into; None: as without one."""
         self._weights = weights
+        self._learning = _with_siblings(weights)
         self._gathered = gathered
         self._precision = precision
         self._sent: set[str] = set()
         self.sums: WeightSums = {}
 
     def names(self) -> list[str]:
-        """What the next round sends: everything at first, then what learns."""
-        first = not self._sent
-        return [name for name, weight in self._weights.items() if first or weight.learns]
+        """What the next round sends: everything at first, then what learns, and its siblings."""
+        return [name for name in self._weights if not self._sent or name in self._learning]
 
     def metadata(self) -> list[ParamMeta]:
         """Names, dtypes and full shapes, without gathering."""
@@ -64,6 +64,21 @@ class PolicySource(WeightSource):
     def finish(self) -> None:
         """Remember that a round is over."""
         self._sent.update(self.names())
+
+
+def _with_siblings(weights: Mapping[str, CheckpointWeight]) -> set[str]:
+    """What learns, and what else lies in the same modules.
+
+    Engines fuse siblings (q, k and v; gate and up) into one parameter. vLLM's layerwise reload
+    makes a parameter anew where any part of it comes, and leaves the rest of it uninitialised.
+    """
+    learning = {_module(name) for name, weight in weights.items() if weight.learns}
+    return {name for name in weights if _module(name) in learning}
+
+
+def _module(name: str) -> str:
+    """The module that holds the layer of a weight: `layers.0.self_attn` of its `q_proj.weight`."""
+    return ".".join(name.split(".")[:-2])
 
 
 def _full_shape(parameter: Tensor) -> tuple[int, ...]:

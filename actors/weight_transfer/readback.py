@@ -1,4 +1,4 @@
-"""What runs inside vLLM's worker processes: reading weights back, and banning image tokens."""
+"""What runs inside vLLM's worker processes: reading weights back."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -1,6 +1,12 @@
 """What tests mix into vLLM's worker classes in place of the project's own extension."""
 
+from functools import partial
 from typing import Any
+
+from vllm.model_executor.model_loader.reload import (
+    finalize_layerwise_reload,
+    initialize_layerwise_reload,
+)
 
 from actors.weight_transfer.readback import WeightReadback
 
@@ -15,9 +21,10 @@ class Deaf:
 
 
 class Probe(WeightReadback):
-    """Can be made deaf to new weights."""
+    """Can be made deaf to new weights, and to take them as engines on GPUs do."""
 
     weight_transfer_engine: Any
+    model_config: Any
 
     def deafen(self) -> None:
         """Keep the weights of now, whatever comes."""
@@ -28,6 +35,16 @@ class Probe(WeightReadback):
             type(transfer).receive_weights(transfer, update)
 
         transfer.receive_weights = receive
+
+    def reload_by_layers(self) -> None:
+        """From now on make parameters anew for what comes, as vLLM's nccl and ipc engines do."""
+        transfer = self.weight_transfer_engine
+
+        def finish() -> None:
+            finalize_layerwise_reload(transfer.model, self.model_config)
+
+        transfer.start_weight_update = partial(initialize_layerwise_reload, transfer.model)
+        transfer.finish_weight_update = finish
 
     def hear(self) -> None:
         """Take weights again."""

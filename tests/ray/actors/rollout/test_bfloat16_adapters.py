@@ -12,7 +12,7 @@ from models.policy.lora import is_adapter
 from models.policy.parts import part_of
 from models.policy.weight_sums import Sums, WeightSums, compare_sums, sum_and_squares
 from models.tiny.model import build_tiny_vlm
-from tests.ray.system import System, recipe, running_system
+from tests.ray.system import System, mean_gap, problem, recipe, running_system
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -21,7 +21,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 def adapted(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder = tmp_path_factory.mktemp("vlm")
     build_tiny_vlm(folder, seed=3)
-    policy = {"path": str(folder), "dtype": "bfloat16", "train": ["language"], "lora": {"rank": 2}}
+    lora = {"rank": 2, "targets": ["q_proj", "v_proj", "gate_proj"]}  # k, up: fused with these
+    policy = {"path": str(folder), "dtype": "bfloat16", "train": ["language"], "lora": lora}
     plan = recipe(folder, policy=policy)
     with running_system(plan, folder, tmp_path_factory.mktemp("system")) as system:
         yield system
@@ -62,6 +63,17 @@ def test_a_change_below_bfloat16s_steps_reaches_the_engine_whole(adapted: System
 
     assert layers_that_differ(exact) == 0
     assert layers_that_differ(rounded) == layers_that_differ(before) == 3
+
+
+def test_engines_that_make_parameters_anew_get_the_siblings_of_what_learns_too(
+    adapted: System,
+) -> None:
+    adapted.in_learner(_move_adapters)
+    adapted.in_engine("reload_by_layers")
+    verified = adapted.actors.weights.verified
+    adapted.send_weights()  # reads back every layer, k and up with it
+    assert adapted.actors.weights.verified == verified + 1
+    assert mean_gap(adapted.gaps(adapted.sample([problem(1)]))) < 0.05
 
 
 def test_exported_adapters_are_those_of_the_learner(adapted: System, tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""What each round of a sync sends: everything once, then what learns and what is fused with it."""
+
+from contextlib import nullcontext
+
+import torch
+from torch.nn import Parameter
+
+from actors.weight_transfer.policy_source import PolicySource
+from models.policy.checkpoint_weights import CheckpointWeight
+
+LAYER = "model.layers.0"
+
+
+def frozen() -> CheckpointWeight:
+    return CheckpointWeight(Parameter(torch.zeros(2, 2), requires_grad=False))
+
+
+def adapted() -> CheckpointWeight:
+    down, up = Parameter(torch.zeros(1, 2)), Parameter(torch.zeros(2, 1))
+    return CheckpointWeight(frozen().parameter, down, up, 1.0)
+
+
+WEIGHTS = {
+    "model.embed_tokens.weight": frozen(),
+    f"{LAYER}.self_attn.q_proj.weight": adapted(),
+    f"{LAYER}.self_attn.q_proj.bias": frozen(),
+    f"{LAYER}.self_attn.k_proj.weight": frozen(),
+    f"{LAYER}.self_attn.v_proj.weight": adapted(),
+    f"{LAYER}.mlp.gate_proj.weight": frozen(),
+    f"{LAYER}.mlp.up_proj.weight": frozen(),
+    f"{LAYER}.input_layernorm.weight": frozen(),
+    "model.layers.1.mlp.gate_proj.weight": frozen(),
+    "model.layers.1.mlp.up_proj.weight": adapted(),
+    "lm_head.weight": frozen(),
+}
+
+
+def test_siblings_of_what_learns_are_sent_with_it_and_the_rest_only_once() -> None:
+    source = PolicySource(WEIGHTS, lambda _: nullcontext())
+    assert source.names() == list(WEIGHTS)
+    for _ in source.iter_groups():
+        pass
+    source.finish()
+    assert source.names() == [
+        name for name in WEIGHTS if ".self_attn." in name or "layers.1.mlp" in name
+    ]
+    sent = [name for names, _ in source.iter_groups() for name in names]
+    assert sorted(sent) == sorted(meta.name for meta in source.metadata()) == sorted(source.names())
+    assert set(source.sums) == set(WEIGHTS)
