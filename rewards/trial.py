@@ -17,7 +17,7 @@ def try_rewards(config: RewardConfig, problem: Problem) -> dict[str, Verdict]:
 
     Raises:
         UserError: a name is unknown; a custom reward cannot be found, raises, hangs or returns
-            neither a number in [0, 1] nor a Verdict; or the row lacks what a reward needs.
+            neither a number nor a Verdict; or the row lacks what a reward needs.
     """
     check_names(config)
     completion = _gold_as_answer(config, problem)
@@ -76,7 +76,10 @@ def _custom_verdicts(
         load_custom(where)  # raises here, with the file's own traceback
     pool = VerifierPool(config)
     try:
-        tasks = {name: CustomTask(where, problem, completion) for name, where in custom.items()}
+        tasks = {
+            name: CustomTask(where, problem, completion, share=name == config.accuracy)
+            for name, where in custom.items()
+        }
         tried = {name: pool.submit(task) for name, task in tasks.items()}
         return {name: future.result() for name, future in tried.items()}
     finally:

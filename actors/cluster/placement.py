@@ -70,7 +70,8 @@ def _bundles(plan: Plan) -> tuple[list[Bundle], dict[str, int]]:
         first[actors.role] = len(bundles)
         each = {"GPU": actors.gpus, "CPU": actors.cpus}
         if shared and actors.role == "rollout":
-            each = {name: 2 * amount for name, amount in each.items()}
+            beside = plan.role("learner")
+            each = {"GPU": actors.gpus + beside.gpus, "CPU": actors.cpus + beside.cpus}
         if shared and actors.role == "learner":
             first["learner"] = first["rollout"]
             continue

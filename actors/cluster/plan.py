@@ -76,16 +76,29 @@ def plan_of(
     """The plan of a run on a cluster with `resources`; none: a machine without GPUs.
 
     Raises:
-        DoesNotFit: the recipe names a transport that the device does not have.
+        DoesNotFit: the recipe names a transport or kernels that the device does not have.
     """
     device = recipe.device
     if device == "auto":
         device = "cuda" if resources.get("GPU", 0) > 0 else "cpu"
+    _check_kernels(recipe, device)
     if isinstance(recipe, SupervisedRecipe):
         return Plan(device, (_supervised_rank(recipe, device),))
     if isinstance(recipe, GenerationRecipe):
         return Plan(device, (_answering(recipe, device), _reward_workers(recipe, device)))
     return Plan(device, tuple(_grpo_actors(recipe, device)), _transport(recipe, device))
+
+
+def _check_kernels(
+    recipe: GRPORecipe | SupervisedRecipe | GenerationRecipe, device: Device
+) -> None:
+    if isinstance(recipe, GenerationRecipe) or device == "cuda":
+        return
+    if recipe.policy.vision_attention.startswith("flash"):
+        raise DoesNotFit(
+            f"policy.vision_attention={recipe.policy.vision_attention} on a CPU: FlashAttention "
+            "runs on GPUs; set it to sdpa"
+        )
 
 
 def server_of(recipe: GenerationRecipe) -> ServerConfig | None:
@@ -117,13 +130,14 @@ def _transport(recipe: GRPORecipe, device: Device) -> Transport:
 def _grpo_actors(recipe: GRPORecipe, device: Device) -> list[PlannedActors]:
     """On a CPU machine actors reserve nothing: learner and engines take turns on the same cores."""
     gpu = 1.0 if device == "cuda" else 0.0
+    cores = recipe.learner.cpus_per_rank * gpu
     share = 0.5 if recipe.sync.shared_gpu else 1.0
     plan = [
         _engines(recipe, device, share),
-        PlannedActors("learner", recipe.learner.ranks, share * gpu, gpu, _rank(recipe)),
+        PlannedActors("learner", recipe.learner.ranks, share * gpu, cores, _rank(recipe)),
         _reward_workers(recipe, device),
     ]
-    if recipe.loss.kl.coef > 0:
+    if recipe.reference_in == "actor":
         plan.append(PlannedActors("reference", 1, gpu, gpu, "frozen start policy"))
     if recipe.teacher is not None:
         what = f"frozen teacher {recipe.teacher.path or '(the start policy)'}"
@@ -146,7 +160,7 @@ def _engines(
     gpu = 1.0 if device == "cuda" else 0.0
     what = f"vLLM engine, tensor parallel {rollout.tensor_parallel_size}"
     gpus = share * gpu * rollout.tensor_parallel_size
-    return PlannedActors("rollout", rollout.workers, gpus, gpu, what)
+    return PlannedActors("rollout", rollout.workers, gpus, rollout.cpus_per_worker * gpu, what)
 
 
 def _reward_workers(recipe: GRPORecipe | GenerationRecipe, device: Device) -> PlannedActors:

@@ -2,19 +2,25 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from configs.loading.suggest import closest_match
 from configs.schema.data import PromptConfig
 from configs.schema.policy import ModelConfig
 from configs.schema.rollout import EngineConfig, Transport, engine_dtype
 from models.inputs.encoder import InputEncoder
+from rl.console.errors import UserError
 from rl.data.records import SamplingRequest
 
 EXTENSION = "actors.weight_transfer.readback.WeightReadback"
 """What is mixed into vLLM's worker classes."""
+
+_TUNABLE = ("max_num_batched_tokens", "enable_chunked_prefill", "disable_log_stats")
+"""Arguments with a default of our own, which the recipe may change."""
 
 _BATCHED_TOKENS = 8192
 """Tokens that an engine reads in one pass, at least a whole sequence."""
@@ -32,12 +38,16 @@ def engine_args(
     """vLLM's AsyncEngineArgs of an engine on the policy in `folder`.
 
     `transport`: the way of new weights; None: the weights stay as they are.
+
+    Raises:
+        UserError: rollout.engine_args names something that vLLM does not know, or that the recipe's
+            other keys decide.
     """
     from vllm.config import WeightTransferConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     longest = prompt.max_tokens + rollout.max_new_tokens
-    return AsyncEngineArgs(
+    own: dict[str, Any] = dict(
         model=str(folder),
         dtype=engine_dtype(policy, rollout),
         trust_remote_code=policy.trust_remote_code,
@@ -60,6 +70,18 @@ def engine_args(
         disable_log_stats=True,
         seed=0,
     )
+    known = {field.name for field in fields(AsyncEngineArgs)}
+    for name in rollout.engine_args:
+        if name not in known:
+            close = closest_match(name, known)
+            hint = f"did you mean {close}?" if close else "see AsyncEngineArgs in vLLM's docs"
+            raise UserError(f"rollout.engine_args: vLLM's engine has no argument {name!r}; {hint}")
+        if name in own and name not in _TUNABLE:
+            raise UserError(
+                f"rollout.engine_args: {name} is decided by the recipe's other keys (here: "
+                f"{own[name]!r}); leave it out"
+            )
+    return AsyncEngineArgs(**(own | rollout.engine_args))
 
 
 def start_engine(

@@ -93,7 +93,8 @@ class RewardWorker:
             if verdict.cause == "timeout" and verdict.gold_side:
                 self._timed_out_golds[said.gold] = verdict
             return verdict
-        task = CustomTask(self._config.custom[name], problem, completion)
+        share = name == self._config.accuracy
+        task = CustomTask(self._config.custom[name], problem, completion, share)
         key = (task.where, problem.id, completion)
         return await self._memoised(key, partial(self._verifiers.submit, task))
 

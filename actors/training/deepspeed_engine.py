@@ -16,6 +16,7 @@ from models.inputs.packing import PackedBatch
 from models.policy.checkpoint_weights import CheckpointWeight, checkpoint_weights, saved_names
 from models.policy.lora import is_adapter
 from models.policy.policy import Policy
+from rl.console.errors import UserError
 
 _TAG = "learner"
 
@@ -35,15 +36,38 @@ def import_deepspeed() -> Any:
     return deepspeed
 
 
+def check_zero_settings(config: LearnerConfig) -> None:
+    """Check the recipe's own settings of DeepSpeed's zero_optimization.
+
+    Raises:
+        UserError: DeepSpeed does not know one of them, or other keys of the recipe decide it.
+    """
+    for name, key in (("stage", "zero_stage"), ("offload_optimizer", "offload")):
+        if name in config.zero_optimization:
+            raise UserError(f"learner.zero_optimization: {name} is decided by learner.{key}")
+    import_deepspeed()
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    try:
+        DeepSpeedZeroConfig(stage=config.zero_stage, **config.zero_optimization)
+    except ValueError as error:
+        raise UserError(f"learner.zero_optimization: {error}") from error
+
+
 def deepspeed_config(config: LearnerConfig, dtype: str) -> dict[str, Any]:
     """The DeepSpeed configuration of a recipe.
 
     The number of micro-batches changes from step to step, so DeepSpeed is told that the caller
     decides when an accumulation ends (`managed_gradient_accumulation`), and divides by nothing.
     """
-    zero: dict[str, Any] = {"stage": config.zero_stage, "overlap_comm": False}
+    # Streams of their own overlap ZeRO 3's gathering with the work, where there are streams.
+    overlap = config.zero_stage == 3 and torch.cuda.is_available()
+    zero: dict[str, Any] = {"stage": config.zero_stage, "overlap_comm": overlap}
+    # bfloat16 sums of many micro-batches are percents off. ZeRO 0 has no other sum.
+    sums = {"grad_accum_dtype": "fp32"} if config.zero_stage else {}
     if config.offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    zero |= config.zero_optimization
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
@@ -52,6 +76,7 @@ def deepspeed_config(config: LearnerConfig, dtype: str) -> dict[str, Any]:
         "zero_optimization": zero,
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
+        "data_types": sums,
         "bf16": {"enabled": dtype == "bfloat16", "check_grad_overflow": True},
         "steps_per_print": 2**31,
     }
@@ -68,7 +93,7 @@ def _optimizer(policy: Policy, config: OptimizerConfig) -> torch.optim.Optimizer
     return torch.optim.AdamW(filled, lr=config.lr, betas=config.betas)
 
 
-def _shard(policy: Policy, config: dict[str, Any], dtype: str) -> None:
+def shard(policy: Policy, config: dict[str, Any], dtype: str) -> None:
     """Deal the weights out over the ranks, one weight at a time.
 
     Left to itself DeepSpeed moves the policy to the device first, whole, where one that is sharded
@@ -98,7 +123,7 @@ class DeepSpeedEngine:
         self._weight_decays = [group["weight_decay"] for group in optimizer.param_groups]
         settings = deepspeed_config(config, dtype)
         if config.zero_stage == 3:
-            _shard(policy, settings, dtype)
+            shard(policy, settings, dtype)
         self._engine, *_ = deepspeed.initialize(
             model=policy,
             optimizer=optimizer,

@@ -2,14 +2,17 @@
 
 import logging
 import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from actors.cluster.object_refs import SharedBatches
 from actors.training.answer_loss import AnswerLoss, told_apart
@@ -23,6 +26,7 @@ from models.inputs.packing import PackedBatch, pack
 from models.policy.weight_sums import WeightSums
 from rl.algorithms.critical_tokens import phrases_of
 from rl.algorithms.rows import MicroBatch
+from rl.data.prefetch import prefetch
 from rl.data.records import UpdateReport
 
 logger = logging.getLogger(__name__)
@@ -51,6 +55,13 @@ class LearnerSpec:
     """Updates that the learning rate's schedule spans."""
     device: str
     """cpu or cuda."""
+    reference: Literal["base", "shards"] | None = None
+    """The reference policy that the learner is asked for: its weights without adapters, or a
+    sharded copy of the start policy; None: others are asked, or nobody."""
+
+
+Reference = Callable[[PackedBatch], Tensor]
+"""A batch to the reference's float32 [N] logprobs in nats."""
 
 
 class LearnerRank:
@@ -63,6 +74,9 @@ class LearnerRank:
         self._encoder = InputEncoder(job.folder, job.prompt, job.policy.trust_remote_code)
         self._store: dist.TCPStore | None = None
         self._sender: Any = None
+        self._reference: Reference | None = None
+        # Torch's own threads stay the model's.
+        self._pool = ThreadPoolExecutor(1, "pixels", torch.set_num_threads, (1,))
         self._critical = phrases_of(job.critical_words, self._encoder.tokenise)
 
     def open_rendezvous_store(self) -> tuple[str, int]:
@@ -93,6 +107,26 @@ class LearnerRank:
             temperature=job.temperature,
         )
         self._engine = DeepSpeedEngine(policy, job.learner, job.policy.dtype, job.total_steps)
+        self._reference = self._reference_of(job.reference)
+
+    def _reference_of(self, kind: Literal["base", "shards"] | None) -> Reference | None:
+        from actors.training.learner_reference import BaseReference, ShardedReference
+        from models.policy.loading import load_policy
+
+        job = self._job
+        if kind == "base":
+            return BaseReference(self._engine)
+        if kind is None:
+            return None
+        frozen = load_policy(
+            job.policy,
+            job.folder,
+            self._encoder,
+            learner=job.learner,
+            temperature=job.temperature,
+            learns=False,
+        )
+        return ShardedReference(frozen, job.policy.dtype)
 
     def _init_process_group(self, address: str, port: int) -> None:
         ranks = self._job.learner.ranks
@@ -114,8 +148,10 @@ class LearnerRank:
 
         loss = AnswerLoss(self._job.loss, self._critical)
         update = Update(self._engine, tokens, loss.figures)
-        for batch in share.open():
-            update.add(self._pack(batch), loss)
+        for packed in self._packed(share):
+            if self._reference is not None:
+                packed = replace(packed, reference_logprobs=self._reference(packed))
+            update.add(packed, loss)
         report = update.finish()
         return replace(report, metrics=told_apart(report.metrics), gaps=loss.gaps)
 
@@ -125,10 +161,14 @@ class LearnerRank:
         from models.policy.policy import logprobs_by_answer
 
         found: dict[int, tuple[float, ...]] = {}
-        for batch in share.open():
-            packed = self._pack(batch).to(self._engine.device)
+        for packed in self._packed(share):
+            packed = packed.to(self._engine.device)
             found |= logprobs_by_answer(packed, self._engine.forward(packed)[0])
         return found
+
+    def _packed(self, share: SharedBatches) -> Iterator[PackedBatch]:
+        """The micro-batches; the next one's images become tiles while the model works on one."""
+        return prefetch(self._pool, self._pack, share.open())
 
     def _pack(self, batch: MicroBatch) -> PackedBatch:
         pixels = self._encoder.pixels([row.problem for row in batch])

@@ -34,12 +34,17 @@ class SFTRank:
     """The policy's shard on this worker, and its share of every step."""
 
     def __init__(
-        self, job: SFTJob, checkpoints: Checkpoints, first: int, store: FeatureStore | None
+        self,
+        job: SFTJob,
+        checkpoints: Checkpoints,
+        first: int,
+        store: FeatureStore | None,
+        device: torch.device,
     ) -> None:
         """Needs an initialised process group.
 
         `first`: the step that comes first; `store`: where features of images are kept, None where
-        the tower runs at each step.
+        the tower runs at each step; `device`: this worker's own, with its number.
         """
         recipe = job.recipe
         self._job = job
@@ -58,7 +63,7 @@ class SFTRank:
         self._tower: FrozenTower | None = None
         self._features: FeatureCache | None = None
         if store is not None:
-            self._tower = policy.detach_vision_tower(torch.device(job.device))
+            self._tower = policy.detach_vision_tower(device)
             self._features = FeatureCache(self._tower, self._encoder, store)
         self._engine = DeepSpeedEngine(policy, recipe.learner, recipe.policy.dtype, job.steps)
         chats = ChatSet.reopen(recipe.data, job.chats, recipe.seed)

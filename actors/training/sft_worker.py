@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
+from ray.train.torch import get_device
 from ray.util.queue import Queue
 
 from actors.cluster.gauges import Gauges
@@ -15,6 +17,7 @@ from actors.training.collectives import broadcast_from_rank0
 from actors.training.sft_rank import SFTRank
 from configs.jobs.mpo import MPORecipe
 from configs.jobs.sft import FeaturesConfig
+from configs.schema.run import Device
 from models.policy.features import DiskFeatures, FeatureStore, MemoryFeatures
 from rl.algorithms.guards import DivergedError
 from rl.algorithms.sft import SFTJob, SFTParts, StepResult, finished, train
@@ -69,7 +72,7 @@ def run_job(job: SFTJob, store: FeatureStore | None, reports: Queue) -> None:
         checkpoints.newest() if dist.get_rank() == 0 else None
     )
     first = newest.step if newest else 0
-    rank = SFTRank(job, checkpoints, first, store)
+    rank = SFTRank(job, checkpoints, first, store, _own_device(job.device))
     try:
         if newest:
             rank.restore(newest)
@@ -80,6 +83,15 @@ def run_job(job: SFTJob, store: FeatureStore | None, reports: Queue) -> None:
             log.write_summary()
     finally:
         rank.close()
+
+
+def _own_device(kind: Device) -> torch.device:
+    """This worker's device, which all that names none means from now on."""
+    if kind == "cpu":
+        return torch.device("cpu")
+    device = get_device()
+    torch.cuda.set_device(device)
+    return device
 
 
 def _store(config: FeaturesConfig) -> FeatureStore | None:

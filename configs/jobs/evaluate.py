@@ -145,6 +145,15 @@ class EvaluateRecipe(GenerationRecipe):
         return 2 * self.rollout.workers * self.rollout.max_num_seqs
 
     @model_validator(mode="after")
+    def _a_server_sizes_images_itself(self) -> Self:
+        if self.policy.server is not None and self.prompt.max_pixels is not None:
+            raise ValueError(
+                f"prompt.max_pixels={self.prompt.max_pixels} is for engines of our own, and a "
+                "server answers; set it there, or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _benchmarks_have_names_of_their_own(self) -> Self:
         names = [benchmark.name for benchmark in self.benchmarks]
         for name in names:

@@ -3,7 +3,7 @@
 Every value is named once. Numbers from the paper are cited where they are defaults.
 """
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -78,6 +78,19 @@ class GRPORecipe(TrainingRecipe):
     )
     start: StartConfig | None = None
     """How to make a start policy when `policy.path` is empty; null: it must be set."""
+
+    @property
+    def reference_in(self) -> Literal["actor", "base", "shards"] | None:
+        """Where the reference is, resolved: an actor, the learner without its adapters, or a copy
+        sharded over the learner's ranks; None: nobody asks for it."""
+        if self.loss.kl.coef == 0:
+            return None
+        adapters_alone = self.policy.lora is not None and self.policy.train == ("language",)
+        if self.reference.place == "actor" or (
+            self.reference.place == "auto" and not adapters_alone
+        ):
+            return "actor"
+        return "base" if adapters_alone else "shards"
 
     @model_validator(mode="after")
     def _policy_has_a_source(self) -> Self:

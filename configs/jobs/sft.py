@@ -86,8 +86,8 @@ class SupervisedRecipe(TrainingRecipe):
     @property
     def encoding(self) -> PromptConfig:
         """The prompt's section as those want it who encode."""
-        limits = self.prompt
-        return PromptConfig(max_tokens=limits.max_tokens, max_images=limits.max_images)
+        limits = {name: getattr(self.prompt, name) for name in ChatLimits.model_fields}
+        return PromptConfig.model_validate(limits)
 
     @property
     def policy_folder(self) -> Path:

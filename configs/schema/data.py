@@ -54,6 +54,9 @@ class ChatLimits(StrictModel):
     2.1: 16,384)."""
     max_images: PositiveInt = 8
     """Most images of a chat or prompt; an engine makes room for them."""
+    max_pixels: PositiveInt | None = None
+    """Larger images are scaled down to so many pixels (width x height), their shape kept, for
+    engine and learner alike; null: the policy's own processor alone decides."""
 
 
 class PromptConfig(ChatLimits):

@@ -1,6 +1,6 @@
 """Recipe sections: learner ranks and their optimizer."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -37,10 +37,17 @@ class LearnerConfig(StrictModel):
 
     ranks: PositiveInt = 1
     """Learner actors, one device each."""
+    cpus_per_rank: PositiveFloat = 1.0
+    """CPU cores that Ray reserves for each rank; GRPO on a CPU machine reserves none. A rank on a
+    GPU uses a few: its own, one that cuts the next images into tiles, DeepSpeed's."""
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 2
-    """ZeRO stage: 1 shards optimizer state, 2 gradients too, 3 weights too."""
+    """ZeRO stage: 1 shards optimizer state, 2 gradients too, 3 weights too; 0 shards nothing, and
+    sums the gradients of micro-batches in the policy's dtype, where the others take float32."""
     offload: bool = False
     """Keep optimizer state in host memory (ZeRO 2 and 3)."""
+    zero_optimization: dict[str, Any] = Field(default={})
+    """Further settings of DeepSpeed's section of this name, such as {reduce_bucket_size: 200000000,
+    stage3_prefetch_bucket_size: 50000000}; what other keys decide is refused."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass."""
     max_tokens_per_microbatch: PositiveInt = 16_384
@@ -76,8 +83,6 @@ class SFTOptimizerConfig(OptimizerConfig):
 class SFTLearnerConfig(LearnerConfig):
     """The DeepSpeed ranks that train: the workers of a Ray Train job."""
 
-    cpus_per_rank: PositiveFloat = 1.0
-    """CPU cores that Ray reserves for each rank."""
     restarts: NonNegativeInt = 3
     """Times that a dead rank makes all of them start again, from the newest checkpoint."""
     packing: bool = True

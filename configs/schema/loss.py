@@ -18,10 +18,14 @@ class KLConfig(StrictModel):
 
 
 class ReferenceConfig(StrictModel):
-    """The actor of the frozen start policy, which is there where loss.kl.coef is not 0."""
+    """The frozen start policy, which is there where loss.kl.coef is not 0."""
 
+    place: Literal["auto", "actor", "learner"] = "auto"
+    """actor: a process with one device, which reads groups while others are being written; learner:
+    the learner ranks, as a copy that ZeRO 3 shards over them, or as their own weights with the
+    adapters off where nothing else learns. auto: learner in that last case, actor otherwise."""
     restarts: NonNegativeInt = 3
-    """Times that a dead one is started again before the run ends."""
+    """Times that a dead actor is started again before the run ends."""
 
 
 class LossConfig(StrictModel):

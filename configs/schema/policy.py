@@ -46,6 +46,9 @@ class PolicyConfig(ModelConfig):
     """Folder or hub name of a transformers checkpoint; empty: `start` makes one."""
     train: tuple[Part, ...] = ("vision", "projector", "language")
     """Parts that learn; the others stay frozen."""
+    vision_attention: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = "sdpa"
+    """The vision tower's attention in the learner, by transformers' name; FlashAttention has to be
+    installed. The language model attends by spans of packed rows, in SDPA's kernels."""
     lora: LoraConfig | None = None
     """Let `language` learn by adapters, merged for engines and exports; null: all its weights."""
 

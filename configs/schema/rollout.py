@@ -1,6 +1,6 @@
 """The sections of a recipe about engines: how they answer, and how new weights reach them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -13,6 +13,8 @@ class EngineConfig(StrictModel):
 
     workers: PositiveInt = 1
     """Rollout actors, each with one vLLM engine."""
+    cpus_per_worker: PositiveFloat = 1.0
+    """CPU cores that Ray reserves for each rollout actor on a GPU machine."""
     tensor_parallel_size: PositiveInt = 1
     """Devices of one engine."""
     temperature: PositiveFloat = 1.0
@@ -33,6 +35,9 @@ class EngineConfig(StrictModel):
     at the same time. The smallest models are fastest with 1."""
     enforce_eager: bool = False
     """Skip compilation and CUDA graphs: faster start, slower steps."""
+    engine_args: dict[str, Any] = Field(default={})
+    """Further arguments of vLLM's engine by vLLM's own names (AsyncEngineArgs), such as
+    {kv_cache_dtype: fp8, max_num_batched_tokens: 16384}; what other keys decide is refused."""
     restarts: NonNegativeInt = 3
     """Times that dead engines are started again before the run ends, all of them together."""
     health_timeout_s: PositiveFloat = 60.0

@@ -26,7 +26,7 @@ from transformers import (
 from configs.schema.data import PromptConfig
 from models.inputs.assistant_format import AssistantFormat, assistant_format, masked_pieces
 from rl.console.errors import as_user_error
-from rl.data.images import DecodedImages, upright_size
+from rl.data.images import DecodedImages, scaled_size, upright_size
 from rl.data.records import Chat, Pair, Problem, TokenisedChat, Turn
 
 IMAGE_MARK = "<image>"
@@ -51,7 +51,8 @@ class InputEncoder:
         """
         trust = {"trust_remote_code": trust_remote_code}
         self._prompt = prompt
-        self.images = DecodedImages()
+        self.max_pixels = prompt.max_pixels
+        self.images = DecodedImages(prompt.max_pixels)
         self._expansions: dict[tuple[int, ...], tuple[int, ...]] = {}
         with as_user_error():
             self.has_vision = has_vision(AutoConfig.from_pretrained(folder, **trust))
@@ -179,8 +180,11 @@ class InputEncoder:
                 f"images; it may neither spell {self.processor.image_token!r} out nor "
                 f"mark more places than there are images: {said!r}"
             )
-        sizes = iter([upright_size(image) for image in images])
+        sizes = iter([self._size(image) for image in images])
         return [self._expansion(next(sizes)) if i == token else (i,) for i in short]
+
+    def _size(self, image: bytes | str) -> tuple[int, int]:
+        return scaled_size(upright_size(image), self.max_pixels)
 
     def _expansion(self, size: tuple[int, int]) -> tuple[int, ...]:
         """What an image of (width, height) expands to. The processor is asked with a blank image,
@@ -247,7 +251,7 @@ class InputEncoder:
 
     def image_tokens(self, image: bytes | str) -> int:
         """Tokens that carry this image; marks around and within it are not counted."""
-        return self._expansion(upright_size(image)).count(self.processor.image_token_id)
+        return self._expansion(self._size(image)).count(self.processor.image_token_id)
 
     def decode(self, token_ids: Sequence[int], keep: Collection[str] = ()) -> str:
         """Text of sampled ids without special tokens, but for those to `keep` (think tags)."""

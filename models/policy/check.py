@@ -42,6 +42,11 @@ def check_policy(policy: PolicyConfig) -> PreTrainedConfig:
             f"policy.train={list(policy.train)} leaves nothing to learn: {policy.path!r} is a "
             "language model alone; set policy.train=[language]"
         )
+    if not has_vision(config) and policy.vision_attention != "sdpa":
+        raise UserError(
+            f"policy.vision_attention={policy.vision_attention}: {policy.path!r} is a language "
+            "model alone, without a vision tower; leave the key out"
+        )
     if policy.lora is not None:
         # Only then: it brings all model code along, which takes a driver seconds.
         from models.policy.memory import MemoryEstimator

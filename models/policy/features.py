@@ -52,8 +52,11 @@ class FrozenTower:
         """Take the tower out of `model`, whose base then wants features.
 
         Raises:
-            ValueError: the model's architecture gives no such features.
+            ValueError: the model's architecture gives no such features, or a GPU has no number:
+                the threads that the tower runs on would take the first one.
         """
+        if device.type == "cuda" and device.index is None:
+            raise ValueError("the tower's device is a GPU without a number; name it cuda:0, cuda:1")
         check_kind(model.config.model_type)
         self._base = model.model
         self._tower = self._base.vision_tower
@@ -84,6 +87,7 @@ class FrozenTower:
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
             digest.update(weight.contiguous().flatten().view(torch.uint8).numpy())
         digest.update(encoder.processor.image_processor.to_json_string().encode())
+        digest.update(f"at most {encoder.max_pixels} pixels".encode())
         return digest.digest()
 
     @contextmanager

@@ -39,12 +39,17 @@ def load_policy(
 
 
 def load_model(config: ModelConfig, folder: str | Path) -> Any:
-    """The transformers model in `folder`, in the recipe's precision, SDPA attention."""
+    """The transformers model in `folder`, in the recipe's precision; SDPA attention, but for what
+    policy.vision_attention says of the tower."""
     trust = {"trust_remote_code": config.trust_remote_code}
     hf_config = AutoConfig.from_pretrained(folder, **trust)
     dtype = getattr(torch, config.dtype)
+    attention: str | dict[str, str] = "sdpa"
+    vision = config.vision_attention if isinstance(config, PolicyConfig) else attention
+    if vision != attention:
+        attention = {"": attention, "vision_config": vision}
     return model_class(hf_config).from_pretrained(
-        folder, dtype=dtype, attn_implementation="sdpa", **trust
+        folder, dtype=dtype, attn_implementation=attention, **trust
     )
 
 

@@ -6,13 +6,15 @@ own name. The adapters lie beside an exported policy as well, in peft's layout: 
 exact where the policy is in bfloat16.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -56,6 +58,22 @@ def add_adapters(model: nn.Module, config: LoraConfig, linears: Sequence[str]) -
     for name, parameter in model.named_parameters():
         if is_adapter(name):  # peft makes them float32, whatever the model is
             parameter.data = parameter.data.to(dtype)
+
+
+@contextmanager
+def adapters_off(model: nn.Module) -> Generator[None]:
+    """For a while the model is the one that its adapters change.
+
+    peft's own switch also decides anew what learns, which engines that shard weights cannot follow.
+    """
+    adapted: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    for layer in adapted:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in adapted:
+            layer._disable_adapters = False
 
 
 def save_adapters(model: Any, tensors: Mapping[str, Tensor], folder: Path, base: str) -> None:

@@ -26,6 +26,8 @@ class CustomTask:
     """`module:function` or `file.py:function`."""
     problem: Problem
     completion: Completion
+    share: bool = False
+    """Its score is told as accuracy, so it has to be in [0, 1]."""
 
 
 @lru_cache(maxsize=64)
@@ -77,24 +79,26 @@ def run_custom(task: CustomTask) -> Verdict:
     except Exception as error:
         row = f"problem {task.problem.id!r}"
         return Verdict(0.0, "crash", f"{task.where} raised on {row}: {error!r}")
-    return as_verdict(said, task.where)
+    return as_verdict(said, task.where, share=task.share)
 
 
 async def _awaited(said: Any) -> Any:
     return await said
 
 
-def as_verdict(said: Any, where: str) -> Verdict:
+def as_verdict(said: Any, where: str, *, share: bool = False) -> Verdict:
     """What a user's reward returned, as a verdict.
 
-    A number in [0, 1] is its score, with cause `correct` for 1 and `wrong` below; anything else is
-    a `crash`.
+    A finite number is its score, with cause `correct` from 1 on and `wrong` below; anything else is
+    a `crash`, and so is a number outside [0, 1] that is a `share`.
     """
     score = said.score if isinstance(said, Verdict) else said
-    if not isinstance(score, bool | int | float) or not 0.0 <= score <= 1.0 or math.isnan(score):
-        return Verdict(
-            0.0, "crash", f"{where} returned {said!r}; return a number in [0, 1] or a Verdict"
-        )
-    if isinstance(said, Verdict):
+    if not isinstance(score, bool | int | float) or not math.isfinite(score):
+        told = "return a finite number or a Verdict"
+    elif share and not 0.0 <= score <= 1.0:
+        told = "it is reward.accuracy, which is told as a share: return a number in [0, 1]"
+    elif isinstance(said, Verdict):
         return said
-    return Verdict(float(score), "correct" if score == 1 else "wrong")
+    else:
+        return Verdict(float(score), "correct" if score >= 1 else "wrong")
+    return Verdict(0.0, "crash", f"{where} returned {said!r}; {told}")

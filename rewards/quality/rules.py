@@ -130,7 +130,7 @@ def _answer(
     if rule in INLINE:
         return _there(INLINE[rule](reward)(chain.problem, completion))
     if rule in reward.custom:
-        return pool.submit(CustomTask(reward.custom[rule], chain.problem, completion))
+        return pool.submit(CustomTask(reward.custom[rule], chain.problem, completion, share=True))
     said = extract_comparison(chain.problem, completion, reward.math, reward.thinking)
     return _there(said) if isinstance(said, Verdict) else pool.submit(said)
 

@@ -1,5 +1,6 @@
 """Opening an image: one place, so that what was checked is what is trained on."""
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Generator
@@ -43,19 +44,23 @@ def open_image(image: bytes | str, max_pixels: int | None = None) -> Image.Image
 class DecodedImages:
     """The images that a process decoded last, so that none is decoded at each use."""
 
-    def __init__(self, max_pixels: int = 32_000_000) -> None:
-        """`max_pixels`: of all that are kept together, 3 bytes each."""
-        self._room = max_pixels
+    def __init__(self, largest: int | None = None, room: int = 32_000_000) -> None:
+        """`largest`: pixels that an image is scaled down to, None: not at all; `room`: pixels of
+        all that are kept together, 3 bytes each."""
+        self._largest = largest
+        self._room = room
         self._kept: OrderedDict[bytes | str, Image.Image] = OrderedDict()
         self._lock = threading.Lock()
 
     def open(self, image: bytes | str) -> Image.Image:
-        """As `open_image`; the result is shared and may not be changed."""
+        """As `open_image`, scaled down; the result is shared and may not be changed."""
         with self._lock:
             if image in self._kept:
                 self._kept.move_to_end(image)
                 return self._kept[image]
         decoded = open_image(image)
+        if decoded.size != (size := scaled_size(decoded.size, self._largest)):
+            decoded = decoded.resize(size, Image.Resampling.BICUBIC)
         with self._lock:
             if image not in self._kept:
                 self._kept[image] = decoded
@@ -64,6 +69,19 @@ class DecodedImages:
                 _, oldest = self._kept.popitem(last=False)
                 self._room += oldest.width * oldest.height
         return decoded
+
+
+def scaled_size(size: tuple[int, int], largest: int | None) -> tuple[int, int]:
+    """(width, height) scaled down to at most `largest` pixels, shape kept; as it is where it fits
+    or `largest` is None."""
+    width, height = size
+    if largest is None or width * height <= largest:
+        return size
+    scale = math.sqrt(largest / (width * height))
+    # A thin line stays one pixel wide, and its length gives way.
+    narrow = max(1, int(min(size) * scale))
+    wide = max(1, min(int(max(size) * scale), largest // narrow))
+    return (narrow, wide) if width < height else (wide, narrow)
 
 
 def upright_size(image: bytes | str) -> tuple[int, int]:

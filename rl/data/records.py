@@ -127,7 +127,7 @@ class Verdict:
     """What one reward says of one answer."""
 
     score: float
-    """In [0, 1]."""
+    """In [0, 1]; any number of a user's own reward that is not the recipe's accuracy."""
     cause: Cause
     detail: str = ""
     """Why, for a person: the parsed forms, the error text, the deadline."""

@@ -9,6 +9,7 @@ from configs.jobs.sft import SupervisedRecipe
 from configs.loading.recipe import recipe_text
 from configs.schema.policy import ModelConfig, PolicyConfig
 from rl.console.progress import CONSOLE
+from rl.jobs.prepare import check_settings
 
 Recipe = GRPORecipe | SupervisedRecipe | GenerationRecipe
 
@@ -20,6 +21,7 @@ def print_plan(recipe: Recipe) -> None:
         DoesNotFit: no machine can run it as it stands.
     """
     CONSOLE.print(recipe_text(recipe))
+    check_settings(recipe)
     plan = plan_of(recipe, {})
     CONSOLE.print(plan_table(plan))
     travel = f", weights travel by {plan.transport}" if plan.transport else ""

@@ -36,6 +36,7 @@ def learner_spec(recipe: GRPORecipe, folder: Path, device: str) -> LearnerSpec:
         temperature=recipe.rollout.temperature,
         critical_words=recipe.log.critical_words,
         total_steps=recipe.steps,
+        reference=None if recipe.reference_in == "actor" else recipe.reference_in,
         device=device,
     )
 
@@ -66,9 +67,9 @@ def start_learners(
 
 
 def start_pools(recipe: GRPORecipe, folder: Path, plan: Plan, seats: Placement) -> RolloutPools:
-    """Rollout engines, reward workers, the reference policy where KL counts, and the teacher."""
+    """Rollout engines, reward workers, the reference where it is an actor, and the teacher."""
     reference, teacher = None, None
-    if recipe.loss.kl.coef > 0:
+    if recipe.reference_in == "actor":
         reference = _start_frozen(recipe, folder, plan, seats, role="reference")
     if recipe.teacher is not None:
         pool = _start_frozen(recipe, recipe.teacher.path or folder, plan, seats, role="teacher")
@@ -118,7 +119,7 @@ def threads_of(recipe: GRPORecipe, role: str) -> dict[str, str]:
     them, unless answers may be late.
     """
     learners = recipe.learner.ranks
-    frozen = (recipe.loss.kl.coef > 0) + (recipe.teacher is not None)
+    frozen = (recipe.reference_in == "actor") + (recipe.teacher is not None)
     others = recipe.rollout.workers + frozen
     share = learners if role == "learner" else others
     if recipe.max_staleness:

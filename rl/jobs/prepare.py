@@ -27,12 +27,31 @@ def plan_run(recipe: GRPORecipe | SupervisedRecipe | GenerationRecipe) -> Plan:
     """The run's plan on the cluster of the open Ray session.
 
     Raises:
-        DoesNotFit: the cluster lacks what it asks for.
+        UserError: the cluster lacks what it asks for, or a setting is unknown.
     """
+    check_settings(recipe)
     resources = ray.cluster_resources()
     plan = plan_of(recipe, resources)
     plan.check_fits(resources)
     return plan
+
+
+def check_settings(recipe: GRPORecipe | SupervisedRecipe | GenerationRecipe) -> None:
+    """Check settings that the recipe hands on to vLLM and DeepSpeed, by what these know.
+
+    Raises:
+        UserError: they do not know one, or other keys of the recipe decide it.
+    """
+    # Their code takes a driver seconds to import, so only where there are settings.
+    if not isinstance(recipe, SupervisedRecipe) and recipe.rollout.engine_args:
+        from actors.rollout.vllm_engine import engine_args
+
+        policy, prompt = recipe.policy, recipe.prompt
+        engine_args(policy.path, policy, prompt, recipe.rollout, None, has_vision=True)
+    if not isinstance(recipe, GenerationRecipe) and recipe.learner.zero_optimization:
+        from actors.training.deepspeed_engine import check_zero_settings
+
+        check_zero_settings(recipe.learner)
 
 
 R = TypeVar("R", bound=GRPORecipe | SFTRecipe | AlignRecipe)

@@ -20,8 +20,9 @@ RESUME_RULES: dict[str, str | None] = {
     **dict.fromkeys(("data.max_rejected_share", "data.reward_columns"), _APPLIED),
     **dict.fromkeys(("policy.dtype", "policy.train", "policy.lora"), _STATE),
     **dict.fromkeys(("learner.ranks", "learner.zero_stage", "learner.offload"), _STATE),
+    "learner.zero_optimization": _STATE,
     **dict.fromkeys(("policy.path", "start"), _START),
-    "policy.trust_remote_code": _APPLIED,
+    **dict.fromkeys(("policy.trust_remote_code", "policy.vision_attention"), _APPLIED),
     "sample_buffer": "the checkpoint holds the answers that the old one kept",
     **dict.fromkeys(
         (

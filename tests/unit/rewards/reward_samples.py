@@ -46,8 +46,8 @@ def raises(problem: Problem, completion: Completion) -> float:
     raise KeyError("no such column")
 
 
-def returns_two(problem: Problem, completion: Completion) -> float:
-    return 2.0
+def returns_text(problem: Problem, completion: Completion) -> str:
+    return "2.0"
 
 
 def heavy_modules(problem: Problem, completion: Completion) -> Verdict:

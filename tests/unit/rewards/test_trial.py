@@ -43,7 +43,7 @@ def test_a_good_recipe_passes_and_shows_its_verdicts() -> None:
     [
         ("brevty", "did you mean brevity"),
         ("raises", "no such column"),
-        ("returns_two", "returned 2.0"),
+        ("returns_text", "returned '2.0'"),
         ("sleeps", "timeout"),
     ],
 )
@@ -86,8 +86,18 @@ def test_numbers_and_verdicts_are_taken_and_nothing_else() -> None:
     assert as_verdict(1.0, "f") == Verdict(1.0, "correct")
     assert as_verdict(True, "f") == Verdict(1.0, "correct")
     assert as_verdict(0.25, "f") == Verdict(0.25, "wrong")
-    for bad in (1.5, -0.1, float("nan"), "1", None, Verdict(2.0, "correct")):
+    assert as_verdict(-2, "f") == Verdict(-2.0, "wrong")
+    assert as_verdict(1.5, "f") == Verdict(1.5, "correct")
+    assert as_verdict(Verdict(-0.5, "wrong", "too long"), "f").score == -0.5
+    for bad in (float("nan"), float("inf"), "1", None, Verdict(float("nan"), "correct")):
         assert as_verdict(bad, "f").cause == "crash"
+
+
+def test_what_is_told_as_accuracy_stays_a_share() -> None:
+    assert as_verdict(0.25, "f", share=True) == Verdict(0.25, "wrong")
+    for bad in (1.5, -0.1, Verdict(2.0, "correct")):
+        said = as_verdict(bad, "f", share=True)
+        assert said.cause == "crash" and "reward.accuracy" in said.detail
 
 
 def test_a_judge_without_its_section_is_refused() -> None:

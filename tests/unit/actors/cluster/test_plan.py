@@ -95,3 +95,17 @@ def test_engines_share_gpus_with_learner_ranks_in_pairs_and_leave_them_room(
     with pytest.raises(ValueError, match=told):
         recipe(**pairs(**fault))
     assert recipe(**pairs(gpu_memory_utilization=0.6)).sync.shared_gpu
+
+
+def test_cores_of_actors_on_gpus_are_the_recipes() -> None:
+    cores = {"rollout": {"workers": 2, "cpus_per_worker": 3}, "learner": {"cpus_per_rank": 2.5}}
+    plan = on_gpus(**cores)
+    assert (plan.role("rollout").cpus, plan.role("learner").cpus) == (3.0, 2.5)
+    assert {actors.cpus for actors in plan_of(recipe(device="cpu", **cores), {}).actors} == {0.0}
+
+
+def test_flash_attention_on_a_cpu_is_refused() -> None:
+    kernels = {"path": "some/model", "vision_attention": "flash_attention_2"}
+    assert on_gpus(policy=kernels).device == "cuda"
+    with pytest.raises(DoesNotFit, match=r"vision_attention=flash_attention_2 on a CPU.*sdpa"):
+        plan_of(recipe(device="cpu", policy=kernels), {})

@@ -211,3 +211,19 @@ def test_think_tags_outlive_decoding_and_special_tokens_do_not(vlm: Path) -> Non
     ids = encoder.tokenizer.encode("<think>3+5=8</think>\\boxed{8}<|im_end|>")
     assert encoder.decode(ids) == "<think>3+5=8</think>\\boxed{8}"
     assert encoder.pad_id == encoder.tokenizer.pad_token_id
+
+
+def test_scaled_pictures_give_the_ids_and_pixels_of_pictures_of_that_size(tiled: Path) -> None:
+    large = png(400, 90)
+    scaled = encoder_of(tiled, max_pixels=9_000)
+    whole, asked = encoder_of(tiled), problem("What?", large)
+    small = scaled.images.open(large)
+    assert small.size == (200, 45)
+    file = BytesIO()
+    small.save(file, "PNG")
+    same = problem("What?", file.getvalue())
+    assert scaled.encode(asked) == whole.encode(same)
+    assert scaled.image_tokens(large) == whole.image_tokens(file.getvalue())
+    shown = scaled.pixels([asked])["pixel_values"]
+    assert torch.equal(shown, whole.pixels([same])["pixel_values"])
+    assert not torch.equal(shown, whole.pixels([asked])["pixel_values"])

@@ -145,3 +145,9 @@ def test_a_policy_of_another_architecture_is_refused_with_the_reason(text: Path)
     policy, _ = load(text)
     with pytest.raises(ValueError, match="InternVL architecture, and this one is 'qwen2'"):
         FrozenTower(policy.model, CPU)
+
+
+def test_a_gpu_without_a_number_is_refused(vlm: Path) -> None:
+    policy, _ = load(vlm)
+    with pytest.raises(ValueError, match="without a number"):
+        FrozenTower(policy.model, torch.device("cuda"))

@@ -70,11 +70,11 @@ def test_gold_that_hangs_is_the_gold_sides_fault(pool: VerifierPool) -> None:
 def test_what_a_reward_does_wrong_is_a_crash_with_the_reason(pool: VerifierPool) -> None:
     said = {
         name: pool.submit(sample(name)).result(timeout=30)
-        for name in ("raises", "returns_two", "leaves")
+        for name in ("raises", "returns_text", "leaves")
     }
     assert {verdict.cause for verdict in said.values()} == {"crash"}
     assert "no such column" in said["raises"].detail and "row 7" in said["raises"].detail
-    assert "2.0" in said["returns_two"].detail
+    assert "2.0" in said["returns_text"].detail
     assert "died" in said["leaves"].detail
 
 

@@ -44,3 +44,11 @@ def test_a_policy_without_the_part_that_shall_learn_is_refused(tmp_path: Path) -
     assert check_policy(PolicyConfig(path=str(tmp_path), train=("language",)))
     with pytest.raises(UserError, match=r"policy\.train=\['vision'\] leaves nothing to learn"):
         check_policy(PolicyConfig(path=str(tmp_path), train=("vision",)))
+
+
+def test_attention_of_a_tower_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    build_tiny_text(tmp_path, seed=0)
+    with pytest.raises(UserError, match=r"vision_attention=eager.*without a vision tower"):
+        check_policy(
+            PolicyConfig(path=str(tmp_path), train=("language",), vision_attention="eager")
+        )

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rl.data import images
-from rl.data.images import BadImage, DecodedImages, open_image, upright_size
+from rl.data.images import BadImage, DecodedImages, open_image, scaled_size, upright_size
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -84,10 +84,28 @@ def test_an_image_is_decoded_once_while_there_is_room_for_it(
 
     monkeypatch.setattr(images, "open_image", count)
     first, second, third = (encoded(Image.new("L", (10, 10), shade)) for shade in (0, 99, 200))
-    kept = DecodedImages(max_pixels=200)
+    kept = DecodedImages(room=200)
     assert kept.open(first) is kept.open(first)
     kept.open(second), kept.open(first)  # the second is now the one that was not wanted longest
     kept.open(third), kept.open(first)
     assert decoded == [first, second, third]
     kept.open(second)
     assert decoded == [first, second, third, second]
+
+
+@pytest.mark.parametrize(
+    ("size", "largest", "scaled"),
+    [
+        ((400, 100), None, (400, 100)),
+        ((400, 100), 40_000, (400, 100)),
+        ((400, 100), 10_000, (200, 50)),
+        ((100, 400), 10_000, (50, 200)),
+        ((30, 20), 100, (12, 8)),
+        ((10_000, 1), 100, (100, 1)),
+    ],
+)
+def test_large_pictures_are_scaled_to_the_pixels_asked_for(
+    size: tuple[int, int], largest: int | None, scaled: tuple[int, int]
+) -> None:
+    assert scaled_size(size, largest) == scaled
+    assert DecodedImages(largest).open(encoded(Image.new("RGB", size))).size == scaled

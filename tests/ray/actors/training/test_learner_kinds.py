@@ -1,0 +1,114 @@
+"""Learners in bfloat16, and with the reference policy on their ranks."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from configs.jobs.grpo import GRPORecipe, PolicyConfig
+from models.inputs.packing import pack
+from models.policy.policy import logprobs_by_answer
+from rl.algorithms.rows import TrainingRow
+from tests.ray.actors.training.hosts import Hosts
+from tests.ray.actors.training.learner_steps import (
+    SMALL,
+    PlainTorch,
+    exported,
+    largest_gap,
+    plain_policy,
+    plan_for,
+    spoiled,
+)
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_gradients_of_many_micro_batches_lose_nothing_in_bfloat16(
+    stage: int, hosts: Hosts, plain: PlainTorch, vlm_folder: Path
+) -> None:
+    # 64 copies of a row weigh 1/64 each, which bfloat16 holds exactly: only their sum can be off.
+    plan = plan_for(vlm_folder, {"zero_stage": stage, "max_tokens_per_microbatch": SMALL})
+    plan = plan.model_copy(update={"policy": PolicyConfig(path=str(vlm_folder))})
+    row = plain.rows[0]
+    copies = [
+        replace(row, answers=tuple(replace(a, index=2 * n + i) for i, a in enumerate(row.answers)))
+        for n in range(64)
+    ]
+    norms = [
+        hosts.group(plan, vlm_folder).update(rows).metrics["grad_norm"] for rows in ([row], copies)
+    ]
+    assert norms[1] == pytest.approx(norms[0], rel=4e-4)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_learners_in_bfloat16_learn_and_skip_too(
+    stage: int, hosts: Hosts, plain: PlainTorch, vlm_folder: Path, tmp_path: Path
+) -> None:
+    plan = plan_for(vlm_folder, {"zero_stage": stage})
+    plan = plan.model_copy(update={"policy": PolicyConfig(path=str(vlm_folder))})
+    group = hosts.group(plan, vlm_folder)
+    start = exported(group, tmp_path / "start")
+    assert group.update([spoiled(plain.rows[0], {"advantage": math.nan}), *plain.rows[1:]]).skipped
+    assert largest_gap(exported(group, tmp_path / "skipped"), start) == 0.0
+    report = group.update(plain.rows)
+    assert not report.skipped
+    assert report.metrics["grad_norm"] == pytest.approx(plain.grad_norm, rel=0.1)
+    learned = exported(group, tmp_path / "learned")
+    assert largest_gap(learned, start) > 0.0
+    group.save(tmp_path / "saved")
+    group.update(plain.rows)
+    group.restore(tmp_path / "saved")
+    assert largest_gap(exported(group, tmp_path / "restored"), learned) == 0.0
+
+
+def _with_reference(plan: GRPORecipe, folder: Path, rows: list[TrainingRow]) -> list[TrainingRow]:
+    """The rows with what the start policy says of their answers, by plain PyTorch."""
+    policy, encoder = plain_policy(plan, folder)
+    known: list[TrainingRow] = []
+    with torch.no_grad():
+        for row in rows:
+            batch = pack((row,), encoder.pad_id, encoder.pixels([row.problem]))
+            said = logprobs_by_answer(batch, policy(batch)[0])
+            answers = tuple(replace(a, reference_logprobs=said[a.index]) for a in row.answers)
+            known.append(replace(row, answers=answers))
+    return known
+
+
+LORA = {"train": ["language"], "lora": {"rank": 4}}
+
+
+@pytest.mark.parametrize(
+    ("policy", "learner", "place"),
+    [
+        ({}, {"zero_stage": 2}, "shards"),
+        ({}, {"zero_stage": 3, "ranks": 2, "max_tokens_per_microbatch": SMALL}, "shards"),
+        (LORA, {"zero_stage": 2}, "base"),
+        (LORA, {"zero_stage": 3, "ranks": 2, "max_tokens_per_microbatch": SMALL}, "base"),
+    ],
+)
+def test_a_reference_on_the_learners_ranks_says_what_one_beside_them_says(
+    policy: dict[str, Any],
+    learner: dict[str, Any],
+    place: str,
+    hosts: Hosts,
+    plain: PlainTorch,
+    vlm_folder: Path,
+) -> None:
+    fields = plan_for(vlm_folder, learner).model_dump()
+    fields["policy"] |= policy
+    found: list[dict[str, float]] = []
+    for where in ("actor", "learner"):
+        plan = GRPORecipe.model_validate(fields | {"reference": {"place": where}})
+        assert plan.reference_in == ("actor" if where == "actor" else place)
+        told = _with_reference(plan, vlm_folder, plain.rows) if where == "actor" else plain.rows
+        group = hosts.group(plan, vlm_folder)
+        first, second = group.update(told).metrics, group.update(told).metrics
+        assert abs(first["kl"]) < 1e-6 < second["kl"]
+        found.append(dict(second))
+    beside, own = found
+    for name in ("kl", "loss", "grad_norm"):
+        assert own[name] == pytest.approx(beside[name], rel=2e-3, abs=1e-7), name
