@@ -64,6 +64,9 @@ class ClusterConfig(StrictModel):
 
     reserve_timeout_s: PositiveFloat = 120.0
     """Seconds that GPUs may take to be reserved; more where nodes have to be started first."""
+    gpu_memory_gib: PositiveFloat | None = None
+    """Memory of a GPU, GiB, which --dry-run compares its estimates with; null: of this machine's,
+    if it has any (H100: 79)."""
 
 
 class RunRecipe(StrictModel):

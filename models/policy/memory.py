@@ -20,6 +20,8 @@ from rl.console.errors import DoesNotFit
 _GIB = 2**30
 _OPTIMIZER_BYTES = 12
 """AdamW's two moments and a float32 copy of the weight, for each weight that learns."""
+_SUM_BYTES = 4
+"""Gradients sum in float32 from ZeRO 1 on."""
 _LIVE_PARAMETERS = 10**9
 """Weights that ZeRO 3 holds gathered at a time (DeepSpeed's default)."""
 _BUCKET = 5 * 10**8
@@ -97,8 +99,13 @@ class MemoryEstimator:
         """Heads of keys and values."""
         return getattr(self.text, "num_key_value_heads", None) or self.text.num_attention_heads
 
-    def learner(self, config: LearnerConfig) -> LearnerMemory:
-        """What one rank of the recipe's learner holds."""
+    @property
+    def whole(self) -> float:
+        """GiB of all weights, as a frozen policy on one GPU holds them."""
+        return self._bytes * sum(self.sizes.values()) / _GIB
+
+    def learner(self, config: LearnerConfig, reference: bool = False) -> LearnerMemory:
+        """What one rank of the recipe's learner holds; `reference`: a sharded copy is on it too."""
         total, stage, size = sum(self.sizes.values()), config.zero_stage, self._bytes
 
         def over_ranks(elements: int, from_stage: int) -> float:
@@ -107,8 +114,8 @@ class MemoryEstimator:
         optimizer = 0.0 if config.offload else _OPTIMIZER_BYTES * over_ranks(self.learning, 1)
         live = min(_LIVE_PARAMETERS, total) if stage == 3 else min(_BUCKET, self.learning)
         return LearnerMemory(
-            weights=size * over_ranks(total, 3),
-            gradients=size * over_ranks(self.learning, 2),
+            weights=size * over_ranks(total, 3) + reference * self.whole / config.ranks,
+            gradients=(_SUM_BYTES if stage else size) * over_ranks(self.learning, 2),
             optimizer=optimizer,
             buffers=size * live / _GIB,
             activations=self._activations(config),

@@ -43,9 +43,31 @@ def test_on_gpus_the_whole_reservation_is_told(folder: Path) -> None:
 
 
 def test_memory_is_told_where_the_policy_is_at_hand(folder: Path) -> None:
-    parts, learner, engine = memory_lines(recipe(policy={"path": str(folder)}))
+    parts, learner, engine, compared = memory_lines(recipe(policy={"path": str(folder)}))
     assert parts.startswith("parameters, billions: vision 0.000")
     assert "a learner rank holds about" in learner and "an engine holds" in engine
+    assert compared.endswith("this machine has none: name cluster.gpu_memory_gib")
+
+
+def test_estimates_are_compared_with_the_gpu_that_the_recipe_names(folder: Path) -> None:
+    policy, kl = {"path": str(folder)}, {"kl": {"coef": 0.1}}
+    fits = memory_lines(recipe(policy=policy, loss=kl, cluster={"gpu_memory_gib": 80}))
+    assert fits[-1] == "fits a GPU of 80 GiB"
+    assert any(line.startswith("a reference actor holds") for line in fits)
+    with pytest.raises(DoesNotFit, match=r"GPU has 0 GiB, and a learner rank \(raise learner"):
+        memory_lines(recipe(policy=policy, cluster={"gpu_memory_gib": 0.001}))
+
+
+def test_a_reference_on_the_learners_ranks_reserves_nothing(folder: Path) -> None:
+    kl = {"kl": {"coef": 0.1}}
+    lora = {"path": str(folder), "train": ["language"], "lora": {"rank": 1}}
+    for changes, roles in (
+        ({}, 1),
+        ({"policy": lora}, 0),
+        ({"reference": {"place": "learner"}}, 0),
+    ):
+        plan = plan_of(recipe(loss=kl, **changes), {})
+        assert sum(actors.role == "reference" for actors in plan.actors) == roles
 
 
 def test_adapters_are_named_and_leave_little_that_learns(folder: Path) -> None:
