@@ -136,9 +136,17 @@ class RunningActors:
     rollouts: Rollouts
     weights: WeightSync
     pools: RolloutPools
+    shared_gpu: bool = False
+    """Learner ranks and engines sit on the same GPUs."""
 
     def start(self) -> None:
-        """Wait until learners have met and engines answer."""
+        """Wait until learners have met and engines answer.
+
+        On a GPU of both the engine comes first: what a learner takes while vLLM measures its own
+        needs, vLLM would count as its own.
+        """
+        if self.shared_gpu:
+            self.rollouts.wait_ready()
         self.learners.setup()
         self.rollouts.wait_ready()
 
@@ -155,7 +163,7 @@ def running_actors(recipe: GRPORecipe, folder: Path, plan: Plan) -> Generator[Ru
         weights = WeightSync(learners, pools.engines, recipe.sync, loop)
         pools.engines.on_restart(weights.run)
         rollouts = Rollouts(loop, pools, refs=refs, timeout_s=recipe.rollout.timeout_s)
-        yield RunningActors(learners, rollouts, weights, pools)
+        yield RunningActors(learners, rollouts, weights, pools, plan.transport == "ipc")
     finally:
         pools.kill()
         learners.kill()

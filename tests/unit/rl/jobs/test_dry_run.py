@@ -61,11 +61,8 @@ def test_estimates_are_compared_with_the_gpu_that_the_recipe_names(folder: Path)
 def test_a_reference_on_the_learners_ranks_reserves_nothing(folder: Path) -> None:
     kl = {"kl": {"coef": 0.1}}
     lora = {"path": str(folder), "train": ["language"], "lora": {"rank": 1}}
-    for changes, roles in (
-        ({}, 1),
-        ({"policy": lora}, 0),
-        ({"reference": {"place": "learner"}}, 0),
-    ):
+    sharded = {"reference": {"place": "learner"}}
+    for changes, roles in (({}, 1), ({"policy": lora}, 0), (sharded, 0)):
         plan = plan_of(recipe(loss=kl, **changes), {})
         assert sum(actors.role == "reference" for actors in plan.actors) == roles
 
