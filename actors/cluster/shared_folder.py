@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from rl.console.errors import UserError
+from rl.storage.atomic import refuse_package
 
 _JOB_COPIES = "working_dir_files"
 """Ray's folder for the copies of `--working-dir` that submitted jobs run in."""
@@ -25,8 +26,8 @@ def check_run_folder(folder: Path) -> None:
     """Check that a run can write to `folder`, which need not be there yet, and that it stays.
 
     Raises:
-        UnusableFolder: it cannot, or the folder lies in the copy of the project that Ray made for a
-            submitted job, and deletes.
+        UserError: it cannot, or the folder lies in a package of the project, or in the copy of it
+            that Ray made for a submitted job, and deletes.
     """
     if _JOB_COPIES in folder.resolve().parts:
         raise UnusableFolder(
@@ -34,6 +35,7 @@ def check_run_folder(folder: Path) -> None:
             "made for this job and deletes behind it: set log.folder to an absolute path that all "
             "nodes reach"
         )
+    refuse_package(folder)
     there = folder.resolve()
     while not there.exists():
         there = there.parent

@@ -1,6 +1,7 @@
 """Supervised runs as one Ray Train job, with their progress on the console."""
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,6 +16,10 @@ from rl.run_log.console_lines import print_line
 
 _LINE_EVERY_S = 30.0
 """Where no bar can be shown; each step has a line of its own."""
+
+
+_TRIAL = "ray_train"
+"""Ray Train's own folder in the first run's."""
 
 
 class TrainingFailed(UserError):
@@ -62,7 +67,7 @@ def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
             num_workers=learner.ranks, use_gpu=gpu, resources_per_worker=resources
         ),
         run_config=RunConfig(
-            name="ray_train",
+            name=_TRIAL,
             storage_path=str(folder),
             failure_config=FailureConfig(max_failures=learner.restarts),
             worker_runtime_env={"env_vars": variables},
@@ -74,6 +79,7 @@ def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
             return trainer.fit().return_value
         finally:
             reports.put(None)
+            drop_unused(folder / _TRIAL)
 
     pool = ThreadPoolExecutor(1, thread_name_prefix="fit")
     try:
@@ -84,6 +90,12 @@ def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
         pool.shutdown(wait=False)  # where this is interrupted, the session's end is its end
     if why is not None:
         raise TrainingFailed(why)
+
+
+def drop_unused(folder: Path) -> None:
+    """Remove the folder that Ray Train makes for checkpoints and results, of which it gets none."""
+    if folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir()):
+        shutil.rmtree(folder)
 
 
 def show(jobs: Sequence[SFTJob], reports: Iterator[tuple[str, int, str | None]]) -> None:

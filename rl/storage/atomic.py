@@ -9,6 +9,8 @@ from typing import Literal
 
 from rl.console.errors import UserError
 
+_PROJECT = Path(__file__).resolve().parents[2]
+
 
 @contextmanager
 def atomic_file(path: Path) -> Generator[Path]:
@@ -79,9 +81,21 @@ def _share_files(folder: Path) -> None:
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise ValueError if `folder` is a file, or a folder that is not empty."""
+    """Raise UserError if `folder` is a file, not empty, or in a package of this project."""
+    refuse_package(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(f"{folder} is there already; name another folder in out=, or remove it")
+
+
+def refuse_package(folder: Path) -> None:
+    """Raise UserError if `folder` lies in a package of this project, such as `models`."""
+    there = folder.resolve()
+    for package in (path.parent for path in _PROJECT.glob("*/__init__.py")):
+        if there.is_relative_to(package):
+            raise UserError(
+                f"{folder} lies in this project's Python package {package}; name a folder "
+                f"elsewhere, such as checkpoints/{folder.name}"
+            )
 
 
 def link_or_copy(source: str, target: str) -> None:

@@ -9,7 +9,7 @@ from configs.jobs.sft import SFTRecipe
 from rl.algorithms.sft import SFTJob
 from rl.console.progress import CONSOLE
 from rl.data.chats import ChatIndex
-from rl.jobs.ray_train import show
+from rl.jobs.ray_train import drop_unused, show
 
 
 def job(name: str, folder: Path) -> SFTJob:
@@ -66,3 +66,16 @@ def test_runs_that_are_finished_or_never_begun_are_not_shown(tmp_path: Path) -> 
     (jobs[0].recipe.run_folder / "summary.json").touch()
     lines = shown(jobs, ("one", 2, None), ("two", 1, "a"))  # the job ends here
     assert lines == ["a", "training two: 1 of 2"]
+
+
+def test_ray_trains_folder_goes_where_nothing_is_in_it(tmp_path: Path) -> None:
+    trial = tmp_path / "ray_train"
+    drop_unused(trial)
+    trial.mkdir()
+    (trial / ".validate_storage_marker").touch()
+    drop_unused(trial)
+    assert not trial.exists()
+    trial.mkdir()
+    (trial / "checkpoint_000000").mkdir()
+    drop_unused(trial)
+    assert trial.exists()

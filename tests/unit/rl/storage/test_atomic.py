@@ -7,7 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rl.storage.atomic import atomic_file, atomic_folder, link_or_copy, unfinished
+from rl.console.errors import UserError
+from rl.storage.atomic import atomic_file, atomic_folder, link_or_copy, refuse_existing, unfinished
+from tests.repository import ROOT
 
 
 def test_a_file_is_replaced_only_when_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -72,3 +74,14 @@ def test_files_that_only_their_owner_could_read_get_the_umasks_mode(tmp_path: Pa
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "policy").rglob("*.*")}
     assert modes == {"model.safetensors": 0o640, "run.sh": 0o755}
     assert (tmp_path / "policy/deep/model.safetensors").stat().st_mode & 0o777 == 0o640
+
+
+def test_weights_are_never_written_into_a_package_of_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    for folder in (Path("models/r1v"), ROOT / "rl" / "deep" / "down"):
+        with pytest.raises(UserError, match=rf"{folder} lies in .*such as checkpoints/"):
+            refuse_existing(folder)
+    for folder in (Path("checkpoints/models"), tmp_path / "models" / "r1v"):
+        refuse_existing(folder)
