@@ -1,0 +1,101 @@
+"""A first run on GPUs: engines start, weights arrive by each way, ranks keep to their own device.
+
+Two minutes on one GPU, four on two: `.venv/bin/python -m pytest -m gpu tests/gpu`.
+"""
+
+import json
+
+import pytest
+import torch
+
+from models.tiny.model import build_tiny_vlm
+from tests.e2e.command import Place
+
+GPUS = torch.cuda.device_count()
+one_gpu = pytest.mark.skipif(GPUS < 1, reason="needs a GPU")
+two_gpus = pytest.mark.skipif(GPUS < 2, reason="needs two GPUs")
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
+
+STEPS = 2
+SHORT = (
+    *("device=cuda", f"steps={STEPS}", "problems_per_step=8", "rollout.group_size=4"),
+    *("rollout.max_new_tokens=24", "data.limit=64", "evaluation.data=null", "log.wandb=false"),
+    *("preflight.max_logprob_gap=0.02", "learner.gradient_checkpointing=true"),
+)
+SHARED = (
+    *("sync.shared_gpu=true", "rollout.gpu_memory_utilization=0.4"),
+    *("rollout.workers=1", "learner.ranks=1"),
+)
+ADAPTERS = ("policy.train=[language]", "policy.lora={rank: 4, targets: [q_proj, v_proj]}")
+"""On parts of what engines fuse, so that the others have to travel with them."""
+KL = "loss.kl.coef=0.01"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    folder = tmp_path_factory.mktemp("gpu")
+    build_tiny_vlm(folder / "vlm", seed=0)
+    return Place(folder)
+
+
+def summary_of(
+    place: Place, name: str, *words: str, script: str = "rl/grpo.py"
+) -> dict[str, float]:
+    """What a run called `name` says of itself at its end."""
+    own = (f"name={name}", f"log.folder={place.folder / 'runs'}")
+    place.finish([*words, *own, f"policy.path={place.folder / 'vlm'}"], name, script)
+    return json.loads((place.run(name) / "summary.json").read_text())
+
+
+@one_gpu
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("all_weights", ()),
+        ("compiled", ("rollout.enforce_eager=false",)),
+        ("bfloat16", ("policy.dtype=bfloat16", "preflight.max_logprob_gap=0.1")),
+        ("adapters", (*ADAPTERS, KL)),
+        ("sharded_reference", (KL, "reference.place=learner", "learner.zero_stage=3")),
+    ],
+)
+def test_an_engine_and_a_learner_share_a_gpu(
+    place: Place, name: str, words: tuple[str, ...]
+) -> None:
+    summary = summary_of(place, name, *SHORT, *SHARED, *words)
+    assert summary["syncs_verified"] == STEPS + 1
+    assert summary["rollout_restarts"] == 0
+
+
+@two_gpus
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("apart", ()),
+        ("apart_adapters", (*ADAPTERS, KL)),
+        (
+            "pairs",
+            (
+                "sync.shared_gpu=true",
+                "rollout.workers=2",
+                "learner.ranks=2",
+                "rollout.gpu_memory_utilization=0.4",
+                "learner.zero_stage=3",
+            ),
+        ),
+    ],
+)
+def test_weights_travel_between_gpus(place: Place, name: str, words: tuple[str, ...]) -> None:
+    assert summary_of(place, name, *SHORT, *words)["syncs_verified"] == STEPS + 1
+
+
+@two_gpus
+@pytest.mark.parametrize("stage", [2, 3])
+def test_kept_features_of_two_ranks_are_made_on_their_own_gpus(place: Place, stage: int) -> None:
+    words = (
+        *("digits_sft", "device=cuda", "steps=4", "data.limit=64", "log.wandb=false"),
+        *("features.keep=memory", "policy.train=[projector, language]", "learner.ranks=2"),
+        f"learner.zero_stage={stage}",
+    )
+    one = summary_of(place, f"one_{stage}", *words, "learner.ranks=1", script="rl/sft.py")
+    two = summary_of(place, f"two_{stage}", *words, script="rl/sft.py")
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
