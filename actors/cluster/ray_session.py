@@ -67,6 +67,9 @@ def ray_session() -> Iterator[None]:
         "worker_process_setup_hook": "actors.cluster.ray_session.collect_garbage_seldom"
     }
     if local:
+        # Ray gives workers the least of a busy machine's time (niceness 15), so that a node stays
+        # within reach. Here a run would stand still beside a build.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         environment["env_vars"] = {"PYTHONPATH": str(_ROOT)}
     check_answers(address, _PATIENCE_S)
     try:

@@ -110,6 +110,7 @@ def ray_head(place: Place) -> Iterator[Head]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_metrics_report_interval_ms": "1000",
+        "RAY_worker_niceness": "0",
     }
     place.folder.mkdir(parents=True, exist_ok=True)
     with place.log("head").open("wb") as out:
