@@ -13,6 +13,7 @@ from configs.schema.run import RunRecipe
 from rl.console.progress import CONSOLE
 from rl.storage.run_folder import save_recipe
 from tests.commands import RUNS
+from tests.repository import ROOT
 
 SHIPPED = sorted(RECIPES.rglob("*.yaml"))
 ROLES: dict[type[RunRecipe], tuple[str, ...]] = {
@@ -33,6 +34,14 @@ def read_by_its_job(path: Path) -> RunRecipe:
             faults.append(f"{job.__name__}: {error}")
     assert len(read) == 1, f"{[type(one).__name__ for one in read]} can read {path}: {faults}"
     return read[0]
+
+
+def test_the_recipe_to_copy_is_one_that_grpo_alone_reads(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "data.md").read_text("utf-8")
+    (tmp_path / "mine.yaml").write_text(page.partition("```yaml\n")[2].partition("```")[0])
+    recipe = read_by_its_job(tmp_path / "mine.yaml")
+    assert isinstance(recipe, GRPORecipe)
+    assert recipe.prompt.suffix.endswith("within \\boxed{}.")
 
 
 def test_recipes_are_shipped() -> None:
