@@ -238,8 +238,8 @@ class DeepSpeedEngine:
         self._engine.destroy()
 
     def save(self, folder: Path) -> None:
-        """Write every rank's shards."""
-        self._engine.save_checkpoint(str(folder), tag=_TAG)
+        """Write every rank's shards of what learns; the rest is the start policy's."""
+        self._engine.save_checkpoint(str(folder), tag=_TAG, exclude_frozen_parameters=True)
 
     def restore(self, folder: Path) -> None:
         """Read every rank's shards. Optimizer and schedule go on by the recipe's values.
@@ -247,7 +247,8 @@ class DeepSpeedEngine:
         Raises:
             FileNotFoundError: the folder holds no state that this many ranks can read.
         """
-        path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
+        # Not strictly, since what is frozen is not in there.
+        path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG, load_module_strict=False)
         if path is None:
             raise FileNotFoundError(
                 f"{folder} holds no learner state for {self._world} ranks at ZeRO stage "

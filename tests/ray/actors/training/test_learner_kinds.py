@@ -112,3 +112,24 @@ def test_a_reference_on_the_learners_ranks_says_what_one_beside_them_says(
     beside, own = found
     for name in ("kl", "loss", "grad_norm"):
         assert own[name] == pytest.approx(beside[name], rel=2e-3, abs=1e-7), name
+
+
+@pytest.mark.parametrize(
+    "learner", [{"zero_stage": 0}, {"zero_stage": 2}, {"zero_stage": 3, "ranks": 2}]
+)
+def test_what_is_frozen_is_not_saved_again_and_is_there_after_a_restore(
+    learner: dict[str, Any], hosts: Hosts, plain: PlainTorch, vlm_folder: Path, tmp_path: Path
+) -> None:
+    fields = plan_for(vlm_folder, learner).model_dump()
+    fields["policy"] |= {"train": ["projector"]}
+    plan = GRPORecipe.model_validate(fields)
+    group = hosts.group(plan, vlm_folder)
+    group.update(plain.rows)
+    learned = exported(group, tmp_path / "learned")
+    group.save(tmp_path / "saved")
+    saved = sum(path.stat().st_size for path in (tmp_path / "saved").rglob("*"))
+    assert saved < 0.5 * (tmp_path / "learned" / "model.safetensors").stat().st_size
+    again = hosts.group(plan, vlm_folder)
+    again.restore(tmp_path / "saved")
+    assert largest_gap(exported(again, tmp_path / "restored"), learned) == 0.0
+    assert not again.update(plain.rows).skipped
