@@ -104,6 +104,18 @@ def shard(policy: Policy, config: dict[str, Any], dtype: str) -> None:
     import_deepspeed().zero.Init(module=policy, config_dict_or_path=config)
 
 
+def _load_what_learns(src: dict[str, Tensor], dst: torch.nn.Module) -> None:
+    """Load a checkpoint's weights into the policy, where only what is frozen may be missing."""
+    missing, unexpected = dst.load_state_dict(src, strict=False)
+    learns = {name for name, parameter in dst.named_parameters() if parameter.requires_grad}
+    lacking = sorted(learns.intersection(missing))
+    if lacking or unexpected:
+        raise RuntimeError(
+            f"the checkpoint is of another policy: it lacks {lacking[:5]}, which learn here, and "
+            f"has {list(unexpected)[:5]}, which this policy has not"
+        )
+
+
 class DeepSpeedEngine:
     """One rank's share of a policy that DeepSpeed shards and updates."""
 
@@ -246,9 +258,11 @@ class DeepSpeedEngine:
 
         Raises:
             FileNotFoundError: the folder holds no state that this many ranks can read.
+            RuntimeError: it lacks something that learns, or holds what the policy has not.
         """
-        # Not strictly, since what is frozen is not in there.
-        path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG, load_module_strict=False)
+        path, _ = self._engine.load_checkpoint(
+            str(folder), tag=_TAG, custom_load_fn=_load_what_learns
+        )
         if path is None:
             raise FileNotFoundError(
                 f"{folder} holds no learner state for {self._world} ranks at ZeRO stage "

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,38 +96,24 @@ class LearnerRank:
         """Join the other ranks at `address:port`, rank 0's store, and shard the policy."""
         # The driver imports this file, too, and does without the models, which take it seconds.
         from actors.training.deepspeed_engine import DeepSpeedEngine
+        from actors.training.learner_reference import BaseReference, ShardedReference
         from models.policy.loading import load_policy
 
         self._init_process_group(address, port)
         job = self._job
-        policy = load_policy(
+        load = partial(
+            load_policy,
             job.policy,
             job.folder,
             self._encoder,
             learner=job.learner,
             temperature=job.temperature,
         )
-        self._engine = DeepSpeedEngine(policy, job.learner, job.policy.dtype, job.total_steps)
-        self._reference = self._reference_of(job.reference)
-
-    def _reference_of(self, kind: Literal["base", "shards"] | None) -> Reference | None:
-        from actors.training.learner_reference import BaseReference, ShardedReference
-        from models.policy.loading import load_policy
-
-        job = self._job
-        if kind == "base":
-            return BaseReference(self._engine)
-        if kind is None:
-            return None
-        frozen = load_policy(
-            job.policy,
-            job.folder,
-            self._encoder,
-            learner=job.learner,
-            temperature=job.temperature,
-            learns=False,
-        )
-        return ShardedReference(frozen, job.policy.dtype)
+        self._engine = DeepSpeedEngine(load(), job.learner, job.policy.dtype, job.total_steps)
+        if job.reference == "base":
+            self._reference = BaseReference(self._engine)
+        elif job.reference == "shards":
+            self._reference = ShardedReference(load(learns=False), job.policy.dtype)
 
     def _init_process_group(self, address: str, port: int) -> None:
         ranks = self._job.learner.ranks

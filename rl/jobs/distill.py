@@ -46,29 +46,21 @@ _FREE = ("rollout", "device", "cluster", "log", "name", "problems_at_a_time", "m
 
 
 def distill_command(recipe: DistillRecipe, resume: bool) -> None:
-    """Distil as the recipe says, in a Ray session of its own."""
-    with ray_session():
-        summary = distill(recipe, resume)
-    CONSOLE.print(", ".join(f"{name} {value:g}" for name, value in summary.items()))
-    CONSOLE.print(f"the chains lie in {recipe.run_folder}; rl/sft.py learns them")
-
-
-def distill(recipe: DistillRecipe, resume: bool) -> dict[str, float]:
-    """Distil in the Ray session that is open; the chats lie in the run's folder.
-
-    Returns:
-        The summary: problems, chains by provenance, dropped, tokens_mean, penalties.
+    """Distil as the recipe says, in a Ray session of its own; the chats lie in the run's folder.
 
     Raises:
         UserError: the policy, the teacher, the data, a reward or the run to resume lack what the
             recipe asks for, or too many problems got no chain.
     """
-    work = Distillation.prepare(recipe, resume)
-    work.judge()
-    with work.engines(recipe) as rollouts:
-        work.write_chains(rollouts)
-    work.mend()
-    return work.finish()
+    work = Distillation.prepare(recipe, resume)  # what cannot be used is refused before Ray starts
+    with ray_session():
+        work.judge()
+        with work.engines(recipe) as rollouts:
+            work.write_chains(rollouts)
+        work.mend()
+    summary = work.finish()
+    CONSOLE.print(", ".join(f"{name} {value:g}" for name, value in summary.items()))
+    CONSOLE.print(f"the chains lie in {recipe.run_folder}; rl/sft.py learns them")
 
 
 @dataclass(frozen=True, slots=True)

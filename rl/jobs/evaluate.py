@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,22 +47,43 @@ def evaluate_run(recipe: EvaluateRecipe, resume: bool = False) -> dict[str, Benc
         UserError: the policy, a benchmark or a reward cannot be used, or --resume has nothing to
             go on from, or would go on otherwise than it began.
     """
+    looked = _look(recipe, resume)
     with ray_session():
-        return evaluate_in_session(recipe, resume)
+        return _run(looked, resume)
 
 
 def evaluate_in_session(recipe: EvaluateRecipe, resume: bool) -> dict[str, BenchmarkResult]:
     """What `evaluate_run` does, in the Ray session that is open."""
+    return _run(_look(recipe, resume), resume)
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What was looked at before Ray starts."""
+
+    recipe: EvaluateRecipe
+    settled: EvaluateRecipe
+    """With what its policy's chat template settles."""
+    opened: list[Benchmark]
+    aside: Path
+    """Where rows that cannot be used are listed."""
+
+
+def _look(recipe: EvaluateRecipe, resume: bool) -> _Looked:
+    """Refuse what can be refused without a cluster."""
     check_run_folder(recipe.run_folder)
-    plan = plan_run(recipe)
     if resume:
         _check_resume(recipe)
     aside = aside_of(recipe.run_folder)
-    asked, limits = _looked_at(recipe, aside)
-    opened = _opened(asked, limits)
-    take_run_folder(recipe.run_folder, aside, new=not resume)
-    save_recipe(recipe, recipe.run_folder)
-    recipe = asked
+    settled, limits = _looked_at(recipe, aside)
+    return _Looked(recipe, settled, _opened(settled, limits), aside)
+
+
+def _run(looked: _Looked, resume: bool) -> dict[str, BenchmarkResult]:
+    recipe, opened = looked.settled, looked.opened
+    plan = plan_run(recipe)
+    take_run_folder(recipe.run_folder, looked.aside, new=not resume)
+    save_recipe(looked.recipe, recipe.run_folder)
     results: dict[str, BenchmarkResult] = {}
     with _answering(recipe, plan, opened) as rollouts:
         for benchmark in opened:

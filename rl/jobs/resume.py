@@ -23,6 +23,7 @@ RESUME_RULES: dict[str, str | None] = {
     "learner.zero_optimization": _STATE,
     **dict.fromkeys(("policy.path", "start"), _START),
     **dict.fromkeys(("policy.trust_remote_code", "policy.vision_attention"), _APPLIED),
+    "reference.place": "answers that are kept hold what the old one said of them, or nothing",
     "sample_buffer": "the checkpoint holds the answers that the old one kept",
     **dict.fromkeys(
         (

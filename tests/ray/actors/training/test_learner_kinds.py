@@ -1,12 +1,14 @@
 """Learners in bfloat16, and with the reference policy on their ranks."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ray.exceptions import RayTaskError
 
 from configs.jobs.grpo import GRPORecipe, PolicyConfig
 from models.inputs.packing import pack
@@ -133,3 +135,20 @@ def test_what_is_frozen_is_not_saved_again_and_is_there_after_a_restore(
     again.restore(tmp_path / "saved")
     assert largest_gap(exported(again, tmp_path / "restored"), learned) == 0.0
     assert not again.update(plain.rows).skipped
+
+
+def test_a_checkpoint_that_lacks_what_learns_is_refused(
+    hosts: Hosts, plain: PlainTorch, vlm_folder: Path, tmp_path: Path
+) -> None:
+    fields = plan_for(vlm_folder, {"zero_stage": 2}).model_dump()
+    fields["policy"] |= {"train": ["projector"]}
+    group = hosts.group(GRPORecipe.model_validate(fields), vlm_folder)
+    group.update(plain.rows)
+    group.save(tmp_path / "saved")
+    (state,) = (tmp_path / "saved").rglob("*model_states.pt")
+    whole = torch.load(state, weights_only=False)
+    name = next(iter(whole["module"]))
+    del whole["module"][name]
+    torch.save(whole, state)
+    with pytest.raises(RayTaskError, match=f"of another policy: it lacks .*{re.escape(name)}"):
+        group.restore(tmp_path / "saved")
