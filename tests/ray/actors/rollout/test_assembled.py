@@ -64,9 +64,13 @@ def test_sharded_adapters_learn_and_engines_and_exports_get_them_merged(adapted:
 def test_only_what_adapters_and_the_projector_change_is_sent_again(adapted: System) -> None:
     names = adapted.in_learner(_names_of_next_round)
     projector = {name for name in names if "projector" in name}
-    adapters = set(names) - projector
-    assert projector and len(adapters) == 7 * adapted.in_learner(_layers)
-    assert all(name.endswith("_proj.weight") for name in adapters)
+    merged = {name for name in names if name.endswith("_proj.weight")}
+    layers = adapted.in_learner(_layers)
+    assert projector and len(merged) == 7 * layers
+    # What lies in the same modules comes along: the norms of queries and keys.
+    beside = set(names) - projector - merged
+    assert len(beside) == 2 * layers
+    assert all(name.endswith((".q_norm.weight", ".k_norm.weight")) for name in beside)
 
 
 def test_learners_with_adapters_go_on_from_what_they_saved(adapted: System, tmp_path: Path) -> None:
