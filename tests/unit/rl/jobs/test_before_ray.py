@@ -56,6 +56,7 @@ def grpo(recipe: GRPORecipe) -> None:
     grpo_run(recipe, lambda *_: None, None)
 
 
+@pytest.mark.usefixtures("no_ray")
 @pytest.mark.parametrize(("run", "kind"), [(grpo, GRPORecipe), (sft_command, SFTRecipe)])
 @pytest.mark.parametrize(
     ("changes", "told"),
@@ -69,7 +70,6 @@ def grpo(recipe: GRPORecipe) -> None:
 def test_what_cannot_be_used_is_refused_before_ray_starts_and_touches_no_earlier_run(
     folder: Path,
     elsewhere: Path,
-    no_ray: None,
     run: Callable[[Any], None],
     kind: type,
     changes: dict[str, Any],
