@@ -9,6 +9,7 @@ from configs.schema.loss import LossConfig
 from models.inputs.packing import PackedBatch
 from rl.algorithms.critical_tokens import Phrases, critical_tokens
 from rl.algorithms.losses import clipped_policy_loss, kl_divergence, reverse_kl
+from rl.data.records import LearnerTokens
 
 _CRITICAL = ("critical_share", "critical_entropy")
 """As summed here: the share of critical tokens, and their entropy spread over all tokens."""
@@ -29,8 +30,8 @@ class AnswerLoss:
         """`critical`: where they begin in an answer, its entropy is told apart."""
         self._config = config
         self._critical = critical
-        self.gaps: dict[int, float] = {}
-        """Mean |sampler - learner| logprob of each answer, nats, by its place in the step."""
+        self.answers: dict[int, LearnerTokens] = {}
+        """Each answer's tokens, by its place in the step."""
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -44,8 +45,9 @@ class AnswerLoss:
         figures = {"entropy": entropy_N}
         if batch.sampler_logprobs is None or batch.advantages is None:
             return -logprobs_N, figures
-        figures["logprob_gap"] = (logprobs_N.detach() - batch.sampler_logprobs).abs()
-        self._note_gaps(batch.answers, figures["logprob_gap"])
+        gap_N = logprobs_N.detach() - batch.sampler_logprobs
+        figures["logprob_gap"] = gap_N.abs()
+        self._note_tokens(batch.answers, gap_N, entropy_N)
         critical_N = critical_tokens(batch.targets, batch.answers, self._critical)
         figures |= zip(_CRITICAL, (critical_N.float(), entropy_N * critical_N), strict=True)
         loss_N = torch.zeros_like(logprobs_N)
@@ -91,7 +93,10 @@ class AnswerLoss:
         figures["teacher_kl"] = reverse_kl(others_NK, batch.teacher_top_logprobs)
         return coef * figures["teacher_kl"]
 
-    def _note_gaps(self, answers_N: Tensor, gap_N: Tensor) -> None:
-        answers, places_N, counts = answers_N.unique(return_inverse=True, return_counts=True)
-        totals = torch.zeros(len(answers), device=gap_N.device).index_add_(0, places_N, gap_N)
-        self.gaps |= zip(answers.tolist(), (totals / counts).tolist(), strict=True)
+    def _note_tokens(self, answers_N: Tensor, gap_N: Tensor, entropy_N: Tensor) -> None:
+        """Keep what belongs to each answer, whose tokens stand behind one another."""
+        answers, counts = answers_N.unique_consecutive(return_counts=True)
+        sizes = counts.tolist()
+        gaps, entropies = (each_N.cpu().split(sizes) for each_N in (gap_N, entropy_N))
+        for answer, gap, entropy in zip(answers.tolist(), gaps, entropies, strict=True):
+            self.answers[answer] = LearnerTokens(gap.numpy(), entropy.numpy())

@@ -140,7 +140,7 @@ class LearnerRank:
                 packed = replace(packed, reference_logprobs=self._reference(packed))
             update.add(packed, loss)
         report = update.finish()
-        return replace(report, metrics=told_apart(report.metrics), gaps=loss.gaps)
+        return replace(report, metrics=told_apart(report.metrics), answers=loss.answers)
 
     @torch.no_grad()
     def logprobs(self, share: SharedBatches) -> dict[int, tuple[float, ...]]:

@@ -70,8 +70,8 @@ class LearnerGroup:
             for rank, share in zip(self._ranks, shares, strict=True)
         ]
         reports: list[UpdateReport] = self._wait("update", calls)
-        gaps = {index: gap for report in reports for index, gap in report.gaps.items()}
-        return dataclasses.replace(reports[0], gaps=gaps)
+        answers = {index: of for report in reports for index, of in report.answers.items()}
+        return dataclasses.replace(reports[0], answers=answers)
 
     def logprobs(self, rows: Sequence[TrainingRow]) -> dict[int, tuple[float, ...]]:
         """The policy's logprobs of each answer's tokens, nats, by the answer's index."""

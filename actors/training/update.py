@@ -45,7 +45,7 @@ class Update:
     def finish(self) -> UpdateReport:
         """Clip and apply the gradient, or skip the step where it is not finite.
 
-        The report's metrics are the same on every rank; `gaps` is empty.
+        The report's metrics are the same on every rank; `answers` is empty.
         """
         skipped, grad_norm = self._engine.step()
         sums = torch.stack([*self._sums.values()])

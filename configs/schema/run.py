@@ -32,6 +32,9 @@ class GRPOLogConfig(LogConfig):
     )
     """Words with which a move of reasoning begins, in either case: the entropy where they stand is
     logged as critical_entropy (R1V3 names the first two, its NoWait mode all three)."""
+    tokens_per_step: NonNegativeInt | None = 50_000
+    """Tokens of each step that samples.jsonl tells one by one, with text, logprob, the learner's
+    gap and entropy: of whole answers, in order, about 35 bytes a token; null: of all."""
 
 
 class SFTLogConfig(LogConfig):

@@ -72,7 +72,9 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
         parts.log.write_step(
             step,
             metrics | watch.metrics(groups, ahead.seconds),
-            logged_groups(groups, advantages, report),
+            logged_groups(
+                groups, advantages, report, parts.token_texts, recipe.log.tokens_per_step
+            ),
         )
         done = step + 1
         last = done == recipe.steps

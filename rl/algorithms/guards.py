@@ -95,7 +95,7 @@ class FlatRewardsWarner:
         )
 
 
-NOTHING_LEARNED = UpdateReport(metrics={}, gaps={}, skipped=False)
+NOTHING_LEARNED = UpdateReport(metrics={}, answers={}, skipped=False)
 """The report of a step whose groups all had equal rewards."""
 
 

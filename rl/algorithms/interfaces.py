@@ -8,7 +8,7 @@ from rl.algorithms.best_policy import BestPolicy
 from rl.algorithms.rows import TrainingRow
 from rl.algorithms.sample_buffer import SampleBuffer
 from rl.data.records import Problem, SamplingRequest, ScoredGroup, UpdateReport
-from rl.run_log.samples import Logged
+from rl.run_log.samples import Logged, TokenTexts
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -107,5 +107,7 @@ class GRPOParts:
     """Writes a checkpoint of the policy behind so many steps."""
     best: BestPolicy
     """What was the best so far."""
+    token_texts: TokenTexts
+    """Reads an answer's tokens for the log."""
     buffer: SampleBuffer | None = None
     """Informative answers of earlier steps; None: each step learns from its own alone."""

@@ -1,11 +1,12 @@
 """From scored groups to the learner's rows, and back from its report to each answer."""
 
+import math
 from collections.abc import Sequence
 
 from rl.algorithms.advantages import Advantages
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.data.records import ScoredGroup, UpdateReport
-from rl.run_log.samples import LoggedGroup
+from rl.run_log.samples import LoggedGroup, TokenTexts
 
 
 def training_rows(
@@ -42,20 +43,33 @@ def training_rows(
 
 
 def logged_groups(
-    groups: Sequence[ScoredGroup], advantages: Advantages, report: UpdateReport
+    groups: Sequence[ScoredGroup],
+    advantages: Advantages,
+    report: UpdateReport,
+    token_texts: TokenTexts,
+    most_tokens: int | None,
 ) -> list[LoggedGroup]:
-    """Each group with its advantages and logprob gaps; None where an answer was left out."""
+    """Each group with its advantages and the learner's word; None where an answer was left out.
+
+    `most_tokens`: how many get their texts, of whole answers in order; None: all.
+    """
     logged: list[LoggedGroup] = []
+    room = math.inf if most_tokens is None else most_tokens
     values_PG, useful_PG = advantages.values_PG.tolist(), advantages.useful_PG.tolist()
     place = 0
     for p, scored in enumerate(groups):
         count = len(scored.group.answers)
-        gaps = tuple(report.gaps.get(place + g) for g in range(count))
+        learned = tuple(report.answers.get(place + g) for g in range(count))
         values = tuple(
             value if useful else None
             for value, useful in zip(values_PG[p], useful_PG[p], strict=True)
         )
-        logged.append(LoggedGroup(scored, values, gaps))
+        texts: list[Sequence[str] | None] = []
+        for answer in scored.group.answers:
+            fits = len(answer.token_ids) <= room
+            texts.append(token_texts(answer.token_ids) if fits else None)
+            room -= len(answer.token_ids) if fits else 0
+        logged.append(LoggedGroup(scored, values, learned, tuple(texts)))
         place += count
     return logged
 

@@ -195,14 +195,29 @@ class SamplingRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnerTokens:
+    """What the learner says of each of an answer's T tokens, before the update."""
+
+    gaps: NDArray[np.float32]
+    """float32 [T] nats: its logprob of each token less the sampler's."""
+    entropies: NDArray[np.float32]
+    """float32 [T] nats, of its probabilities where each token stands."""
+
+    @property
+    def logprob_gap(self) -> float:
+        """Mean |learner - sampler| logprob, nats."""
+        return float(np.abs(self.gaps).mean())
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateReport:
     """What one update of the policy did."""
 
     metrics: Mapping[str, float]
     """Means over the step's answer tokens: loss, entropy, clip_share, kl, logprob_gap; grad_norm
     before clipping; the learning rate."""
-    gaps: Mapping[int, float]
-    """Mean |sampler - learner| logprob of each answer, nats, by its place in the step."""
+    answers: Mapping[int, LearnerTokens]
+    """Of each answer learned from, by its place in the step."""
     skipped: bool
     """The loss or a gradient was not finite, and the policy is as it was."""
 

@@ -14,6 +14,7 @@ from actors.cluster.shared_folder import check_run_folder
 from configs.jobs.grpo import GRPORecipe
 from models.inputs.encoder import InputEncoder
 from models.inputs.think_tags import reward_for_template
+from models.inputs.token_texts import TokenTexts
 from models.policy.check import check_policy
 from models.policy.export_check import check_export
 from rewards.trial import check_gold, try_rewards
@@ -234,6 +235,7 @@ def _train(
             log=log,
             save=save,
             best=best,
+            token_texts=TokenTexts(ready.encoder.tokenizer),
             buffer=buffer,
         )
         train(recipe, parts, first)

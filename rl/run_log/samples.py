@@ -1,14 +1,16 @@
 """Lines of samples.jsonl: answers of a GRPO run, chats of a supervised run."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rl.data.records import Chat, Pair, ScoredGroup
+from rl.data.records import Answer, Chat, LearnerTokens, Pair, ScoredGroup
 from rl.storage.jsonl import json_number
 
 KeepImages = Callable[[Sequence[bytes | str]], list[str]]
 """From images to their names in the run's folder, where bytes are written once."""
+TokenTexts = Callable[[Sequence[int]], Sequence[str]]
+"""From the ids of an answer's tokens to the text of each."""
 
 
 class Logged(Protocol):
@@ -21,13 +23,15 @@ class Logged(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoggedGroup:
-    """A scored group with each answer's advantage and logprob gap."""
+    """A scored group with each answer's advantage and what the learner says of it."""
 
     scored: ScoredGroup
     advantages: tuple[float | None, ...]
     """None for an answer that was left out of the update."""
-    gaps: tuple[float | None, ...]
-    """Mean absolute gap of sampler and learner logprobs of each answer, nats."""
+    learned: tuple[LearnerTokens | None, ...]
+    """What the learner says of each answer's tokens; None for one that was left out."""
+    token_texts: tuple[Sequence[str] | None, ...]
+    """Text of each answer's tokens; None: its tokens are not told."""
 
     def lines(self, keep: KeepImages) -> Iterator[dict[str, Any]]:
         """A line an answer."""
@@ -40,9 +44,10 @@ class LoggedGroup:
             "prompt_tokens": len(self.scored.group.prompt_ids),
         }
         answers = self.scored.group.answers
-        parts = zip(answers, self.scored.scores, self.advantages, self.gaps, strict=True)
-        for place, (answer, score, advantage, gap) in enumerate(parts):
-            yield {
+        scores = self.scored.scores
+        parts = zip(answers, scores, self.advantages, self.learned, self.token_texts, strict=True)
+        for place, (answer, score, advantage, learned, texts) in enumerate(parts):
+            line = {
                 **asked,
                 "sample": place,
                 "answer": answer.text,
@@ -55,8 +60,26 @@ class LoggedGroup:
                     for name, v in score.verdicts.items()
                 },
                 "advantage": json_number(advantage),
-                "logprob_gap": json_number(gap),
+                "logprob_gap": json_number(learned.logprob_gap) if learned else None,
             }
+            if texts is not None:
+                line["by_token"] = _by_token(answer, texts, learned)
+            yield line
+
+
+def _by_token(
+    answer: Answer, texts: Sequence[str], learned: LearnerTokens | None
+) -> dict[str, Any]:
+    """text, and in nats logprob (the sampler's), gap and entropy (the learner's) of each token."""
+    told: dict[str, Any] = {"text": list(texts), "logprob": _short(answer.logprobs)}
+    if learned is not None:
+        told |= {"gap": _short(learned.gaps), "entropy": _short(learned.entropies)}
+    return told
+
+
+def _short(values: Iterable[float]) -> list[float | None]:
+    """Three digits of each, since there are many; None where it is not finite."""
+    return [json_number(float(f"{value:.3g}")) for value in values]
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,3 +77,23 @@ def test_entropy_where_a_critical_word_begins_is_told_apart() -> None:
     means = {name: figures[name].mean().item() for name in ("critical_share", "critical_entropy")}
     assert told_apart(means) == pytest.approx({"critical_share": 2 / 3, "critical_entropy": 1.0})
     assert told_apart({"critical_share": 0.0, "critical_entropy": 0.0}) == {"critical_share": 0.0}
+
+
+def test_what_the_learner_says_of_each_token_is_kept_by_answer() -> None:
+    """Two answers behind one prompt, and one behind another, in one micro-batch."""
+    problem = Problem("p", "?", ("1",))
+    first, second, third = (
+        TrainingAnswer(index, ids, 1.0, (SAMPLER,) * len(ids))
+        for index, ids in ((4, (3, 5)), (2, (6,)), (7, (8, 9, 3)))
+    )
+    rows = (TrainingRow(problem, (7,), (first, second)), TrainingRow(problem, (7, 7), (third,)))
+    loss = AnswerLoss(LossConfig())
+    gap = torch.tensor([0.5, -0.25, 0.0, 1.0, -2.0, 0.0])
+    loss(pack(rows, pad_id=0), gap + SAMPLER, torch.arange(6.0), torch.zeros(6, 0))
+    told = {i: (of.gaps.round(4).tolist(), of.entropies.tolist()) for i, of in loss.answers.items()}
+    assert told == {
+        4: ([0.5, -0.25], [0.0, 1.0]),
+        2: ([0.0], [2.0]),
+        7: ([1.0, -2.0, 0.0], [3.0, 4.0, 5.0]),
+    }
+    assert loss.answers[4].logprob_gap == pytest.approx(0.375)

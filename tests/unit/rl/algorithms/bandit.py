@@ -60,7 +60,7 @@ class Learner:
             for other, p in enumerate(softmax(self.table[problem])):
                 push = answer.advantage * ((other == arm) - p)
                 self.table[problem][other] += self._lr * push / len(answers)
-        return UpdateReport({"loss": 0.0}, {a.index: 0.0 for _, a in answers}, skipped=False)
+        return UpdateReport({"loss": 0.0}, {}, skipped=False)
 
 
 def by_gold(problem: Problem, arm: int) -> Score:
@@ -136,6 +136,7 @@ class Bandit:
                 log=log,
                 save=self.saved.append,
                 best=self.best,
+                token_texts=lambda ids: [str(i) for i in ids],
                 buffer=self.buffer,
             )
             loop(self.recipe, parts, self.first)

@@ -1,5 +1,6 @@
 """From scored groups to rows and back: who is taught, and whose figures are whose."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from rl.algorithms.advantages import group_advantages, rewards_of
 from rl.algorithms.guards import NOTHING_LEARNED
 from rl.algorithms.training_rows import logged_groups, training_rows
-from rl.data.records import TeacherTokens, UpdateReport
+from rl.data.records import LearnerTokens, TeacherTokens, UpdateReport
 from tests.unit.step_samples import scored
 
 GROUPS = [
@@ -39,16 +40,22 @@ def test_reference_logprobs_stay_with_their_answers() -> None:
     assert [a.reference_logprobs for a in row.answers] == [reference[0], reference[2]]
 
 
-def test_the_log_gets_each_answer_s_advantage_and_gap_and_none_where_it_was_left_out() -> None:
+def spelled(ids: Sequence[int]) -> list[str]:
+    """Each token by its number."""
+    return [f"<{i}>" for i in ids]
+
+
+def test_the_log_gets_each_answer_s_advantage_and_tokens_and_none_where_it_was_left_out() -> None:
     advantages = group_advantages(rewards_of(GROUPS), "group_mean")
-    report = UpdateReport({}, {0: 0.1, 2: 0.2, 9: 0.3, 10: 0.4, 11: 0.5}, skipped=False)
-    logged = logged_groups(GROUPS, advantages, report)
+    said = [LearnerTokens(np.zeros(n, np.float32), np.ones(n, np.float32)) for n in (1, 3, 1, 2, 3)]
+    report = UpdateReport({}, dict(zip((0, 2, 9, 10, 11), said, strict=True)), skipped=False)
+    logged = logged_groups(GROUPS, advantages, report, spelled, None)
     assert [group.scored for group in logged] == GROUPS
-    assert [group.gaps for group in logged] == [
-        (0.1, None, 0.2),
+    assert [group.learned for group in logged] == [
+        (said[0], None, said[1]),
         (None, None, None),
         (None, None, None),
-        (0.3, 0.4, 0.5),
+        tuple(said[2:]),
     ]
     assert [group.advantages for group in logged[:3]] == [
         (0.5, None, -0.5),
@@ -62,9 +69,25 @@ def test_a_step_without_news_has_no_rows_and_is_logged_all_the_same() -> None:
     groups = [GROUPS[1]]
     advantages = group_advantages(rewards_of(groups), "group_norm")
     assert training_rows(groups, advantages) == []
-    (logged,) = logged_groups(groups, advantages, NOTHING_LEARNED)
-    assert (logged.advantages, logged.gaps) == ((None,) * 3, (None,) * 3)
+    (logged,) = logged_groups(groups, advantages, NOTHING_LEARNED, spelled, 0)
+    assert (logged.advantages, logged.learned) == ((None,) * 3, (None,) * 3)
     assert torch.count_nonzero(advantages.values_PG) == 0
+
+
+def test_tokens_are_told_of_whole_answers_in_order_while_there_is_room() -> None:
+    groups = GROUPS[:2]  # answers of 1, 2 and 3 tokens each
+    advantages = group_advantages(rewards_of(groups), "group_mean")
+
+    def told(most: int | None) -> list[bool]:
+        logged = logged_groups(groups, advantages, NOTHING_LEARNED, spelled, most)
+        return [texts is not None for group in logged for texts in group.token_texts]
+
+    assert told(None) == [True] * 6
+    assert told(0) == [False] * 6
+    assert told(6) == [True] * 3 + [False] * 3
+    assert told(5) == [True, True, False, True, False, False]
+    (group,) = logged_groups(GROUPS[:1], advantages, NOTHING_LEARNED, spelled, 6)
+    assert group.token_texts == (["<0>"], ["<0>", "<1>"], ["<0>", "<1>", "<2>"])
 
 
 def test_a_teacher_speaks_of_every_answer_also_where_rewards_do_not() -> None:

@@ -234,7 +234,7 @@ def test_a_run_ends_when_engines_and_learner_part_in_three_steps_running() -> No
     guard = GapGuard(0.1)
 
     def step(gap: float) -> None:
-        guard.check(UpdateReport(metrics={"logprob_gap": gap}, gaps={}, skipped=False), 7)
+        guard.check(UpdateReport(metrics={"logprob_gap": gap}, answers={}, skipped=False), 7)
 
     for gap in (0.2, 0.3, 0.05, 0.2, 0.2):
         step(gap)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from configs.jobs.grpo import GRPORecipe
 from rl.console.progress import CONSOLE
-from rl.data.records import Answer, Group, Problem, Score, ScoredGroup, Verdict
+from rl.data.records import Answer, Group, LearnerTokens, Problem, Score, ScoredGroup, Verdict
 from rl.run_log.samples import LoggedGroup
 from rl.run_log.writer import RunLog
 from rl.storage.run_folder import archive_existing_run
@@ -47,7 +47,11 @@ def group(
         Score({"math": Verdict(0.0, "bad_gold", "no sense")}, None),
     )
     scored = ScoredGroup(Group(problem, (1, 2, 3), (right, cut)), scores)
-    return LoggedGroup(scored, advantages=(0.7, None), gaps=(1e-6, math.nan))
+    learned = LearnerTokens(
+        np.array([-3e-6, 1e-6], np.float32), np.array([0.25, 2 / 3], np.float32)
+    )
+    odd = LearnerTokens(np.array([math.nan], np.float32), np.array([0.5], np.float32))
+    return LoggedGroup(scored, (0.7, None), (learned, odd), token_texts=(["1+1=", "2"], None))
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -78,10 +82,17 @@ def test_an_answer_is_written_with_all_that_was_said_of_it(tmp_path: Path) -> No
         "reward": 1.0,
         "verdicts": {"math": {"score": 1.0, "cause": "correct", "detail": "2 = 2"}},
         "advantage": 0.7,
-        "logprob_gap": 1e-6,
+        "logprob_gap": pytest.approx(2e-6),
+        "by_token": {
+            "text": ["1+1=", "2"],
+            "logprob": [-0.5, -0.25],
+            "gap": [-3e-6, 1e-6],
+            "entropy": [0.25, 0.667],
+        },
     }
     assert (cut["sample"], cut["version"], cut["finish_reason"]) == (1, 2, "length")
     assert (cut["reward"], cut["advantage"], cut["logprob_gap"]) == (None, None, None)
+    assert "by_token" not in cut
     assert cut["verdicts"]["math"]["cause"] == "bad_gold"
 
 
