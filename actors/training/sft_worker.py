@@ -23,8 +23,8 @@ from rl.algorithms.guards import DivergedError
 from rl.algorithms.sft import SFTJob, SFTParts, StepResult, finished, train
 from rl.run_log.summary import summarise_sft
 from rl.run_log.trained_rows import TrainedRowsLog
-from rl.run_log.views import MPO, SFT
 from rl.run_log.writer import RunLog
+from rl.run_page.views import MPO, SFT
 from rl.storage.checkpoints import Checkpoint, Checkpoints
 from rl.storage.jsonl import read_lines
 

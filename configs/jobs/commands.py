@@ -13,6 +13,7 @@ from configs.jobs.pipeline import PipelineRecipe
 from configs.jobs.rounds import RoundsRecipe
 from configs.jobs.sft import AlignRecipe, SFTRecipe
 from configs.jobs.transfer import TransferRecipe
+from configs.jobs.view import ViewRecipe
 from configs.loading.recipe import RecipeError, read_recipe
 
 READS: dict[str, type[BaseModel]] = {
@@ -28,6 +29,7 @@ READS: dict[str, type[BaseModel]] = {
     "rounds": RoundsRecipe,
     "sft": SFTRecipe,
     "transfer": TransferRecipe,
+    "view": ViewRecipe,
 }
 """By the command's name, which is its file's in rl/."""
 

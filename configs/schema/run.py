@@ -22,7 +22,15 @@ class LogConfig(StrictModel):
     """Answers written to samples.jsonl each step; null: all."""
 
 
-class GRPOLogConfig(LogConfig):
+class TrainingLogConfig(LogConfig):
+    """Where a run leaves its traces."""
+
+    report: bool = True
+    """Write report.html at each step, with curves and samples for a browser; needs as much room as
+    samples.jsonl."""
+
+
+class GRPOLogConfig(TrainingLogConfig):
     """Where a run leaves its traces."""
 
     critical_words: tuple[Annotated[str, Field(min_length=1)], ...] = (
@@ -37,7 +45,7 @@ class GRPOLogConfig(LogConfig):
     gap and entropy: of whole answers, in order, about 35 bytes a token; null: of all."""
 
 
-class SFTLogConfig(LogConfig):
+class SFTLogConfig(TrainingLogConfig):
     """Where a run leaves its traces."""
 
     samples_per_step: PositiveInt | None = 1
@@ -93,3 +101,5 @@ class TrainingRecipe(RunRecipe):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where the cluster has GPUs."""
     checkpoint: CheckpointConfig = CheckpointConfig()
+    # Sections are frozen, so a narrower one is safe.
+    log: TrainingLogConfig = TrainingLogConfig()  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -7,7 +7,7 @@ from rich.markup import escape
 
 from rl.console.progress import CONSOLE
 from rl.data.records import ScoredGroup
-from rl.run_log.views import Headline, View
+from rl.run_page.views import Headline, View
 
 
 def print_line(done: int, text: str) -> None:

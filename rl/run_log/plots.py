@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from rl.run_log.views import Curve, Panel
+from rl.run_page.views import Curve, Panel
 from rl.storage.atomic import atomic_file
 
 Line = Mapping[str, Any]

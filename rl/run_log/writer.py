@@ -1,4 +1,4 @@
-"""Writes a run's metrics, samples, evaluations, summary and plot into its folder.
+"""Writes a run's metrics, samples, evaluations, summary, plot and page into its folder.
 
 Lines of JSON are written step by step, so that a run that dies has written everything up to its
 last step; a run that goes on from a checkpoint writes no step twice.
@@ -12,13 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from configs.schema.run import LogConfig
+from configs.schema.run import TrainingLogConfig
 from rl.data.images import image_format
 from rl.run_log.console_lines import evaluation_text, print_line, step_text
 from rl.run_log.plots import plot_run
 from rl.run_log.samples import Logged
-from rl.run_log.views import GRPO, View
 from rl.run_log.wandb_tracker import Tracker
+from rl.run_page.page import RunPage, fill_from_files
+from rl.run_page.views import GRPO, View
 from rl.storage.atomic import atomic_file
 from rl.storage.jsonl import JsonlWriter, filter_lines, json_number, read_lines
 
@@ -31,7 +32,7 @@ class Recipe(Protocol):
     @property
     def steps(self) -> int: ...
     @property
-    def log(self) -> LogConfig: ...
+    def log(self) -> TrainingLogConfig: ...
     def model_dump(self, *, mode: str) -> dict[str, Any]: ...
 
 
@@ -54,7 +55,7 @@ class RunLog:
 
         Args:
             gauge: is called with each figure's name and value.
-            view: which figures the console and the plot show.
+            view: which figures console, plot and page show.
             show: is called with (updates done, line in rich's markup) at each step and evaluation.
 
         Raises:
@@ -81,6 +82,7 @@ class RunLog:
         filter_lines(self._evaluations_path, lambda line: line["step"] <= first)
         self._metrics = JsonlWriter(self._metrics_path)
         self._samples = JsonlWriter(samples_path)
+        self._page = self._opened_page() if recipe.log.report else None
         self._tracker = (
             Tracker(folder, recipe.name, recipe.model_dump(mode="json"))
             if recipe.log.wandb
@@ -103,8 +105,13 @@ class RunLog:
         line = self._line(step, metrics)
         samples = (sample for each in learned for sample in each.lines(self._keep_images))
         wanted = islice(samples, self._recipe.log.samples_per_step)
-        self._samples.write(*({"step": step, **sample} for sample in wanted))
+        kept = [{"step": step, **sample} for sample in wanted]
+        self._samples.write(*kept)
         self._metrics.write(line)
+        if self._page is not None:
+            self._page.add_step(line)
+            self._page.add_samples(kept)
+            self._page.write()
         self._publish(step, "", metrics)
         self._show(step + 1, step_text(line, self._recipe.steps, self._view))
 
@@ -133,7 +140,7 @@ class RunLog:
         return path
 
     def draw(self) -> Path:
-        """Draw the run so far into plot.png."""
+        """Draw the run so far into plot.png, and bring its page up to date."""
         path = self.folder / "plot.png"
         plot_run(
             path,
@@ -142,6 +149,8 @@ class RunLog:
             list(read_lines(self._metrics_path)),
             list(read_lines(self._evaluations_path)),
         )
+        if self._page is not None:
+            self._page.write()
         return path
 
     def close(self) -> None:
@@ -150,6 +159,13 @@ class RunLog:
         self._samples.close()
         if self._tracker is not None:
             self._tracker.close()
+
+    def _opened_page(self) -> RunPage:
+        """The page of what the run has done so far."""
+        recipe = self._recipe.model_dump(mode="json")
+        page = RunPage(self.folder, recipe, self._view, copy_images=True)
+        fill_from_files(page, self.folder)
+        return page
 
     def _line(self, step: int, figures: Mapping[str, float]) -> dict[str, Any]:
         """A line of metrics.jsonl or evaluations.jsonl; counts the figures that are not finite."""

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from rl.run_log.plots import plot_run, running_mean
-from rl.run_log.views import GRPO
+from rl.run_page.views import GRPO
 
 
 def test_a_running_mean_uses_what_there_is_near_the_ends() -> None:

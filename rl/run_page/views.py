@@ -1,5 +1,6 @@
-"""Which metrics the console and the plot of a run show; one view for each kind of run."""
+"""Which metrics console, plot and page of a run show; one view for each kind of run."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 
@@ -145,3 +146,10 @@ MPO = View(
         Panel("Gradient", "global norm before clipping", (Curve("grad_norm", "norm"),)),
     ),
 )
+
+
+def view_of(figures: Collection[str]) -> View:
+    """The view of a run whose metrics.jsonl has `figures`."""
+    if "reward" in figures:
+        return GRPO
+    return MPO if "margin" in figures else SFT
