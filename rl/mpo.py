@@ -2,7 +2,7 @@
 
 Skywork R1V2 (arXiv 2504.16656) goes from its start policy by MPO and then GRPO. Each worker is a
 DeepSpeed rank; both answers of a pair are read in one pass; the loss is the mean over the pairs of
-a step (rl/algorithms/losses.py). All else is as in rl/sft.py.
+a step (rl/objectives/preferences.py). All else is as in rl/sft.py.
 
     python rl/mpo.py [recipe] [section.key=value ...] [--resume] [--dry-run] [--help]
 """

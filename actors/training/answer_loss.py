@@ -8,8 +8,9 @@ from torch import Tensor
 from configs.schema.loss import LossConfig
 from models.inputs.packing import PackedBatch
 from rl.algorithms.critical_tokens import Phrases, critical_tokens
-from rl.algorithms.losses import clipped_policy_loss, kl_divergence, reverse_kl
 from rl.data.records import LearnerTokens
+from rl.objectives.divergences import kl_divergence, reverse_kl
+from rl.objectives.policy_losses import POLICY_LOSSES, AnswerTokens
 
 _CRITICAL = ("critical_share", "critical_entropy")
 """As summed here: the share of critical tokens, and their entropy spread over all tokens."""
@@ -23,8 +24,8 @@ def told_apart(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 class AnswerLoss:
-    """PPO's loss with the KL term, the divergence from a teacher, or both; likelihood for
-    supervised targets."""
+    """The policy loss with the KL term, the divergence from a teacher, or both, each token weighted
+    as the aggregation has it; likelihood for supervised targets."""
 
     def __init__(self, config: LossConfig, critical: Phrases = ()) -> None:
         """`critical`: where they begin in an answer, its entropy is told apart."""
@@ -58,8 +59,10 @@ class AnswerLoss:
         if batch.reference_logprobs is not None:
             kl = self._config.kl
             figures["kl"] = kl_divergence(logprobs_N, batch.reference_logprobs, kl.estimator)
-            loss_N = loss_N + kl.coef * figures["kl"]
-        return loss_N, figures
+            if kl.place == "loss":
+                loss_N = loss_N + kl.coef * figures["kl"]
+        assert batch.loss_weights is not None
+        return loss_N * batch.loss_weights, figures
 
     def _policy_loss(
         self,
@@ -68,11 +71,10 @@ class AnswerLoss:
         advantages_N: Tensor,
         figures: dict[str, Tensor],
     ) -> Tensor:
-        config = self._config
         assert batch.sampler_logprobs is not None
-        loss_N, figures["clip_share"] = clipped_policy_loss(
-            logprobs_N, batch.sampler_logprobs, advantages_N, config.clip_low, config.clip_high
-        )
+        tokens = AnswerTokens(logprobs_N, batch.sampler_logprobs, advantages_N, batch.answers)
+        made = POLICY_LOSSES[self._config.policy_loss](tokens, self._config)
+        loss_N, figures["clip_share"] = made
         return loss_N
 
     def _teacher_loss(

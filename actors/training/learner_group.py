@@ -16,6 +16,7 @@ from actors.cluster.shared_folder import check_reached, file_visible
 from actors.weight_transfer.rendezvous import Rendezvous
 from configs.schema.rollout import Transport
 from models.policy.weight_sums import WeightSums
+from rl.algorithms.minibatches import UpdatePlan
 from rl.algorithms.rows import TrainingRow, build_microbatches, count_tokens
 from rl.console.progress import wait_for
 from rl.data.records import UpdateReport
@@ -34,12 +35,14 @@ class LearnerGroup:
         loop: DriverLoop,
         *,
         refs: ProblemRefs,
+        plan: UpdatePlan,
         max_tokens: int,
         transport: Transport,
     ) -> None:
         self._ranks = handles
         self._loop = loop
         self._refs = refs
+        self._plan = plan
         self._max_tokens = max_tokens
         self._transport: Transport = transport
 
@@ -63,7 +66,7 @@ class LearnerGroup:
 
     def update(self, rows: Sequence[TrainingRow]) -> UpdateReport:
         """One step over `rows`, cut into micro-batches and dealt to the ranks."""
-        shares = self._shares(rows)
+        shares = self._shares(self._plan.weighted(rows))
         tokens = count_tokens(rows)
         calls = [
             rank.update.remote(share, tokens)

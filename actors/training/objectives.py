@@ -14,9 +14,9 @@ from actors.training.update import TokenLoss
 from configs.jobs.mpo import PreferenceLossConfig
 from models.inputs.chat_loader import ReadyPack, StepShare
 from models.inputs.packing import PackedBatch
-from rl.algorithms.losses import PREFERENCE_FIGURES, mpo_loss, next_delta
 from rl.algorithms.sft import perplexity
 from rl.data.records import Chat, Pair
+from rl.objectives.preferences import PREFERENCE_FIGURES, mpo_loss, next_delta
 from rl.run_log.samples import Logged, LoggedChat, LoggedPair
 
 _SURPRISES = 3

@@ -87,10 +87,19 @@ class GRPORecipe(TrainingRecipe):
             return None
         adapters_alone = self.policy.lora is not None and self.policy.train == ("language",)
         if self.reference.place == "actor" or (
-            self.reference.place == "auto" and not adapters_alone
+            self.reference.place == "auto" and (self.loss.kl.in_reward or not adapters_alone)
         ):
             return "actor"
         return "base" if adapters_alone else "shards"
+
+    @model_validator(mode="after")
+    def _a_reward_is_known_before_the_learner_reads(self) -> Self:
+        if self.loss.kl.in_reward and self.reference.place == "learner":
+            raise ValueError(
+                "loss.kl.place=reward with reference.place=learner: the learner reads answers when "
+                "their rewards are known already; set reference.place=actor"
+            )
+        return self
 
     @model_validator(mode="after")
     def _policy_has_a_source(self) -> Self:

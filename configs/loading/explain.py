@@ -21,6 +21,8 @@ def explain(
     by_name = {field.name: field for field in known}
     faults: list[str] = []
     for fault in error.errors(include_url=False):
+        if fault["type"] == "default_factory_not_called":
+            continue  # its default waits for another field, whose fault is told
         name = _dotted(fault["loc"], tree)
         if fault["type"] == "extra_forbidden":
             faults.extend(

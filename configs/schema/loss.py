@@ -1,11 +1,25 @@
 """Recipe section: the GRPO loss."""
 
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from configs.schema.base import StrictModel
 from configs.schema.teacher import DistillationLossConfig
+
+PolicyLossName = Literal["clip", "gspo", "cispo", "sapo", "dppo_tv", "dppo_kl"]
+Aggregation = Literal["token_mean", "sequence_mean", "group_mean", "constant"]
+_BOUNDS: dict[str, tuple[float | None, float | None]] = {
+    "clip": (0.2, 0.2),
+    "gspo": (3e-4, 4e-4),
+    "cispo": (None, 4.0),
+    "sapo": (None, None),
+    "dppo_tv": (0.15, 0.15),
+    "dppo_kl": (0.05, 0.05),
+}
+"""Each policy loss's own clip_low and clip_high, as its paper has them."""
+_SEQUENCE_MEAN = ("gspo", "sapo")
+"""Policy losses whose papers take the mean over answers."""
 
 
 class KLConfig(StrictModel):
@@ -15,6 +29,23 @@ class KLConfig(StrictModel):
     """Weight of the KL term; 0: no reference policy is started (R1V3: none)."""
     estimator: Literal["k1", "k2", "k3"] = "k3"
     """k1 = log r, k2 = (log r)^2 / 2, k3 = 1/r - 1 + log r, with r = policy / reference."""
+    place: Literal["loss", "reward"] = "loss"
+    """loss: a term at each token; reward: an answer's reward is less by coef times the sum of its
+    tokens' KL, as the policy that sampled had it, before advantages are taken."""
+
+    @property
+    def in_reward(self) -> bool:
+        """Whether rewards are less by the KL."""
+        return self.coef > 0 and self.place == "reward"
+
+
+class SAPOConfig(StrictModel):
+    """SAPO's gates: the larger a temperature, the sooner the gradient fades as the ratio moves."""
+
+    positive: PositiveFloat = 1.0
+    """Temperature where the advantage is positive."""
+    negative: PositiveFloat = 1.05
+    """Temperature where it is not."""
 
 
 class ReferenceConfig(StrictModel):
@@ -23,23 +54,57 @@ class ReferenceConfig(StrictModel):
     place: Literal["auto", "actor", "learner"] = "auto"
     """actor: a process with one device, which reads groups while others are being written; learner:
     the learner ranks, as a copy that ZeRO 3 shards over them, or as their own weights with the
-    adapters off where nothing else learns. auto: learner in that last case, actor otherwise."""
+    adapters off where nothing else learns. auto: learner in that last case, actor otherwise, and
+    where loss.kl.place=reward."""
     restarts: NonNegativeInt = 3
     """Times that a dead actor is started again before the run ends."""
+
+
+def _own_bound(side: Literal[0, 1]) -> Any:
+    """The default of a bound: that of the policy loss."""
+    return Field(default_factory=lambda known: _BOUNDS[known.get("policy_loss", "clip")][side])
+
+
+def _own_aggregation(known: dict[str, Any]) -> Aggregation:
+    return "sequence_mean" if known.get("policy_loss") in _SEQUENCE_MEAN else "token_mean"
 
 
 class LossConfig(StrictModel):
     """What an answer's tokens are learned by."""
 
     kind: Literal["grpo", "distill", "mixed"] = "grpo"
-    """grpo: the clipped policy-gradient loss on rewards; distill: the divergence from a teacher, on
-    all answers; mixed: the sum of both."""
-    clip_low: PositiveFloat = 0.2
-    """The probability ratio is clipped from below at 1 - clip_low (R1V3: 0.2)."""
-    clip_high: PositiveFloat = 0.2
-    """The probability ratio is clipped from above at 1 + clip_high (R1V3: 0.2)."""
-    advantage: Literal["group_norm", "group_mean"] = "group_norm"
-    """group_norm: (r - mean) / std (GRPO); group_mean: r - mean (Dr. GRPO)."""
+    """grpo: the policy loss on rewards; distill: the divergence from a teacher, on all answers;
+    mixed: the sum of both."""
+    policy_loss: PolicyLossName = "clip"
+    """clip: PPO's clipped ratio (GRPO, DAPO); gspo: one ratio an answer; cispo: bounded weights on
+    log pi; sapo: a smooth gate; dppo_tv, dppo_kl: tokens are left out by total variation or KL."""
+    clip_low: PositiveFloat | None = _own_bound(0)
+    """How far below 1 the ratio may lie; dppo: how far apart new and old may be, for bad answers.
+    Default: clip 0.2 (R1V3's too), gspo 0.0003, cispo null, which is none, dppo_tv 0.15, dppo_kl
+    0.05."""
+    clip_high: PositiveFloat | None = _own_bound(1)
+    """How far above 1 the ratio may lie; dppo: how far apart, for good answers. Default: clip 0.2
+    (R1V3's too; DAPO: 0.28), gspo 0.0004, cispo 4 (weights of at most 5, ScaleRL,
+    arXiv:2510.13786), dppo_tv 0.15, dppo_kl 0.05."""
+    sapo: SAPOConfig = SAPOConfig()
+    aggregation: Aggregation = Field(default_factory=_own_aggregation)
+    """The loss is a mean over all tokens of an update (DAPO), over answers of their tokens' mean
+    (GRPO), over groups of their tokens' mean, or the sum divided by answers times
+    rollout.max_new_tokens (constant, Dr. GRPO). Default: gspo, sapo sequence_mean, others
+    token_mean."""
+    advantage: Literal[
+        "group_norm",
+        "group_mean",
+        "rloo",
+        "reinforce_plus_plus",
+        "reinforce_plus_plus_baseline",
+    ] = "group_norm"
+    """group_norm: (r - mean) / std (GRPO); group_mean: r - mean (Dr. GRPO); rloo: r - mean of the
+    others; reinforce_plus_plus: normalised over the step; reinforce_plus_plus_baseline: r - mean,
+    normalised over the step."""
+    mask_overlong: bool = False
+    """Answers that were cut off at rollout.max_new_tokens are not learned from (DAPO's overlong
+    filtering); their rewards count for their siblings."""
     kl: KLConfig = KLConfig()
     distill: DistillationLossConfig = DistillationLossConfig()
 
@@ -47,3 +112,63 @@ class LossConfig(StrictModel):
     def has_teacher(self) -> bool:
         """Whether a teacher's probabilities enter."""
         return self.kind != "grpo"
+
+    @property
+    def has_policy_loss(self) -> bool:
+        """Whether the policy loss enters: for rewards, or for a teacher's word on the sampled token
+        alone."""
+        return self.kind != "distill" or self.distill.top_k == 0
+
+    @model_validator(mode="after")
+    def _the_policy_loss_reads_its_own_keys(self) -> Self:
+        name, own = self.policy_loss, _BOUNDS[self.policy_loss]
+        for key, given, needed in zip(
+            ("clip_low", "clip_high"), (self.clip_low, self.clip_high), own, strict=True
+        ):
+            if name == "sapo" and given is not None:
+                raise ValueError(
+                    f"{key}={given:g} with policy_loss=sapo, whose gates have no bounds: remove it "
+                    f"or set it to null, or set sapo.positive and sapo.negative"
+                )
+            if needed is not None and given is None:
+                raise ValueError(
+                    f"{key}=null with policy_loss={name}, which needs that bound; its own is "
+                    f"{needed:g}"
+                )
+        if name != "sapo" and self.sapo != SAPOConfig():
+            raise ValueError(
+                f"sapo is set, and policy_loss={name} does not read it: set policy_loss=sapo, or "
+                "remove the section"
+            )
+        if name == "gspo" and self.aggregation != "sequence_mean":
+            raise ValueError(
+                f"policy_loss=gspo with aggregation={self.aggregation}: its ratio is one number "
+                "for a whole answer, and so is its loss; set aggregation=sequence_mean"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_teacher_and_rewards_do_not_get_in_each_others_way(self) -> Self:
+        if self.kind == "grpo":
+            return self
+        if not self.has_policy_loss and self.policy_loss != "clip":
+            raise ValueError(
+                f"policy_loss={self.policy_loss} with kind=distill and distill.top_k="
+                f"{'null' if self.distill.top_k is None else self.distill.top_k}: no policy loss "
+                "enters there; remove it, or set kind=mixed"
+            )
+        if self.policy_loss == "gspo":
+            raise ValueError(
+                f"policy_loss=gspo with kind={self.kind}: a teacher speaks of single tokens, and "
+                "gspo knows answers only; set policy_loss=clip"
+            )
+        if self.mask_overlong:
+            raise ValueError(
+                f"mask_overlong=true with kind={self.kind}: a teacher says something of each "
+                "token, of answers that were cut off too; set mask_overlong=false"
+            )
+        if self.kind == "distill" and self.kl.in_reward:
+            raise ValueError(
+                "kl.place=reward with kind=distill: rewards do not enter there; set kl.place=loss"
+            )
+        return self

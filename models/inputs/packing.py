@@ -42,6 +42,8 @@ class PackedBatch:
     """float32 [N]: 1, or 0 for filler."""
     advantages: Tensor | None = None
     """float32 [N]; None for chats."""
+    loss_weights: Tensor | None = None
+    """float32 [N]: what the loss of each token counts; None for chats, all of whose count 1."""
     sampler_logprobs: Tensor | None = None
     """float32 [N] nats; None for supervised targets."""
     reference_logprobs: Tensor | None = None
@@ -118,6 +120,7 @@ def pack(batch: MicroBatch, pad_id: int, pixels: Pixels | None = None) -> Packed
         [_prompt_and_answers(row) for row in batch],
         pad_id,
         advantages=_joined([(answer.advantage,) * len(answer.token_ids) for answer in answers]),
+        loss_weights=_joined([(answer.weight,) * len(answer.token_ids) for answer in answers]),
         sampler_logprobs=_joined([answer.sampler_logprobs for answer in answers]),
         reference_logprobs=_joined([answer.reference_logprobs for answer in answers]),
         pixels=pixels or {},

@@ -1,7 +1,6 @@
 """The GRPO loop."""
 
 from configs.jobs.grpo import GRPORecipe
-from rl.algorithms.advantages import group_advantages, rewards_of
 from rl.algorithms.guards import (
     NOTHING_LEARNED,
     FlatRewardsWarner,
@@ -11,7 +10,12 @@ from rl.algorithms.guards import (
 )
 from rl.algorithms.interfaces import GRPOParts, Pending
 from rl.algorithms.lookahead import Lookahead, check_staleness
-from rl.algorithms.training_rows import learned_metrics, logged_groups, training_rows
+from rl.algorithms.training_rows import (
+    learned_metrics,
+    logged_groups,
+    step_advantages,
+    training_rows,
+)
 from rl.data.records import SamplingRequest, ScoredGroup
 from rl.run_log.answer_metrics import answer_metrics, staleness_metrics
 from rl.run_log.timing import StepTimer
@@ -55,7 +59,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
         check_staleness(groups, oldest=step - recipe.max_staleness)
         unscored.check(groups)
 
-        advantages = group_advantages(rewards_of(groups), recipe.loss.advantage)
+        advantages = step_advantages(groups, recipe.loss)
         own = training_rows(groups, advantages, all_answers=recipe.loss.has_teacher)
         flat.check(groups, bool(own), step)
         asked = sum(len(scored.scores) for scored in groups)

@@ -24,6 +24,8 @@ class TrainingAnswer:
     """Of each token, in nats; None without a reference policy."""
     teacher: TeacherTokens | None = None
     """None without a teacher."""
+    weight: float = 1.0
+    """What the loss of each of its tokens counts in its update."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,32 @@
 import math
 from collections.abc import Sequence
 
-from rl.algorithms.advantages import Advantages
+import torch
+
+from configs.schema.loss import LossConfig
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.data.records import ScoredGroup, UpdateReport
+from rl.objectives.advantages import (
+    ADVANTAGES,
+    Advantages,
+    compute_advantages,
+    rewards_of,
+    tokens_of,
+)
 from rl.run_log.samples import LoggedGroup, TokenTexts
+
+
+def step_advantages(groups: Sequence[ScoredGroup], loss: LossConfig) -> Advantages:
+    """The advantages of a step as the recipe has them; answers that loss.mask_overlong leaves out
+    are not useful."""
+    rewards_PG = rewards_of(groups, loss.kl)
+    found = compute_advantages(rewards_PG, tokens_of(groups), ADVANTAGES[loss.advantage])
+    if not loss.mask_overlong:
+        return found
+    whole_PG = torch.tensor(
+        [[a.finish_reason != "length" for a in scored.group.answers] for scored in groups]
+    )
+    return Advantages(found.values_PG * whole_PG, found.useful_PG & whole_PG)
 
 
 def training_rows(

@@ -21,6 +21,7 @@ from actors.training.learner_group import LearnerGroup
 from actors.weight_transfer.sync import WeightSync
 from configs.jobs.grpo import GRPORecipe
 from configs.schema.rollout import engine_dtype
+from rl.algorithms.minibatches import UpdatePlan
 from rl.jobs.generate import actor_options, start_engines, start_rewards
 
 
@@ -61,6 +62,7 @@ def start_learners(
         ],
         loop,
         refs=refs,
+        plan=UpdatePlan.of(recipe),
         max_tokens=recipe.learner.max_tokens_per_microbatch,
         transport=plan.transport,
     )

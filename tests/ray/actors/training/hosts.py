@@ -12,6 +12,7 @@ from actors.cluster.pool import DriverLoop
 from actors.training.learner import LearnerRank, LearnerSpec
 from actors.training.learner_group import LearnerGroup
 from configs.jobs.grpo import GRPORecipe
+from rl.algorithms.minibatches import UpdatePlan
 from rl.jobs.grpo_actors import learner_spec
 
 
@@ -50,6 +51,7 @@ class Hosts:
             self._handles[ranks],
             self._loop,
             refs=ProblemRefs(64),
+            plan=UpdatePlan.of(plan),
             max_tokens=plan.learner.max_tokens_per_microbatch,
             transport="gloo",
         )

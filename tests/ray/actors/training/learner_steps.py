@@ -10,12 +10,13 @@ from torch import Tensor
 
 from actors.training.learner_group import LearnerGroup
 from configs.jobs.grpo import GRPORecipe, PolicyConfig
+from configs.schema.loss import LossConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import pack
 from models.policy.loading import load_model
 from models.policy.policy import Policy
-from rl.algorithms.losses import clipped_policy_loss
 from rl.algorithms.rows import TrainingAnswer, TrainingRow, count_tokens
+from rl.objectives.policy_losses import POLICY_LOSSES, AnswerTokens
 from tests.ray.system import problem, recipe
 
 LR, MAX_NORM, STEPS = 1e-4, 0.5, 8
@@ -73,7 +74,8 @@ def _backward(
             drift_N = 0.3 * torch.sin(torch.arange(len(logprobs_N)) + answer.index)
             known = batch.sampler_logprobs
             sampler_N = logprobs_N.detach() + drift_N if known is None else known
-            loss_N, _ = clipped_policy_loss(logprobs_N, sampler_N, batch.advantages, 0.2, 0.2)
+            tokens = AnswerTokens(logprobs_N, sampler_N, batch.advantages, batch.answers)
+            loss_N, _ = POLICY_LOSSES["clip"](tokens, LossConfig())
             (loss_N.sum() / count_tokens(rows)).backward()
             loss += loss_N.sum().item() / count_tokens(rows)
             answers.append(replace(answer, sampler_logprobs=tuple(sampler_N.tolist())))

@@ -14,9 +14,9 @@ from models.inputs.encoder import InputEncoder
 from models.inputs.packing import pack_chats
 from models.policy.loading import load_learning_model
 from models.policy.policy import Policy
-from rl.algorithms.losses import PREFERENCE_FIGURES, mpo_loss, next_delta
 from rl.data.chats import ChatSet
 from rl.data.records import Chat, Pair
+from rl.objectives.preferences import PREFERENCE_FIGURES, mpo_loss, next_delta
 from rl.storage.jsonl import read_lines
 from tests.ray.chats import seen
 from tests.ray.lessons import PREFERRED, Lessons

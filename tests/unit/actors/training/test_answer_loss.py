@@ -1,6 +1,7 @@
 """The loss of sampled answers, by hand: rewards, a teacher, or both."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from configs.schema.loss import LossConfig
 from models.inputs.packing import PackedBatch, pack
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.data.records import Problem, TeacherTokens
+from rl.objectives.policy_losses import POLICY_LOSSES
 
 ADVANTAGE = 2.0
 SAMPLER = math.log(0.5)
@@ -97,3 +99,63 @@ def test_what_the_learner_says_of_each_token_is_kept_by_answer() -> None:
         7: ([1.0, -2.0, 0.0], [3.0, 4.0, 5.0]),
     }
     assert loss.answers[4].logprob_gap == pytest.approx(0.375)
+
+
+def answers_of(lengths: list[int]) -> list[TrainingAnswer]:
+    """Answers that went away from their sampler, each with an advantage and a weight."""
+    chance = torch.Generator().manual_seed(1)
+    made: list[TrainingAnswer] = []
+    for index, length in enumerate(lengths):
+        sampler = -torch.rand(length, generator=chance)
+        ids, advantage = tuple(range(3, 3 + length)), 1.5 * (-1) ** index
+        made.append(
+            TrainingAnswer(index, ids, advantage, tuple(sampler.tolist()), weight=1.0 / length)
+        )
+    return made
+
+
+@pytest.mark.parametrize("name", POLICY_LOSSES)
+def test_a_loss_is_the_same_however_its_answers_share_micro_batches(name: str) -> None:
+    answers = answers_of([3, 1, 4, 2])
+    loss = AnswerLoss(LossConfig(policy_loss=name))
+    told = {a.index: -torch.rand(len(a.token_ids)) for a in answers}
+
+    def of(*parts: tuple[int, ...]) -> float:
+        total = 0.0
+        for part in parts:
+            own = tuple(answers[i] for i in part)
+            made = pack((TrainingRow(Problem("p", "?", ("1",)), (7,), own),), pad_id=0)
+            logprobs = torch.cat([told[i] for i in part])
+            total += loss(made, logprobs, logprobs, torch.zeros(len(logprobs), 0))[0].sum().item()
+        return total
+
+    whole = pytest.approx(of((0, 1, 2, 3)), abs=1e-6)
+    assert of((0,), (1,), (2,), (3,)) == whole
+    assert of((3, 1), (2, 0)) == whole
+
+
+def test_each_answer_s_weight_is_its_part_in_the_loss() -> None:
+    answer = answers_of([4])[0]
+    for weight in (1.0, 0.25):
+        row = TrainingRow(Problem("p", "?", ("1",)), (7,), (replace(answer, weight=weight),))
+        made = pack((row,), pad_id=0)
+        assert made.sampler_logprobs is not None
+        loss, _ = AnswerLoss(LossConfig())(
+            made, made.sampler_logprobs, torch.zeros(4), torch.zeros(4, 0)
+        )
+        assert loss.tolist() == pytest.approx([-1.5 * weight] * 4)
+
+
+def test_kl_that_is_in_the_reward_is_told_and_does_not_enter_twice() -> None:
+    answer = replace(answers_of([2])[0], reference_logprobs=(-3.0, -3.0))
+    made = pack((TrainingRow(Problem("p", "?", ("1",)), (7,), (answer,)),), pad_id=0)
+    assert made.sampler_logprobs is not None
+    found = {}
+    for place in ("loss", "reward"):
+        config = LossConfig.model_validate({"kl": {"coef": 0.5, "place": place}})
+        arguments = (made, made.sampler_logprobs, torch.zeros(2), torch.zeros(2, 0))
+        loss, figures = AnswerLoss(config)(*arguments)
+        found[place] = (loss.sum().item(), figures["kl"].sum().item())
+    assert found["loss"][1] == found["reward"][1] > 0
+    by_weight = 0.5 * found["loss"][1] * 0.5
+    assert found["loss"][0] - found["reward"][0] == pytest.approx(by_weight)

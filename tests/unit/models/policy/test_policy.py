@@ -10,15 +10,16 @@ from torch import Tensor
 
 from configs.jobs.grpo import PolicyConfig
 from configs.schema.data import PromptConfig
+from configs.schema.loss import LossConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import PackedBatch, pack
 from models.policy import attention
 from models.policy.loading import load_model, recompute_activations
 from models.policy.policy import Policy
 from models.tiny.model import build_tiny_text, build_tiny_vlm
-from rl.algorithms.losses import clipped_policy_loss
 from rl.algorithms.rows import TrainingAnswer, TrainingRow, build_microbatches, count_tokens
 from rl.data.records import Problem
+from rl.objectives.policy_losses import POLICY_LOSSES, AnswerTokens
 from tests.unit.step_samples import png
 
 TEMPERATURE = 0.8
@@ -114,6 +115,13 @@ def gradient(policy: Policy, loss: Tensor) -> dict[str, Tensor]:
     return {n: p.grad.clone() for n, p in policy.named_parameters() if p.grad is not None}
 
 
+def policy_loss(logprobs_N: Tensor, batch: PackedBatch) -> Tensor:
+    """float32 [N]: GRPO's."""
+    assert batch.sampler_logprobs is not None and batch.advantages is not None
+    tokens = AnswerTokens(logprobs_N, batch.sampler_logprobs, batch.advantages, batch.answers)
+    return POLICY_LOSSES["clip"](tokens, LossConfig())[0]
+
+
 def step_gradient(
     policy: Policy, encoder: InputEncoder, rows: Sequence[TrainingRow], cut: tuple[int, int]
 ) -> dict[str, Tensor]:
@@ -124,10 +132,7 @@ def step_gradient(
             batch = packed(encoder, microbatch)
             loss, *_ = policy(batch)
             if microbatch:
-                assert batch.sampler_logprobs is not None and batch.advantages is not None
-                loss, _ = clipped_policy_loss(
-                    loss, batch.sampler_logprobs, batch.advantages, 0.2, 0.2
-                )
+                loss = policy_loss(loss, batch)
             losses.append((loss * batch.weights).sum())
     return gradient(policy, torch.stack(losses).sum() / count_tokens(rows))
 
@@ -179,10 +184,7 @@ def test_the_gradient_is_the_one_of_each_answer_alone(vlm: tuple[Policy, InputEn
     policy, encoder = vlm
     rows = rows_of(encoder, WITH_IMAGES)
     batch = pack(tuple(rows), encoder.pad_id)
-    assert batch.sampler_logprobs is not None and batch.advantages is not None
-    loss, _ = clipped_policy_loss(
-        plain_logprobs(policy, encoder, rows), batch.sampler_logprobs, batch.advantages, 0.2, 0.2
-    )
+    loss = policy_loss(plain_logprobs(policy, encoder, rows), batch)
     alone = gradient(policy, loss.sum() / count_tokens(rows))
     assert_same(step_gradient(policy, encoder, rows, (10_000, 1)), alone)
 

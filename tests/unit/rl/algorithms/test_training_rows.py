@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from rl.algorithms.advantages import group_advantages, rewards_of
+from configs.schema.loss import LossConfig
 from rl.algorithms.guards import NOTHING_LEARNED
-from rl.algorithms.training_rows import logged_groups, training_rows
+from rl.algorithms.training_rows import logged_groups, step_advantages, training_rows
 from rl.data.records import LearnerTokens, TeacherTokens, UpdateReport
 from tests.unit.step_samples import scored
 
@@ -22,7 +22,7 @@ GROUPS = [
 
 
 def test_only_answers_with_something_to_teach_become_rows_under_their_own_numbers() -> None:
-    rows = training_rows(GROUPS, group_advantages(rewards_of(GROUPS), "group_mean"))
+    rows = training_rows(GROUPS, step_advantages(GROUPS, LossConfig(advantage="group_mean")))
     assert [row.problem.id for row in rows] == ["mixed", "whole"]
     assert [[a.index for a in row.answers] for row in rows] == [[0, 2], [9, 10, 11]]
     assert [a.advantage for a in rows[0].answers] == [0.5, -0.5]
@@ -36,7 +36,7 @@ def test_only_answers_with_something_to_teach_become_rows_under_their_own_number
 def test_reference_logprobs_stay_with_their_answers() -> None:
     reference = ((-1.5,), (-2.5, -2.5), (-3.5, -3.5, -3.5))
     groups = [replace(GROUPS[0], reference_logprobs=reference)]
-    (row,) = training_rows(groups, group_advantages(rewards_of(groups), "group_norm"))
+    (row,) = training_rows(groups, step_advantages(groups, LossConfig(advantage="group_norm")))
     assert [a.reference_logprobs for a in row.answers] == [reference[0], reference[2]]
 
 
@@ -46,7 +46,7 @@ def spelled(ids: Sequence[int]) -> list[str]:
 
 
 def test_the_log_gets_each_answer_s_advantage_and_tokens_and_none_where_it_was_left_out() -> None:
-    advantages = group_advantages(rewards_of(GROUPS), "group_mean")
+    advantages = step_advantages(GROUPS, LossConfig(advantage="group_mean"))
     said = [LearnerTokens(np.zeros(n, np.float32), np.ones(n, np.float32)) for n in (1, 3, 1, 2, 3)]
     report = UpdateReport({}, dict(zip((0, 2, 9, 10, 11), said, strict=True)), skipped=False)
     logged = logged_groups(GROUPS, advantages, report, spelled, None)
@@ -67,7 +67,7 @@ def test_the_log_gets_each_answer_s_advantage_and_tokens_and_none_where_it_was_l
 
 def test_a_step_without_news_has_no_rows_and_is_logged_all_the_same() -> None:
     groups = [GROUPS[1]]
-    advantages = group_advantages(rewards_of(groups), "group_norm")
+    advantages = step_advantages(groups, LossConfig(advantage="group_norm"))
     assert training_rows(groups, advantages) == []
     (logged,) = logged_groups(groups, advantages, NOTHING_LEARNED, spelled, 0)
     assert (logged.advantages, logged.learned) == ((None,) * 3, (None,) * 3)
@@ -76,7 +76,7 @@ def test_a_step_without_news_has_no_rows_and_is_logged_all_the_same() -> None:
 
 def test_tokens_are_told_of_whole_answers_in_order_while_there_is_room() -> None:
     groups = GROUPS[:2]  # answers of 1, 2 and 3 tokens each
-    advantages = group_advantages(rewards_of(groups), "group_mean")
+    advantages = step_advantages(groups, LossConfig(advantage="group_mean"))
 
     def told(most: int | None) -> list[bool]:
         logged = logged_groups(groups, advantages, NOTHING_LEARNED, spelled, most)
@@ -98,8 +98,23 @@ def test_a_teacher_speaks_of_every_answer_also_where_rewards_do_not() -> None:
         for n in (1, 2, 3)
     )
     groups = [replace(group, teacher=teacher) for group in GROUPS[:2]]
-    advantages = group_advantages(rewards_of(groups), "group_mean")
+    advantages = step_advantages(groups, LossConfig(advantage="group_mean"))
     rows = training_rows(groups, advantages, all_answers=True)
     assert [[a.index for a in row.answers] for row in rows] == [[0, 1, 2], [3, 4, 5]]
     assert [a.advantage for a in rows[0].answers] == [0.5, 0.0, -0.5]
     assert [a.teacher for row in rows for a in row.answers] == [*teacher, *teacher]
+
+
+def test_an_answer_that_was_cut_off_can_be_left_out_and_counts_for_its_siblings_all_the_same() -> (
+    None
+):
+    (group,) = GROUPS[3:]
+    cut = replace(group.group.answers[2], finish_reason="length")
+    groups = [replace(group, group=replace(group.group, answers=(*group.group.answers[:2], cut)))]
+    loss = LossConfig(advantage="group_mean", mask_overlong=True)
+    advantages = step_advantages(groups, loss)
+    (row,) = training_rows(groups, advantages)
+    assert [a.index for a in row.answers] == [0, 1]
+    assert [a.advantage for a in row.answers] == pytest.approx([-1 / 3, -1 / 3])
+    (logged,) = logged_groups(groups, advantages, NOTHING_LEARNED, spelled, 0)
+    assert logged.advantages == pytest.approx((-1 / 3, -1 / 3, None))

@@ -1,4 +1,4 @@
-"""The losses and their gradients, by hand."""
+"""The divergences and their gradients, by hand."""
 
 import math
 
@@ -7,68 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl.algorithms.losses import clipped_policy_loss, kl_divergence, reverse_kl
-
-LOW, HIGH = 0.2, 0.3
-
-
-@pytest.mark.parametrize(
-    ("ratio", "advantage", "loss", "gradient", "clipped"),
-    [
-        # min(rho A, clip(rho, 0.8, 1.3) A): risen enough, good answer: held at 1.3 * 2.
-        (1.5, 2.0, -2.6, 0.0, True),
-        # Risen although bad: pulled back with the whole ratio.
-        (1.5, -2.0, 3.0, 3.0, False),
-        # Fallen although good: pulled back.
-        (0.5, 2.0, -1.0, -1.0, False),
-        # Fallen enough, bad answer: held at 0.8 * -2.
-        (0.5, -2.0, 1.6, 0.0, True),
-        (1.25, 2.0, -2.5, -2.5, False),
-        (0.85, -2.0, 1.7, 1.7, False),
-        (1.0, 2.0, -2.0, -2.0, False),
-        (1.0, -2.0, 2.0, 2.0, False),
-        (1.5, 0.0, 0.0, 0.0, False),
-    ],
-)
-def test_the_clipped_loss_its_gradient_and_its_flag_by_hand(
-    ratio: float, advantage: float, loss: float, gradient: float, clipped: bool
-) -> None:
-    sampler = torch.tensor([-0.7])
-    logprobs = (sampler + math.log(ratio)).requires_grad_()
-    found, flag = clipped_policy_loss(logprobs, sampler, torch.tensor([advantage]), LOW, HIGH)
-    found.sum().backward()
-    assert found.item() == pytest.approx(loss, abs=1e-6)
-    assert logprobs.grad.item() == pytest.approx(gradient, abs=1e-6)
-    assert flag.tolist() == [clipped]
-    assert not flag.requires_grad
-
-
-def test_on_policy_the_gradient_is_exactly_that_of_reinforce() -> None:
-    advantages = torch.tensor([1.5, -0.5, 0.0, 1e-3])
-    logprobs = torch.tensor([-0.1, -2.0, -30.0, 0.0], requires_grad=True)
-    loss, clipped = clipped_policy_loss(logprobs, logprobs.detach().clone(), advantages, 0.2, 0.2)
-    loss.sum().backward()
-    assert torch.equal(logprobs.grad, -advantages)
-    assert torch.equal(loss.detach(), -advantages)
-    assert not clipped.any()
-
-
-@settings(deadline=None)
-@given(logprob=st.floats(-5, 0), sampler=st.floats(-5, 0), advantage=st.floats(-3, 3, width=32))
-def test_the_flag_says_where_the_gradient_is_gone_and_the_clip_never_lowers_the_loss(
-    logprob: float, sampler: float, advantage: float
-) -> None:
-    logprobs = torch.tensor([logprob], dtype=torch.float64, requires_grad=True)
-    ratio = math.exp(logprob - sampler)
-    loss, clipped = clipped_policy_loss(
-        logprobs, torch.tensor([sampler], dtype=torch.float64), torch.tensor([advantage]), LOW, HIGH
-    )
-    loss.sum().backward()
-    assert loss.item() >= -ratio * advantage - 1e-9
-    if clipped.item():
-        assert logprobs.grad.item() == 0
-    else:
-        assert logprobs.grad.item() == pytest.approx(-ratio * advantage)
+from rl.objectives.divergences import kl_divergence, reverse_kl
 
 
 @pytest.mark.parametrize(

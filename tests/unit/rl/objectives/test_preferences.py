@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from configs.jobs.mpo import PreferenceLossConfig
-from rl.algorithms.losses import PREFERENCE_FIGURES, mpo_loss, next_delta
+from rl.objectives.preferences import PREFERENCE_FIGURES, mpo_loss, next_delta
 
 # r = 0.5 (log pi - log pi_0): 0.5 (-2 + 4) = 1 of the chosen, 0.5 (-6 + 2) = -2 of the rejected.
 OWN, REFERENCE, TOKENS = [[-2.0, -6.0]], [[-4.0, -2.0]], [4]

@@ -1,0 +1,1 @@
+"""What answers are learned by: advantages, policy losses, divergences, what each token counts."""
