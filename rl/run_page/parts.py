@@ -7,7 +7,7 @@ from typing import Any
 
 from rl.storage.atomic import atomic_file
 
-PART_BYTES = 256 * 1024
+PART_BYTES = 128 * 1024
 """Size from which a part is full: a few milliseconds to load."""
 
 

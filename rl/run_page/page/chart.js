@@ -52,7 +52,8 @@ function yScale(series, { shares, log }, bottom, top) {
   let low = values.reduce((a, b) => Math.min(a, b), Infinity);
   let high = values.reduce((a, b) => Math.max(a, b), -Infinity);
   if (shares) [low, high] = [0, 1];
-  if (low === high) [low, high] = [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2];
+  if (low === high)
+    [low, high] = [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2];
   const room = shares ? 0 : (high - low) * 0.06;
   [low, high] = [low - room, high + room];
   const at = (value) => bottom - ((value - low) / (high - low)) * (bottom - top);
@@ -60,7 +61,9 @@ function yScale(series, { shares, log }, bottom, top) {
 }
 
 function path(points, x, y) {
-  return points.map(([step, value], i) => `${i ? "L" : "M"}${x(step).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+  return points
+    .map(([step, value], i) => `${i ? "L" : "M"}${x(step).toFixed(1)} ${y(value).toFixed(1)}`)
+    .join("");
 }
 
 /** One series: its points, and where there are many, a running mean with the points behind it. */
@@ -96,37 +99,64 @@ function inWords(title, series, form) {
 function chart(title, series, look = {}) {
   const known = series.filter((each) => each.points.length);
   const head = el("figcaption", {}, el("strong", {}, title), look.unit ? ` ${look.unit}` : null);
-  if (!known.length) return el("figure", { class: "chart" }, head, el("p", { class: "faint" }, "not measured"));
+  if (!known.length)
+    return el("figure", { class: "chart" }, head, el("p", { class: "faint" }, "not measured"));
   const [width, height] = look.small ? [300, 132] : [560, 228];
   const [left, right, top, bottom] = [46, width - 10, 8, height - 22];
   const form = look.form || (look.shares ? ".1%" : look.log ? ".1e" : "");
   const steps = [...new Set(known.flatMap((each) => each.points.map(([step]) => step)))];
   steps.sort((a, b) => a - b);
   const [from, to] = [steps[0], steps[steps.length - 1]];
-  const x = (step) => (from === to ? (left + right) / 2 : left + ((step - from) / (to - from)) * (right - left));
+  const x = (step) =>
+    from === to ? (left + right) / 2 : left + ((step - from) / (to - from)) * (right - left);
   const { at: y, marks } = yScale(known, look, bottom, top);
   const grid = marks.flatMap((value) => [
     svg("line", { class: "grid", x1: left, x2: right, y1: y(value), y2: y(value) }),
-    svg("text", { class: "tick", x: left - 6, y: y(value) + 4, "text-anchor": "end" }, look.shares ? format(value, ".0%") : plain(value)),
+    svg(
+      "text",
+      { class: "tick", x: left - 6, y: y(value) + 4, "text-anchor": "end" },
+      look.shares ? format(value, ".0%") : plain(value),
+    ),
   ]);
-  const below = ticks(from, to, look.small ? 3 : 6).filter(Number.isInteger).map((step) =>
-    svg("text", { class: "tick", x: x(step), y: height - 6, "text-anchor": "middle" }, plain(step)),
-  );
+  const below = ticks(from, to, look.small ? 3 : 6)
+    .filter(Number.isInteger)
+    .map((step) =>
+      svg(
+        "text",
+        { class: "tick", x: x(step), y: height - 6, "text-anchor": "middle" },
+        plain(step),
+      ),
+    );
   const cross = svg("line", { class: "cross", y1: top, y2: bottom, visibility: "hidden" });
   const picture = svg(
     "svg",
-    { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: 0, "aria-label": inWords(title, known, form) },
-    grid, below, known.flatMap((each) => drawn(each, x, y)), cross,
+    {
+      viewBox: `0 0 ${width} ${height}`,
+      role: "img",
+      tabindex: 0,
+      "aria-label": inWords(title, known, form),
+    },
+    grid,
+    below,
+    known.flatMap((each) => drawn(each, x, y)),
+    cross,
   );
-  const legend = el("p", { class: "legend" }, known.length > 1 ? known.map((each) => legendEntry(each)) : null);
+  const legend = el(
+    "p",
+    { class: "legend" },
+    known.length > 1 ? known.map((each) => legendEntry(each)) : null,
+  );
   const told = el("p", { class: "told", "aria-live": "polite" });
   follow({ picture, cross, told, steps, x, known, form, pick: look.pick });
   return el("figure", { class: look.small ? "chart small" : "chart" }, head, picture, legend, told);
 }
 
 function legendEntry({ label, colour, dash }) {
-  const swatch = svg("svg", { class: "swatch", viewBox: "0 0 22 8", "aria-hidden": true },
-    svg("path", { class: `line colour-${colour} dash-${dash || 0}`, d: "M1 4L21 4" }));
+  const swatch = svg(
+    "svg",
+    { class: "swatch", viewBox: "0 0 22 8", "aria-hidden": true },
+    svg("path", { class: `line colour-${colour} dash-${dash || 0}`, d: "M1 4L21 4" }),
+  );
   return el("span", {}, swatch, label);
 }
 
@@ -138,11 +168,15 @@ function follow({ picture, cross, told, steps, x, known, form, pick }) {
     place = Math.max(0, Math.min(steps.length - 1, next));
     const step = steps[place];
     filled(cross, { x1: x(step), x2: x(step), visibility: "visible" }, []);
-    const values = known.map((each, i) => [each, byStep[i].get(step)]).filter(([, value]) => value !== undefined);
+    const values = known
+      .map((each, i) => [each, byStep[i].get(step)])
+      .filter(([, value]) => value !== undefined);
     const names = known.length > 1;
     told.replaceChildren(
       el("b", {}, `step ${step}`),
-      ...values.map(([each, value]) => el("span", {}, names ? `${each.label} ` : "", el("b", {}, format(value, form)))),
+      ...values.map(([each, value]) =>
+        el("span", {}, names ? `${each.label} ` : "", el("b", {}, format(value, form))),
+      ),
     );
   };
   const hide = () => {
@@ -163,7 +197,12 @@ function follow({ picture, cross, told, steps, x, known, form, pick }) {
   picture.addEventListener("blur", hide);
   picture.addEventListener("click", () => pick && place >= 0 && pick(steps[place]));
   picture.addEventListener("keydown", (event) => {
-    const moves = { ArrowRight: place + 1, ArrowLeft: place < 0 ? steps.length - 1 : place - 1, Home: 0, End: steps.length - 1 };
+    const moves = {
+      ArrowRight: place + 1,
+      ArrowLeft: place < 0 ? steps.length - 1 : place - 1,
+      Home: 0,
+      End: steps.length - 1,
+    };
     if (event.key in moves) show(moves[event.key]);
     else if (event.key === "Enter" && pick && place >= 0) pick(steps[place]);
     else return;
@@ -177,11 +216,17 @@ function follow({ picture, cross, told, steps, x, known, form, pick }) {
 function sparkline(points, colour) {
   if (points.length < 2) return null;
   const values = points.map(([, value]) => value);
-  const [low, high] = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))];
+  const [low, high] = [
+    values.reduce((a, b) => Math.min(a, b)),
+    values.reduce((a, b) => Math.max(a, b)),
+  ];
   const [from, to] = [points[0][0], points[points.length - 1][0]];
   const x = (step) => 1 + ((step - from) / (to - from || 1)) * 76;
   const y = (value) => 19 - ((value - low) / (high - low || 1)) * 17;
   const shown = runningMean(points, Math.max(1, Math.floor(points.length / 40)) | 1);
-  return svg("svg", { class: "spark", viewBox: "0 0 78 20", "aria-hidden": true },
-    svg("path", { class: `line colour-${colour}`, d: path(shown, x, y) }));
+  return svg(
+    "svg",
+    { class: "spark", viewBox: "0 0 78 20", "aria-hidden": true },
+    svg("path", { class: `line colour-${colour}`, d: path(shown, x, y) }),
+  );
 }

@@ -19,7 +19,12 @@ function panelChart(runs, panel, pick) {
     seriesOf(runs, curve.metric, curve.label, curve.evaluated, place),
   );
   const evaluated = panel.curves.every((curve) => curve.evaluated);
-  const look = { unit: panel.unit, shares: panel.shares, log: panel.logarithmic, pick: evaluated ? null : pick };
+  const look = {
+    unit: panel.unit,
+    shares: panel.shares,
+    log: panel.logarithmic,
+    pick: evaluated ? null : pick,
+  };
   return chart(panel.title, series, look);
 }
 
@@ -30,7 +35,12 @@ function headlineTiles(runs) {
     if (!known.some((points) => points.length)) return null;
     const rows = known.map((points, number) => {
       const last = points.length ? points[points.length - 1][1] : null;
-      return el("div", { class: "value" }, el("b", {}, format(last, form)), sparkline(points, number));
+      return el(
+        "div",
+        { class: "value" },
+        el("b", {}, format(last, form)),
+        sparkline(points, number),
+      );
     });
     return el("div", { class: "tile" }, el("span", { class: "label" }, label), rows);
   });
@@ -47,14 +57,42 @@ function evaluationTable(runs) {
     return shown.map((line) => [run, line]);
   });
   if (!rows.length) return null;
-  const known = columns.filter(({ metric }) => rows.some(([, line]) => typeof line[metric] === "number"));
-  const head = [runs.length > 1 ? "run" : null, "held out, after", ...known.map((column) => column.label)];
-  return el("table", { class: "plain" },
-    el("thead", {}, el("tr", {}, head.filter(Boolean).map((text) => el("th", { scope: "col" }, text)))),
-    el("tbody", {}, rows.map(([run, line]) => el("tr", {},
-      runs.length > 1 ? el("td", {}, runMark(run), run.label) : null,
-      el("th", { scope: "row" }, counted(line.step, "step")),
-      known.map(({ metric, form }) => el("td", { class: "number" }, format(line[metric], form)))))));
+  const known = columns.filter(({ metric }) =>
+    rows.some(([, line]) => typeof line[metric] === "number"),
+  );
+  const head = [
+    runs.length > 1 ? "run" : null,
+    "held out, after",
+    ...known.map((column) => column.label),
+  ];
+  return el(
+    "table",
+    { class: "plain" },
+    el(
+      "thead",
+      {},
+      el(
+        "tr",
+        {},
+        head.filter(Boolean).map((text) => el("th", { scope: "col" }, text)),
+      ),
+    ),
+    el(
+      "tbody",
+      {},
+      rows.map(([run, line]) =>
+        el(
+          "tr",
+          {},
+          runs.length > 1 ? el("td", {}, runMark(run), run.label) : null,
+          el("th", { scope: "row" }, counted(line.step, "step")),
+          known.map(({ metric, form }) =>
+            el("td", { class: "number" }, format(line[metric], form)),
+          ),
+        ),
+      ),
+    ),
+  );
 }
 
 /** Names of all figures in lines of several runs. */
@@ -71,12 +109,15 @@ function allFigures(runs, pick) {
     ...namesIn(runs.map((run) => run.about.evaluations)).map((name) => [name, true]),
   ];
   const waiting = new Map();
-  const sight = new IntersectionObserver((entries) => {
-    for (const entry of entries.filter((each) => each.isIntersecting)) {
-      sight.unobserve(entry.target);
-      entry.target.replaceChildren(waiting.get(entry.target)());
-    }
-  }, { rootMargin: "300px" });
+  const sight = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries.filter((each) => each.isIntersecting)) {
+        sight.unobserve(entry.target);
+        entry.target.replaceChildren(waiting.get(entry.target)());
+      }
+    },
+    { rootMargin: "300px" },
+  );
   const places = figures.map(([name, evaluated]) => {
     const place = el("div", { class: "place" });
     const title = evaluated ? `${name}, held out` : name;
@@ -86,7 +127,11 @@ function allFigures(runs, pick) {
     sight.observe(place);
     return [title, place];
   });
-  const grid = el("div", { class: "charts small" }, places.map(([, place]) => place));
+  const grid = el(
+    "div",
+    { class: "charts small" },
+    places.map(([, place]) => place),
+  );
   const search = el("input", {
     type: "search",
     placeholder: "such as verdicts/",
@@ -95,22 +140,36 @@ function allFigures(runs, pick) {
       for (const [title, place] of places) place.hidden = !title.includes(search.value.trim());
     },
   });
-  return el("section", { "aria-label": "All figures" },
+  return el(
+    "section",
+    { "aria-label": "All figures" },
     el("h2", {}, "All figures ", el("span", { class: "faint" }, String(figures.length))),
-    el("p", { class: "finder" }, search), grid);
+    el("p", { class: "finder" }, search),
+    grid,
+  );
 }
 
 /** The whole part; `pick(step)` shows the samples of a step. */
 function curvesPart(runs, pick) {
   const measured = runs.some((run) => run.figures.length || run.about.evaluations.length);
   if (!measured) {
-    return el("div", {}, el("p", { class: "notice" },
-      "This run has logged no figures by step. Its answers and its recipe are in the other parts."));
+    return el(
+      "div",
+      {},
+      el(
+        "p",
+        { class: "notice" },
+        "This run has logged no figures by step. Its answers and its recipe are in the other parts.",
+      ),
+    );
   }
   const panels = runs[0].about.panels.map((panel) => panelChart(runs, panel, pick));
-  return el("div", {},
+  return el(
+    "div",
+    {},
     headlineTiles(runs),
     el("div", { class: "charts" }, panels),
     evaluationTable(runs),
-    allFigures(runs, pick));
+    allFigures(runs, pick),
+  );
 }

@@ -33,7 +33,7 @@ function format(value, form) {
   if (!kind) return plain(value);
   const places = digits === undefined ? 0 : Number(digits);
   let text;
-  if (kind === "e") text = value.toExponential(places);
+  if (kind === "e") text = value === 0 ? "0" : value.toExponential(places);
   else {
     const shown = kind === "%" ? value * 100 : value;
     const options = { minimumFractionDigits: places, maximumFractionDigits: places };
@@ -47,7 +47,8 @@ function format(value, form) {
 function plain(value) {
   const size = Math.abs(value);
   if (value === 0) return "0";
-  if (size >= 1e6 || size < 1e-3) return Number(value.toPrecision(3)).toExponential().replaceAll("-", "−");
+  if (size >= 1e6 || size < 1e-3)
+    return Number(value.toPrecision(3)).toExponential().replaceAll("-", "−");
   if (Number.isInteger(value)) return value.toLocaleString("en-US").replace("-", "−");
   return String(Number(value.toPrecision(4))).replace("-", "−");
 }

@@ -61,7 +61,9 @@ function chosen(samples, columns, choice) {
 
 function testOf({ key, form }, choice) {
   if (form) {
-    const [from, to] = [choice.get(`${key}_from`), choice.get(`${key}_to`)].map((text) => (text === "" ? null : Number(text)));
+    const [from, to] = [choice.get(`${key}_from`), choice.get(`${key}_to`)].map((text) =>
+      text === "" ? null : Number(text),
+    );
     if (from === null && to === null) return null;
     return (sample) => {
       const value = valueOf(sample, key);
@@ -95,7 +97,8 @@ function histogram(values) {
   const low = values.reduce((a, b) => Math.min(a, b), Infinity);
   const high = values.reduce((a, b) => Math.max(a, b), -Infinity);
   const counts = new Array(BINS).fill(0);
-  const place = (value) => Math.min(BINS - 1, Math.floor(((value - low) / (high - low || 1)) * BINS));
+  const place = (value) =>
+    Math.min(BINS - 1, Math.floor(((value - low) / (high - low || 1)) * BINS));
   for (const value of values) counts[place(value)] += 1;
   return { low, high, counts };
 }
@@ -103,12 +106,27 @@ function histogram(values) {
 function bars({ low, high, counts }, from, to) {
   const most = counts.reduce((a, b) => Math.max(a, b));
   const width = (high - low) / BINS;
-  return svg("svg", { class: "bars", viewBox: `0 0 ${BINS * 8} 30`, preserveAspectRatio: "none", "aria-hidden": true },
+  return svg(
+    "svg",
+    {
+      class: "bars",
+      viewBox: `0 0 ${BINS * 8} 30`,
+      preserveAspectRatio: "none",
+      "aria-hidden": true,
+    },
     counts.map((count, i) => {
-      const kept = (from === null || low + (i + 1) * width >= from) && (to === null || low + i * width <= to);
+      const kept =
+        (from === null || low + (i + 1) * width >= from) && (to === null || low + i * width <= to);
       const height = count ? Math.max(1.5, (count / most) * 30) : 0;
-      return svg("rect", { class: kept ? "kept" : "out", x: i * 8, width: 7, y: 30 - height, height });
-    }));
+      return svg("rect", {
+        class: kept ? "kept" : "out",
+        x: i * 8,
+        width: 7,
+        y: 30 - height,
+        height,
+      });
+    }),
+  );
 }
 
 /** A range of a number: how its values lie, and the two ends to be kept. */
@@ -117,20 +135,33 @@ function rangeFilter({ key, label, form }, samples, choice) {
   if (!values.length) return null;
   const spread = histogram(values);
   if (spread.low === spread.high) {
-    return el("fieldset", {}, el("legend", {}, label), el("p", { class: "faint" }, `${format(spread.low, form)} throughout`));
+    return el(
+      "fieldset",
+      {},
+      el("legend", {}, label),
+      el("p", { class: "faint" }, `${format(spread.low, form)} throughout`),
+    );
   }
   const ends = ["from", "to"].map((end) => {
     const id = `${key}_${end}`;
     return el("input", {
-      id, type: "number", step: "any", value: choice.get(id),
+      id,
+      type: "number",
+      step: "any",
+      value: choice.get(id),
       placeholder: plain(end === "from" ? spread.low : spread.high),
       "aria-label": `${label}, ${end}`,
       change: (event) => choice.set({ [id]: event.target.value }),
     });
   });
   const [from, to] = ends.map((input) => (input.value === "" ? null : Number(input.value)));
-  return el("fieldset", {}, el("legend", {}, label), bars(spread, from, to),
-    el("div", { class: "range" }, ends[0], el("span", { class: "faint" }, "to"), ends[1]));
+  return el(
+    "fieldset",
+    {},
+    el("legend", {}, label),
+    bars(spread, from, to),
+    el("div", { class: "range" }, ends[0], el("span", { class: "faint" }, "to"), ends[1]),
+  );
 }
 
 /** Words to choose among, with how many samples have each. */
@@ -142,35 +173,90 @@ function wordFilter({ key, label }, samples, choice) {
   }
   if (counts.size > MOST_WORDS || key === "name") {
     const input = el("input", {
-      id: key, type: "search", value: choice.get(key), placeholder: `part of its name`, "aria-label": label,
+      id: key,
+      type: "search",
+      value: choice.get(key),
+      placeholder: `part of its name`,
+      "aria-label": label,
       change: (event) => choice.set({ [key]: event.target.value.trim() }),
     });
     return el("fieldset", {}, el("legend", {}, label), input);
   }
   const on = new Set(choice.get(key).split(",").filter(Boolean));
-  const chips = [...counts].sort((a, b) => b[1] - a[1]).map(([word, count]) =>
-    el("button", {
-      type: "button", class: "chip", "aria-pressed": String(on.has(word)), "data-word": word,
-      click: () => {
-        const next = new Set(on);
-        if (!next.delete(word)) next.add(word);
-        choice.set({ [key]: [...next].join(",") });
-      },
-    }, key === "verdict" ? verdictBadge(word) : word, el("span", { class: "faint" }, count.toLocaleString("en-US"))));
+  const chips = [...counts]
+    .sort((a, b) => b[1] - a[1])
+    .map(([word, count]) =>
+      el(
+        "button",
+        {
+          type: "button",
+          class: "chip",
+          "aria-pressed": String(on.has(word)),
+          "data-word": word,
+          click: () => {
+            const next = new Set(on);
+            if (!next.delete(word)) next.add(word);
+            choice.set({ [key]: [...next].join(",") });
+          },
+        },
+        key === "verdict" ? verdictBadge(word) : word,
+        el("span", { class: "faint" }, count.toLocaleString("en-US")),
+      ),
+    );
   return el("fieldset", {}, el("legend", {}, label), el("div", { class: "chips" }, chips));
 }
 
 /** All filters; built anew with each choice. */
 function filterForm(samples, columns, runs, choice) {
-  const run = runs.length > 1
-    ? el("fieldset", {}, el("legend", {}, "run"), el("div", { class: "chips" }, runs.map((each) => {
-      const on = choice.get("run") === String(each.number);
-      return el("button", { type: "button", class: "chip", "aria-pressed": String(on), click: () => choice.set({ run: on ? "" : each.number }) }, runMark(each), each.label);
-    })))
-    : null;
-  const each = columns.map((column) => (column.form ? rangeFilter : wordFilter)(column, samples, choice));
-  const set = [...choice.values.keys()].some((key) => !["part", "sort", "order", "page", "shade"].includes(key));
-  const clear = () => choice.set(Object.fromEntries([...choice.values.keys()].filter((key) => !["part", "sort", "order", "shade"].includes(key)).map((key) => [key, ""])));
-  return el("form", { class: "filters", "aria-label": "Filters", submit: (event) => event.preventDefault() },
-    run, each, el("button", { type: "button", class: "quiet", id: "clear", disabled: !set, click: clear }, "Clear filters"));
+  const run =
+    runs.length > 1
+      ? el(
+          "fieldset",
+          {},
+          el("legend", {}, "run"),
+          el(
+            "div",
+            { class: "chips" },
+            runs.map((each) => {
+              const on = choice.get("run") === String(each.number);
+              return el(
+                "button",
+                {
+                  type: "button",
+                  class: "chip",
+                  "aria-pressed": String(on),
+                  click: () => choice.set({ run: on ? "" : each.number }),
+                },
+                runMark(each),
+                each.label,
+              );
+            }),
+          ),
+        )
+      : null;
+  const each = columns.map((column) =>
+    (column.form ? rangeFilter : wordFilter)(column, samples, choice),
+  );
+  const set = [...choice.values.keys()].some(
+    (key) => !["part", "sort", "order", "page", "shade"].includes(key),
+  );
+  const clear = () =>
+    choice.set(
+      Object.fromEntries(
+        [...choice.values.keys()]
+          .filter((key) => !["part", "sort", "order", "shade"].includes(key))
+          .map((key) => [key, ""]),
+      ),
+    );
+  return el(
+    "form",
+    { class: "filters", "aria-label": "Filters", submit: (event) => event.preventDefault() },
+    run,
+    each,
+    el(
+      "button",
+      { type: "button", class: "quiet", id: "clear", disabled: !set, click: clear },
+      "Clear filters",
+    ),
+  );
 }

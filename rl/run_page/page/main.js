@@ -16,10 +16,17 @@ function headOf(run) {
   const last = run.figures.length ? run.figures[run.figures.length - 1].step + 1 : 0;
   const steps = last ? `${last} of ${counted(about.steps ?? last, "step")}` : null;
   const many = about.samples ? counted(about.samples, about.kind.replace(/s$/, "")) : "no samples";
-  const written = new Date(about.written * 1000).toLocaleString("sv", { dateStyle: "short", timeStyle: "short" });
+  const written = new Date(about.written * 1000).toLocaleString("sv", {
+    dateStyle: "short",
+    timeStyle: "short",
+  });
   const odd = about.odd ? `${counted(about.odd, "line")} of samples could not be read` : null;
-  return el("p", { class: "about", title: about.folder }, run.marked ? [runMark(run), el("b", {}, run.label), " "] : null,
-    [steps, many, `written ${written}`, odd].filter(Boolean).join(" · "));
+  return el(
+    "p",
+    { class: "about", title: about.folder },
+    run.marked ? [runMark(run), el("b", {}, run.label), " "] : null,
+    [steps, many, `written ${written}`, odd].filter(Boolean).join(" · "),
+  );
 }
 
 /** Labels that tell the runs apart: names, or folders where the names are the same. */
@@ -38,12 +45,25 @@ class Page {
     this.gallery = new Gallery(runs, this.choice, (sample, among) => this.view.open(sample, among));
     this.view = new SampleView(document.getElementById("sample"), this.gallery, this.choice);
     this.panes = {
-      curves: curvesPart(runs, (step) => this.choice.set({ part: "samples", step_from: step, step_to: step })),
+      curves: curvesPart(runs, (step) =>
+        this.choice.set({ part: "samples", step_from: step, step_to: step }),
+      ),
       samples: this.gallery.node,
       recipe: recipePart(runs),
     };
     this.tabs = Object.entries(PARTS).map(([name, title]) =>
-      el("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "main", click: () => this.go(name) }, title));
+      el(
+        "button",
+        {
+          type: "button",
+          role: "tab",
+          id: `tab-${name}`,
+          "aria-controls": "main",
+          click: () => this.go(name),
+        },
+        title,
+      ),
+    );
     document.getElementById("tabs").append(...this.tabs);
     document.getElementById("tabs").addEventListener("keydown", (event) => this.tabKey(event));
     document.getElementById("names").append(...runs.map(headOf));
@@ -80,8 +100,16 @@ class Page {
   }
 
   key(event) {
-    const typing = event.target instanceof HTMLElement && event.target.matches("input, select, textarea");
-    if (typing || event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
+    const typing =
+      event.target instanceof HTMLElement && event.target.matches("input, select, textarea");
+    if (
+      typing ||
+      event.ctrlKey ||
+      event.altKey ||
+      event.metaKey ||
+      document.querySelector("dialog[open]")
+    )
+      return;
     const part = { c: "curves", s: "samples", r: "recipe" }[event.key];
     const turn = { n: "on", p: "back" }[event.key];
     if (part) this.go(part);
@@ -96,8 +124,13 @@ function showKeys() {
   const dialog = document.getElementById("keys");
   dialog.replaceChildren(
     el("h2", {}, "Keys"),
-    el("dl", { class: "values" }, KEYS.map(([keys, what]) => el("div", {}, el("dt", {}, keys), el("dd", {}, what)))),
-    el("button", { type: "button", class: "quiet", click: () => dialog.close() }, "Close"));
+    el(
+      "dl",
+      { class: "values" },
+      KEYS.map(([keys, what]) => el("div", {}, el("dt", {}, keys), el("dd", {}, what))),
+    ),
+    el("button", { type: "button", class: "quiet", click: () => dialog.close() }, "Close"),
+  );
   dialog.showModal();
 }
 

@@ -13,11 +13,35 @@ function keyTable(runs, part, all) {
   const shown = all ? names : names.filter(differ);
   if (!shown.length) return el("p", { class: "faint" }, names.length ? "no difference" : "none");
   const several = runs.length > 1;
-  const head = several ? el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "key"), runs.map((run) => el("th", { scope: "col" }, runMark(run), run.label)))) : null;
-  return el("table", { class: "plain keys" }, head, el("tbody", {}, shown.map((name) =>
-    el("tr", { class: several && all && differ(name) ? "differs" : null },
-      el("th", { scope: "row" }, el("code", {}, name)),
-      runs.map((run) => el("td", {}, valueText(run.about[part][name])))))));
+  const head = several
+    ? el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          el("th", { scope: "col" }, "key"),
+          runs.map((run) => el("th", { scope: "col" }, runMark(run), run.label)),
+        ),
+      )
+    : null;
+  return el(
+    "table",
+    { class: "plain keys" },
+    head,
+    el(
+      "tbody",
+      {},
+      shown.map((name) =>
+        el(
+          "tr",
+          { class: several && all && differ(name) ? "differs" : null },
+          el("th", { scope: "row" }, el("code", {}, name)),
+          runs.map((run) => el("td", {}, valueText(run.about[part][name]))),
+        ),
+      ),
+    ),
+  );
 }
 
 /** The whole part. */
@@ -29,9 +53,16 @@ function recipePart(runs) {
     places.recipe.replaceChildren(keyTable(runs, "recipe", all || !several));
   };
   draw(false);
-  const box = el("input", { type: "checkbox", id: "all-keys", change: (event) => draw(event.target.checked) });
-  return el("div", { class: "reading" },
+  const box = el("input", {
+    type: "checkbox",
+    id: "all-keys",
+    change: (event) => draw(event.target.checked),
+  });
+  return el(
+    "div",
+    { class: "reading" },
     several ? el("label", {}, box, " also what is the same in both") : null,
     el("section", {}, el("h2", {}, "Summary"), places.summary),
-    el("section", {}, el("h2", {}, "Recipe"), places.recipe));
+    el("section", {}, el("h2", {}, "Recipe"), places.recipe),
+  );
 }

@@ -4,16 +4,24 @@
  * that a colour means one size. */
 const SHADES = {
   entropy: {
-    label: "entropy", about: "how undecided the learner is where the token stands", scale: ["0", "2 nats or more"],
-    values: (told) => told.entropy, share: (value) => Math.sqrt(Math.min(1, value / 2)),
+    label: "entropy",
+    about: "how undecided the learner is where the token stands",
+    scale: ["0", "2 nats or more"],
+    values: (told) => told.entropy,
+    share: (value) => Math.sqrt(Math.min(1, value / 2)),
   },
   gap: {
-    label: "gap", about: "the learner’s logprob of the token less the sampler’s", scale: ["learner less likely, 1 nat", "1 nat, likelier"],
-    values: (told) => told.gap, share: (value) => Math.min(1, Math.max(0, 1 + Math.log10(Math.abs(value)) / 3)),
+    label: "gap",
+    about: "the learner’s logprob of the token less the sampler’s",
+    scale: ["learner less likely, 1 nat", "1 nat, likelier"],
+    values: (told) => told.gap,
+    share: (value) => Math.min(1, Math.max(0, 1 + Math.log10(Math.abs(value)) / 3)),
     unseen: "all gaps are below 0.001 nats: learner and sampler agree",
   },
   surprise: {
-    label: "surprise", about: "−log of the probability that the sampler gave the token", scale: ["0", "2 nats or more"],
+    label: "surprise",
+    about: "−log of the probability that the sampler gave the token",
+    scale: ["0", "2 nats or more"],
     values: (told) => told.logprob.map((value) => (value === null ? null : -value)),
     share: (value) => Math.sqrt(Math.min(1, Math.max(0, value) / 2)),
   },
@@ -34,12 +42,16 @@ function tokenSpan(text, value, shade) {
 
 /** What is known of token `i`, in words. */
 function tokenTold(told, i) {
-  const facts = [["probability", told.logprob[i] === null ? null : Math.exp(told.logprob[i]), ".1%"]];
+  const facts = [
+    ["probability", told.logprob[i] === null ? null : Math.exp(told.logprob[i]), ".1%"],
+  ];
   if (told.entropy) facts.push(["entropy", told.entropy[i], ".3f"], ["gap", told.gap[i], ".1e"]);
   return [
     el("span", { class: "faint" }, `token ${i + 1} of ${told.text.length} `),
     el("code", {}, JSON.stringify(told.text[i])),
-    ...facts.map(([label, value, form]) => el("span", { class: "fact" }, `${label} `, el("b", {}, format(value, form)))),
+    ...facts.map(([label, value, form]) =>
+      el("span", { class: "fact" }, `${label} `, el("b", {}, format(value, form))),
+    ),
   ];
 }
 
@@ -61,9 +73,21 @@ function tokenView(told, choice) {
   const name = known.includes(wanted) ? wanted : known[0];
   const shade = SHADES[name];
   const values = shade.values(told);
-  const readout = el("p", { class: "readout", "aria-live": "polite" }, el("span", { class: "faint" }, "Point at a token, or walk with the arrow keys, to see its figures."));
+  const readout = el(
+    "p",
+    { class: "readout", "aria-live": "polite" },
+    el(
+      "span",
+      { class: "faint" },
+      "Point at a token, or walk with the arrow keys, to see its figures.",
+    ),
+  );
   const spans = told.text.map((text, i) => tokenSpan(text, values[i], shade));
-  const text = el("div", { class: "text", tabindex: 0, role: "group", "aria-label": "Answer, token by token" }, spans);
+  const text = el(
+    "div",
+    { class: "text", tabindex: 0, role: "group", "aria-label": "Answer, token by token" },
+    spans,
+  );
   let at = -1;
   const show = (i) => {
     spans[at]?.classList.remove("at");
@@ -82,13 +106,33 @@ function tokenView(told, choice) {
     event.preventDefault();
     event.stopPropagation();
   });
-  const buttons = known.map((each) => el("button", {
-    type: "button", class: "chip", "aria-pressed": String(each === name), title: SHADES[each].about, "data-shade": each,
-    click: () => choice.set({ shade: each, page: choice.get("page") }),
-  }, SHADES[each].label));
+  const buttons = known.map((each) =>
+    el(
+      "button",
+      {
+        type: "button",
+        class: "chip",
+        "aria-pressed": String(each === name),
+        title: SHADES[each].about,
+        "data-shade": each,
+        click: () => choice.set({ shade: each, page: choice.get("page") }),
+      },
+      SHADES[each].label,
+    ),
+  );
   const note = shadeNote(told, shade, values);
-  return el("div", { class: "tokens" },
-    el("div", { class: "bar" }, el("span", { class: "faint" }, "shaded by"), el("span", { class: "chips" }, buttons),
-      shade.scale ? scaleLegend(shade) : null),
-    note ? el("p", { class: "faint note" }, note) : null, text, readout);
+  return el(
+    "div",
+    { class: "tokens" },
+    el(
+      "div",
+      { class: "bar" },
+      el("span", { class: "faint" }, "shaded by"),
+      el("span", { class: "chips" }, buttons),
+      shade.scale ? scaleLegend(shade) : null,
+    ),
+    note ? el("p", { class: "faint note" }, note) : null,
+    text,
+    readout,
+  );
 }
