@@ -28,6 +28,9 @@ class TrainingLogConfig(LogConfig):
     report: bool = True
     """Write report.html at each step, with curves and samples for a browser; needs as much room as
     samples.jsonl."""
+    wandb_samples: NonNegativeInt = 8
+    """Of the samples of each step, the first so many go to Weights & Biases as a table with images,
+    where log.wandb is on."""
 
 
 class GRPOLogConfig(TrainingLogConfig):

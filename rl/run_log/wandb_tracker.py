@@ -10,11 +10,14 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from rl.run_log.wandb_table import samples_table
+from rl.run_page.cards import Line
+from rl.run_page.page import pictures_of
 from rl.storage.atomic import atomic_file
 
 logger = logging.getLogger(__name__)
@@ -27,7 +30,12 @@ START_WAIT_S = 20
 CLOSE_WAIT_S = 30
 """How long the end of a run waits for figures that are still to be sent."""
 
-Figures = dict[str, float]
+_DATA = "WANDB_DATA_DIR"
+"""The variable that says where wandb keeps a table's images until they are sent."""
+_DATA_OF_USER = os.environ.get(_DATA)
+
+Logged = tuple[dict[str, Any], Sequence[Line]]
+"""Figures of a step, and samples for a table beside them."""
 
 
 class Tracker:
@@ -35,19 +43,19 @@ class Tracker:
 
     def __init__(self, folder: Path, name: str, recipe: Mapping[str, Any]) -> None:
         """Start tracking; without a key or a server, the figures stay in `folder`/wandb."""
-        self._figures: queue.SimpleQueue[Figures | None] = queue.SimpleQueue()
+        self._logged: queue.SimpleQueue[Logged | None] = queue.SimpleQueue()
         self._thread = threading.Thread(
             target=self._track, args=(folder, name, dict(recipe)), name="wandb", daemon=True
         )
         self._thread.start()
 
-    def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """Hand over the figures of `step`; returns at once."""
-        self._figures.put({"step": step, **figures})
+    def write(self, step: int, figures: Mapping[str, float], samples: Sequence[Line] = ()) -> None:
+        """Hand over the figures of `step`, and lines of samples.jsonl; returns at once."""
+        self._logged.put(({"step": step, **figures}, samples))
 
     def close(self) -> None:
         """Send what is left, for at most CLOSE_WAIT_S."""
-        self._figures.put(None)
+        self._logged.put(None)
         self._thread.join(START_WAIT_S + CLOSE_WAIT_S)
         if self._thread.is_alive():
             logger.warning("wandb has not finished; `wandb sync` sends what it left behind")
@@ -55,7 +63,12 @@ class Tracker:
     def _track(self, folder: Path, name: str, recipe: dict[str, Any]) -> None:
         try:
             run = _started(folder, name, recipe)
-            while (figures := self._figures.get()) is not None:
+            pictures = pictures_of(folder)
+            accuracy = str((recipe.get("reward") or {}).get("accuracy", ""))
+            while (logged := self._logged.get()) is not None:
+                figures, samples = logged
+                if samples:
+                    figures["samples"] = samples_table(pictures, folder, samples, accuracy)
                 run.log(figures)
             run.finish()
         except Exception:  # whatever breaks in there must not end a training run
@@ -88,6 +101,7 @@ def _run_id(folder: Path) -> str:
 def _started(folder: Path, name: str, recipe: dict[str, Any]) -> Any:
     import wandb  # seconds, which only a run that is tracked should spend, and in this thread
 
+    os.environ[_DATA] = _DATA_OF_USER or str(folder / "wandb")  # else in the user's home
     settings = wandb.Settings(
         console="off", silent=True, init_timeout=START_WAIT_S, finish_timeout=CLOSE_WAIT_S
     )

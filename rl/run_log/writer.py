@@ -112,7 +112,7 @@ class RunLog:
             self._page.add_step(line)
             self._page.add_samples(kept)
             self._page.write()
-        self._publish(step, "", metrics)
+        self._publish(step, "", metrics, kept[: self._recipe.log.wandb_samples])
         self._show(step + 1, step_text(line, self._recipe.steps, self._view))
 
     def write_evaluation(self, step: int, figures: Mapping[str, float]) -> None:
@@ -176,15 +176,21 @@ class RunLog:
         self._non_finite += len(odd)
         return line
 
-    def _publish(self, step: int, prefix: str, figures: Mapping[str, float]) -> None:
-        """Hand the finite figures to gauges and wandb."""
+    def _publish(
+        self,
+        step: int,
+        prefix: str,
+        figures: Mapping[str, float],
+        samples: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Hand the finite figures to gauges and wandb, the samples to wandb."""
         finite = {name: json_number(value) for name, value in figures.items()}
         known = {f"{prefix}{name}": v for name, v in finite.items() if v is not None}
         if self._gauge is not None:
             for name, value in known.items():
                 self._gauge(name, value)
         if self._tracker is not None:
-            self._tracker.write(step, known)
+            self._tracker.write(step, known, samples)
 
     def _keep_images(self, images: Sequence[bytes | str]) -> list[str]:
         """Names of the images in the run's folder: paths stay, bytes are written to a file named by

@@ -39,7 +39,7 @@ class RunPage:
         self._view = view
         self._folder = run / FOLDER
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._pictures = Pictures(run, self._folder / "images", copy=copy_images)
+        self._pictures = pictures_of(run, copy=copy_images)
         parts = (Parts(self._folder, name) for name in ("figures", "rows", "cards"))
         self._figures, self._rows, self._cards = parts
         self._kind: Kind | None = None
@@ -108,6 +108,11 @@ class RunPage:
         """Remove files that an earlier page of the run left behind this one's."""
         for each in (self._figures, self._rows, self._cards):
             each.remove_others()
+
+
+def pictures_of(run: Path, *, copy: bool = False) -> Pictures:
+    """The images of the samples of the run in the folder `run`; `copy`: see `Pictures`."""
+    return Pictures(run, run / FOLDER / "images", copy=copy)
 
 
 def fill_from_files(page: RunPage, run: Path) -> None:

@@ -173,6 +173,8 @@ def check_finished(run: Path, syncs: int) -> None:
     assert summary["syncs_verified"] == syncs
     assert 0 < summary["max_logprob_gap"] < 1e-4
     assert (run / "plot.png").stat().st_size > 1000
+    kept = len(lines(run / "samples.jsonl"))
+    assert f'"samples": {kept},' in (run / "report" / "run.js").read_text("utf-8")
     assert [line["step"] for line in lines(run / "evaluations.jsonl")] == [0, STEPS]
     assert sorted(path.name for path in run.glob("checkpoints/*"))[-1] == f"step_{STEPS:06d}"
 
@@ -183,6 +185,13 @@ def test_a_submitted_job_runs_to_its_end(whole: Job) -> None:
     updated = [line for line in lines(whole.run / "metrics.jsonl") if "grad_norm" in line]
     assert updated, "no step had anything to learn from"
     assert {line["version"] for line in lines(whole.run / "samples.jsonl")} == set(range(STEPS))
+
+
+def test_each_token_is_told_with_what_sampler_and_learner_say_of_it(whole: Job) -> None:
+    for line in lines(whole.run / "samples.jsonl"):
+        told = line["by_token"]
+        assert {len(values) for values in told.values()} == {line["tokens"]}
+        assert max(map(abs, told["gap"])) < 1e-3 and min(told["entropy"]) >= 0
 
 
 def test_a_teacher_that_knows_the_answers_says_something_of_each_token(whole: Job) -> None:

@@ -1,5 +1,6 @@
 """Weights & Biases gets the figures where it can, and never stands in a run's way."""
 
+import json
 import socket
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from rl.run_log import wandb_tracker as tracking
 from rl.run_log.wandb_tracker import RUN_ID, Tracker, has_key
+from tests.run_folders import Told, logged_group, write_run
 from tests.waiting import wait_until
 
 
@@ -25,6 +27,21 @@ def test_without_a_key_the_figures_stay_in_the_run_folder(tmp_path: Path) -> Non
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     # wandb's own process writes it, and may do so a moment after the run is finished.
     wait_until(lambda: b"reward" in file.read_bytes(), 60.0, file.read_bytes)
+
+
+def test_samples_go_along_as_a_table_with_their_images(tmp_path: Path) -> None:
+    right = Told(("1+1", "=2"), detail="2 = 2")
+    groups = [logged_group(0, "p1", [right, right]), logged_group(0, "p2", [right])]
+    write_run(tmp_path / "run", [groups], log={"wandb": True, "wandb_samples": 2})
+    (path,) = tmp_path.glob("run/wandb/offline-run-*/files/media/table/samples_*.table.json")
+    table = json.loads(path.read_text("utf-8"))
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert [row["name"] for row in rows] == ["p1", "p1"]
+    assert (rows[0]["said"], rows[0]["reward"]) == ("1+1=2", 1.0)
+    assert rows[0]["verdicts"] == "math 1.0, correct: 2 = 2"
+    (kept,) = (tmp_path / "run" / "images").iterdir()
+    staged = (tmp_path / "run" / "wandb" / "artifacts" / "staging").iterdir()
+    assert kept.read_bytes() in [path.read_bytes() for path in staged]
 
 
 def test_a_run_that_goes_on_is_the_same_run_there(tmp_path: Path) -> None:
