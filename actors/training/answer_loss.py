@@ -10,6 +10,7 @@ from models.inputs.packing import PackedBatch
 from rl.algorithms.critical_tokens import Phrases, critical_tokens
 from rl.data.records import LearnerTokens
 from rl.objectives.divergences import kl_divergence, reverse_kl
+from rl.objectives.importance import importance_weights
 from rl.objectives.policy_losses import POLICY_LOSSES, AnswerTokens
 
 _CRITICAL = ("critical_share", "critical_entropy")
@@ -21,6 +22,12 @@ def told_apart(metrics: Mapping[str, float]) -> dict[str, float]:
     share, spread = (metrics[name] for name in _CRITICAL)
     others = {name: value for name, value in metrics.items() if name != _CRITICAL[1]}
     return others | ({_CRITICAL[1]: spread / share} if share > 0 else {})
+
+
+def _before(batch: PackedBatch, logprobs_N: Tensor) -> Tensor:
+    """float32 [N] nats, without gradient: the learner's before the step's first update, which is
+    this one where they were not read."""
+    return logprobs_N.detach() if batch.old_logprobs is None else batch.old_logprobs
 
 
 class AnswerLoss:
@@ -37,8 +44,9 @@ class AnswerLoss:
     @property
     def figures(self) -> tuple[str, ...]:
         """Names of what `__call__` tells beside the loss."""
-        own = ("entropy", *_CRITICAL, "clip_share", "kl", "logprob_gap")
-        return (*own, "teacher_kl") if self._config.has_teacher else own
+        own = ("entropy", *_CRITICAL, "clip_share", "kl", "logprob_gap", "sampler_kl")
+        weights = ("importance", "importance_bounded") if self._config.importance else ()
+        return (*own, *weights, *(("teacher_kl",) if self._config.has_teacher else ()))
 
     def __call__(
         self, batch: PackedBatch, logprobs_N: Tensor, entropy_N: Tensor, others_NK: Tensor
@@ -46,8 +54,10 @@ class AnswerLoss:
         figures = {"entropy": entropy_N}
         if batch.sampler_logprobs is None or batch.advantages is None:
             return -logprobs_N, figures
-        gap_N = logprobs_N.detach() - batch.sampler_logprobs
+        before_N = _before(batch, logprobs_N)
+        gap_N = before_N - batch.sampler_logprobs
         figures["logprob_gap"] = gap_N.abs()
+        figures["sampler_kl"] = kl_divergence(batch.sampler_logprobs, before_N, "k3")
         self._note_tokens(batch.answers, gap_N, entropy_N)
         critical_N = critical_tokens(batch.targets, batch.answers, self._critical)
         figures |= zip(_CRITICAL, (critical_N.float(), entropy_N * critical_N), strict=True)
@@ -71,11 +81,16 @@ class AnswerLoss:
         advantages_N: Tensor,
         figures: dict[str, Tensor],
     ) -> Tensor:
-        assert batch.sampler_logprobs is not None
-        tokens = AnswerTokens(logprobs_N, batch.sampler_logprobs, advantages_N, batch.answers)
-        made = POLICY_LOSSES[self._config.policy_loss](tokens, self._config)
-        loss_N, figures["clip_share"] = made
-        return loss_N
+        config, sampler_N = self._config, batch.sampler_logprobs
+        assert sampler_N is not None
+        old_N = _before(batch, logprobs_N) if config.ratio_to_learner else sampler_N
+        tokens = AnswerTokens(logprobs_N, old_N, advantages_N, batch.answers)
+        loss_N, figures["clip_share"] = POLICY_LOSSES[config.policy_loss](tokens, config)
+        if config.importance is None:
+            return loss_N
+        weights_N, bounded_N = importance_weights(tokens, sampler_N, config.importance)
+        figures |= {"importance": weights_N, "importance_bounded": bounded_N}
+        return loss_N * weights_N
 
     def _teacher_loss(
         self,

@@ -1,7 +1,6 @@
 """All learner ranks as one learner, seen from the driver."""
 
 import asyncio
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from actors.cluster.shared_folder import check_reached, file_visible
 from actors.weight_transfer.rendezvous import Rendezvous
 from configs.schema.rollout import Transport
 from models.policy.weight_sums import WeightSums
-from rl.algorithms.minibatches import UpdatePlan
+from rl.algorithms.minibatches import UpdatePlan, one_report, with_old_logprobs
 from rl.algorithms.rows import TrainingRow, build_microbatches, count_tokens
 from rl.console.progress import wait_for
 from rl.data.records import UpdateReport
@@ -65,8 +64,17 @@ class LearnerGroup:
         )
 
     def update(self, rows: Sequence[TrainingRow]) -> UpdateReport:
-        """One step over `rows`, cut into micro-batches and dealt to the ranks."""
-        shares = self._shares(self._plan.weighted(rows))
+        """The recipe's updates over `rows`, and what they did together."""
+        batches = self._plan.split(rows)
+        if late := self._plan.met_late(batches):
+            known = self.logprobs(late)
+            batches = [with_old_logprobs(batch, known) for batch in batches]
+        epochs = range(self._plan.epochs)
+        return one_report([self._update(batch) for _ in epochs for batch in batches])
+
+    def _update(self, rows: Sequence[TrainingRow]) -> UpdateReport:
+        """One update over `rows`, cut into micro-batches and dealt to the ranks."""
+        shares = self._shares(rows)
         tokens = count_tokens(rows)
         calls = [
             rank.update.remote(share, tokens)
@@ -74,7 +82,8 @@ class LearnerGroup:
         ]
         reports: list[UpdateReport] = self._wait("update", calls)
         answers = {index: of for report in reports for index, of in report.answers.items()}
-        return dataclasses.replace(reports[0], answers=answers)
+        largest = {"logprob_gap_max": max(said.largest_gap for said in answers.values())}
+        return UpdateReport({**reports[0].metrics, **largest}, answers, reports[0].skipped)
 
     def logprobs(self, rows: Sequence[TrainingRow]) -> dict[int, tuple[float, ...]]:
         """The policy's logprobs of each answer's tokens, nats, by the answer's index."""

@@ -10,7 +10,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from configs.schema.base import StrictModel
 from configs.schema.buffer import SampleBufferConfig
 from configs.schema.data import DataConfig, PromptConfig
-from configs.schema.learner import LearnerConfig
+from configs.schema.learner import GRPOLearnerConfig
 from configs.schema.loss import LossConfig, ReferenceConfig
 from configs.schema.policy import PolicyConfig
 from configs.schema.reward import RewardConfig
@@ -49,9 +49,9 @@ class GRPORecipe(TrainingRecipe):
     """One run of GRPO."""
 
     steps: PositiveInt = 200
-    """Updates of the policy."""
+    """Steps: batches of answers that the policy learns from."""
     problems_per_step: PositiveInt = 32
-    """Problems asked for each update."""
+    """Problems asked for each step."""
     max_staleness: NonNegativeInt = 0
     """Versions that an answer's policy may lag behind the learner; 0: exactly on-policy."""
     data: DataConfig
@@ -66,7 +66,7 @@ class GRPORecipe(TrainingRecipe):
     """Whose probabilities loss.kind=distill and mixed learn; null with loss.kind=grpo."""
     sample_buffer: SampleBufferConfig | None = None
     """Answers of earlier steps for those of a step that teach nothing; null: they are left out."""
-    learner: LearnerConfig = LearnerConfig()
+    learner: GRPOLearnerConfig = GRPOLearnerConfig()
     sync: SyncConfig = SyncConfig()
     preflight: PreflightConfig = PreflightConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -139,6 +139,29 @@ class GRPORecipe(TrainingRecipe):
             raise ValueError(
                 f"teacher.context names {sorted(unknown)}, and knows {sorted(known)} only: correct "
                 "it, or add the column to data.reward_columns"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_corrects_for_older_answers(self) -> Self:
+        if self.loss.old_policy != "learner" or self.loss.importance is not None:
+            return self
+        if self.max_staleness or self.sample_buffer is not None:
+            older = "sample_buffer" if self.sample_buffer else f"max_staleness={self.max_staleness}"
+            raise ValueError(
+                f"loss.old_policy=learner with {older} and without loss.importance: nothing would "
+                "correct for answers of an older policy; add loss.importance, or set "
+                "old_policy=sampler"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _each_update_has_a_group(self) -> Self:
+        if self.learner.minibatches > self.problems_per_step:
+            raise ValueError(
+                f"learner.minibatches={self.learner.minibatches} with problems_per_step="
+                f"{self.problems_per_step}: a group goes to one update as a whole, so there are at "
+                "most as many updates as problems; lower minibatches"
             )
         return self
 

@@ -71,6 +71,21 @@ class LearnerConfig(StrictModel):
         return self
 
 
+class GRPOLearnerConfig(LearnerConfig):
+    """The DeepSpeed ranks that train."""
+
+    minibatches: PositiveInt = 1
+    """Updates that a step's groups are dealt to, one after another; a step in which fewer groups
+    have something to teach makes as many updates as there are of these."""
+    epochs: PositiveInt = 1
+    """Times that a step's answers are learned from, in the same mini-batches each time."""
+
+    @property
+    def updates_per_step(self) -> int:
+        """Updates of the policy that a step makes where enough groups teach something."""
+        return self.minibatches * self.epochs
+
+
 class SFTOptimizerConfig(OptimizerConfig):
     """AdamW and its schedule."""
 

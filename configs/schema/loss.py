@@ -48,6 +48,28 @@ class SAPOConfig(StrictModel):
     """Temperature where it is not."""
 
 
+class ImportanceConfig(StrictModel):
+    """What the engine's probabilities of the sampled tokens differ from the learner's, corrected:
+    the policy loss of a token is weighted by learner / engine, as both were before the step's first
+    update (truncated importance sampling, Yao et al. 2025)."""
+
+    level: Literal["token", "sequence"] = "token"
+    """token: each its own weight; sequence: the product over the answer's tokens for all of its."""
+    bound: Literal["truncate", "mask"] = "truncate"
+    """truncate: weights are brought within low and high; mask: tokens of others are left out
+    (IcePop: level token, low 0.5, high 5)."""
+    low: NonNegativeFloat = 0.0
+    """Least weight."""
+    high: PositiveFloat = 2.0
+    """Largest weight."""
+
+    @model_validator(mode="after")
+    def _low_is_low(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low={self.low:g} is not below high={self.high:g}")
+        return self
+
+
 class ReferenceConfig(StrictModel):
     """The frozen start policy, which is there where loss.kl.coef is not 0."""
 
@@ -92,6 +114,14 @@ class LossConfig(StrictModel):
     (GRPO), over groups of their tokens' mean, or the sum divided by answers times
     rollout.max_new_tokens (constant, Dr. GRPO). Default: gspo, sapo sequence_mean, others
     token_mean."""
+    old_policy: Literal["auto", "sampler", "learner"] = "auto"
+    """Whose probabilities the ratio is taken against: sampler: as the engine reported them;
+    learner: the learner's own before the step's first update, for which answers are read once more
+    where an earlier update of the step comes before theirs. auto: learner with importance, sampler
+    without."""
+    importance: ImportanceConfig | None = None
+    """Corrects what engine and learner differ in; null: the ratio to the engine's probabilities is
+    all that does."""
     advantage: Literal[
         "group_norm",
         "group_mean",
@@ -118,6 +148,20 @@ class LossConfig(StrictModel):
         """Whether the policy loss enters: for rewards, or for a teacher's word on the sampled token
         alone."""
         return self.kind != "distill" or self.distill.top_k == 0
+
+    @property
+    def ratio_to_learner(self) -> bool:
+        """Whether the ratio is taken against the learner before the step's first update."""
+        return self.old_policy == "learner" or self.importance is not None
+
+    @model_validator(mode="after")
+    def _engine_and_learner_are_corrected_once(self) -> Self:
+        if self.importance is not None and self.old_policy == "sampler":
+            raise ValueError(
+                "importance with old_policy=sampler: a ratio to the sampler corrects already what "
+                "importance would; set old_policy=learner, or remove importance"
+            )
+        return self
 
     @model_validator(mode="after")
     def _the_policy_loss_reads_its_own_keys(self) -> Self:
@@ -151,11 +195,13 @@ class LossConfig(StrictModel):
     def _a_teacher_and_rewards_do_not_get_in_each_others_way(self) -> Self:
         if self.kind == "grpo":
             return self
-        if not self.has_policy_loss and self.policy_loss != "clip":
+        own = (self.policy_loss, self.old_policy, self.importance)
+        if not self.has_policy_loss and own != ("clip", "auto", None):
             raise ValueError(
-                f"policy_loss={self.policy_loss} with kind=distill and distill.top_k="
+                f"policy_loss={self.policy_loss}, old_policy={self.old_policy} or importance with "
+                "kind=distill and distill.top_k="
                 f"{'null' if self.distill.top_k is None else self.distill.top_k}: no policy loss "
-                "enters there; remove it, or set kind=mixed"
+                "enters there; remove them, or set kind=mixed"
             )
         if self.policy_loss == "gspo":
             raise ValueError(

@@ -46,6 +46,8 @@ class PackedBatch:
     """float32 [N]: what the loss of each token counts; None for chats, all of whose count 1."""
     sampler_logprobs: Tensor | None = None
     """float32 [N] nats; None for supervised targets."""
+    old_logprobs: Tensor | None = None
+    """float32 [N] nats, the learner's before the step's first update; None: it is that one."""
     reference_logprobs: Tensor | None = None
     """float32 [N] nats; None without a reference policy."""
     teacher_logprobs: Tensor | None = None
@@ -122,6 +124,7 @@ def pack(batch: MicroBatch, pad_id: int, pixels: Pixels | None = None) -> Packed
         advantages=_joined([(answer.advantage,) * len(answer.token_ids) for answer in answers]),
         loss_weights=_joined([(answer.weight,) * len(answer.token_ids) for answer in answers]),
         sampler_logprobs=_joined([answer.sampler_logprobs for answer in answers]),
+        old_logprobs=_joined([answer.old_logprobs for answer in answers]),
         reference_logprobs=_joined([answer.reference_logprobs for answer in answers]),
         pixels=pixels or {},
         **_taught([answer.teacher for answer in answers]),

@@ -1,13 +1,19 @@
-"""What an update learns from, and what each token of it counts."""
+"""From a step's rows to the updates that learn from them, and back from their reports to one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import fmean
 from typing import Self
 
 from configs.jobs.grpo import GRPORecipe
 from configs.schema.loss import Aggregation
 from rl.algorithms.rows import TrainingRow
+from rl.data.records import UpdateReport
 from rl.objectives.aggregation import token_weights
+
+_BEFORE = ("logprob_gap", "logprob_gap_max", "sampler_kl")
+"""What sampler and learner differ in before the policy moves; of the first update alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +23,39 @@ class UpdatePlan:
     aggregation: Aggregation
     longest: int
     """Most tokens of an answer."""
+    minibatches: int = 1
+    epochs: int = 1
+    keeps_old: bool = False
+    """The loss asks for the learner's logprobs before the step's first update."""
 
     @classmethod
     def of(cls, recipe: GRPORecipe) -> Self:
         """The recipe's."""
-        return cls(recipe.loss.aggregation, recipe.rollout.max_new_tokens)
+        learner, loss = recipe.learner, recipe.loss
+        return cls(
+            aggregation=loss.aggregation,
+            longest=recipe.rollout.max_new_tokens,
+            minibatches=learner.minibatches,
+            epochs=learner.epochs,
+            keeps_old=loss.ratio_to_learner,
+        )
 
-    def weighted(self, rows: Sequence[TrainingRow]) -> list[TrainingRow]:
-        """The rows of one update, each of them a group, with what their answers' tokens count."""
+    def split(self, rows: Sequence[TrainingRow]) -> list[list[TrainingRow]]:
+        """The rows of each update of an epoch: groups stay whole and in order, and sizes differ by
+        at most one group. Each answer knows what its tokens count in its update."""
+        count = min(self.minibatches, len(rows))
+        ends = [len(rows) * number // count for number in range(count + 1)]
+        return [self._weighted(rows[begin:end]) for begin, end in pairwise(ends)]
+
+    def met_late(self, batches: Sequence[Sequence[TrainingRow]]) -> list[TrainingRow]:
+        """Rows that an update meets when the policy has moved already, and whose old logprobs have
+        to be read before; none where the first update is the only one."""
+        if not self.keeps_old or len(batches) * self.epochs == 1:
+            return []
+        late = batches if self.epochs > 1 else batches[1:]
+        return [row for batch in late for row in batch]
+
+    def _weighted(self, rows: Sequence[TrainingRow]) -> list[TrainingRow]:
         lengths = [[len(answer.token_ids) for answer in row.answers] for row in rows]
         weights = token_weights(lengths, self.aggregation, self.longest)
         return [
@@ -37,3 +68,33 @@ class UpdatePlan:
             )
             for row, own in zip(rows, weights, strict=True)
         ]
+
+
+def with_old_logprobs(
+    rows: Sequence[TrainingRow], known: Mapping[int, tuple[float, ...]]
+) -> list[TrainingRow]:
+    """The rows with what is known of their answers' tokens by the answers' indices; None else."""
+    return [
+        replace(
+            row, answers=tuple(replace(a, old_logprobs=known.get(a.index)) for a in row.answers)
+        )
+        for row in rows
+    ]
+
+
+def one_report(reports: Sequence[UpdateReport]) -> UpdateReport:
+    """What the updates of a step did together: means of their metrics, the number of those skipped,
+    the last learning rate, and of what lies before the policy moves the first update's; of each
+    answer what was said first.
+
+    The step counts as skipped where each of its updates was.
+    """
+    told: dict[str, list[float]] = {}
+    for report in reports:
+        for name, value in report.metrics.items():
+            told.setdefault(name, []).append(value)
+    metrics = {name: fmean(values) for name, values in told.items()}
+    metrics |= {name: told[name][0] for name in _BEFORE if name in told}
+    metrics |= {"lr": told["lr"][-1], "skipped": sum(told["skipped"])}
+    answers = {i: said for report in reversed(reports) for i, said in report.answers.items()}
+    return UpdateReport(metrics, answers, all(report.skipped for report in reports))

@@ -26,6 +26,9 @@ class TrainingAnswer:
     """None without a teacher."""
     weight: float = 1.0
     """What the loss of each of its tokens counts in its update."""
+    old_logprobs: tuple[float, ...] | None = None
+    """Of each token, in nats, the learner's before the step's first update; None: it is that one,
+    or nobody asks."""
 
 
 @dataclass(frozen=True, slots=True)

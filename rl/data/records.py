@@ -208,14 +208,21 @@ class LearnerTokens:
         """Mean |learner - sampler| logprob, nats."""
         return float(np.abs(self.gaps).mean())
 
+    @property
+    def largest_gap(self) -> float:
+        """Largest |learner - sampler| logprob, nats."""
+        return float(np.abs(self.gaps).max())
+
 
 @dataclass(frozen=True, slots=True)
 class UpdateReport:
-    """What one update of the policy did."""
+    """What one update of the policy did, or those of a step together."""
 
     metrics: Mapping[str, float]
-    """Means over the step's answer tokens: loss, entropy, clip_share, kl, logprob_gap; grad_norm
-    before clipping; the learning rate."""
+    """Means over the answers' tokens: entropy, clip_share, kl; logprob_gap, |learner - sampler|,
+    its largest value and sampler_kl, KL(sampler || learner) by k3, before the step's first update;
+    importance, the weight, and importance_bounded, the share of tokens on which its bounds act. The
+    loss; grad_norm before clipping; the learning rate; updates that were skipped."""
     answers: Mapping[int, LearnerTokens]
     """Of each answer learned from, by its place in the step."""
     skipped: bool

@@ -12,6 +12,7 @@ from rl.console.errors import UserError
 
 _ORDER = "it decides which rows a step learns from, and some would come twice and others never"
 _STATE = "the checkpoint's learner state is of the old value"
+_SCHEDULE = "the learning rate's schedule counts updates"
 _START = "the policy at the start is the reference, and brings the processor"
 
 _APPLIED: str | None = None
@@ -21,6 +22,7 @@ RESUME_RULES: dict[str, str | None] = {
     **dict.fromkeys(("policy.dtype", "policy.train", "policy.lora"), _STATE),
     **dict.fromkeys(("learner.ranks", "learner.zero_stage", "learner.offload"), _STATE),
     "learner.zero_optimization": _STATE,
+    **dict.fromkeys(("learner.minibatches", "learner.epochs"), _SCHEDULE),
     **dict.fromkeys(("policy.path", "start"), _START),
     **dict.fromkeys(("policy.trust_remote_code", "policy.vision_attention"), _APPLIED),
     "reference.place": "answers that are kept hold what the old one said of them, or nothing",

@@ -135,6 +135,37 @@ def plain_steps(vlm_folder: Path) -> PlainTorch:
     return PlainTorch(rows, weights, loss, norm)
 
 
+def plain_updates(
+    plan: GRPORecipe, folder: Path, rows: list[TrainingRow], high: float
+) -> dict[str, Tensor]:
+    """The weights after the updates of one step by PyTorch alone: two mini-batches, twice, with the
+    ratio to the policy before them, and weights of at most `high` from the sampler to it."""
+    policy, encoder = plain_policy(plan, folder)
+    optimizer = torch.optim.AdamW(
+        policy.parameters(), lr=LR, weight_decay=0.0, betas=plan.learner.optimizer.betas
+    )
+    packed = [
+        [pack((row,), encoder.pad_id, encoder.pixels([row.problem])) for row in half]
+        for half in (rows[:2], rows[2:])
+    ]
+    with torch.no_grad():
+        old = [[policy(batch)[0] for batch in half] for half in packed]
+    for update in range(4):
+        half = update % 2
+        tokens = sum(len(batch.targets) for batch in packed[half])
+        for batch, old_N in zip(packed[half], old[half], strict=True):
+            logprobs_N, *_ = policy(batch)
+            known = AnswerTokens(logprobs_N, old_N, batch.advantages, batch.answers)
+            loss_N, _ = POLICY_LOSSES["clip"](known, plan.loss)
+            weights_N = torch.exp(old_N - batch.sampler_logprobs).clamp(max=high)
+            ((loss_N * weights_N).sum() / tokens).backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), MAX_NORM)
+        optimizer.param_groups[0]["lr"] = LR * (1 + math.cos(math.pi * update / (4 * STEPS))) / 2
+        optimizer.step()
+        optimizer.zero_grad()
+    return {name: p.detach().clone() for name, p in policy.model.named_parameters()}
+
+
 def exported(group: LearnerGroup, folder: Path) -> dict[str, Tensor]:
     """The weights by transformers' names; a checkpoint has names of its own."""
     group.export(folder)

@@ -159,3 +159,45 @@ def test_kl_that_is_in_the_reward_is_told_and_does_not_enter_twice() -> None:
     assert found["loss"][1] == found["reward"][1] > 0
     by_weight = 0.5 * found["loss"][1] * 0.5
     assert found["loss"][0] - found["reward"][0] == pytest.approx(by_weight)
+
+
+OLD = {"old_policy": "learner"}
+TIS = {"importance": {"high": 1.5}}
+
+
+@pytest.mark.parametrize(
+    ("config", "old", "loss", "slope", "told"),
+    [
+        # The sampler gave 0.5, the learner gives 0.75 now: rho 1.5, clipped at 1.2.
+        ({}, None, -2.4, 0.0, {"logprob_gap": math.log(1.5)}),
+        # Before the step's first update, which this one is: rho is 1.
+        (OLD, None, -2.0, -2.0, {"logprob_gap": math.log(1.5)}),
+        # The learner began the step at 0.6 and has moved since: rho 1.25, clipped at 1.2.
+        (OLD, 0.6, -2.4, 0.0, {"logprob_gap": math.log(1.2)}),
+        # The weight is of the learner before: 0.75 / 0.5; 0.6 / 0.5; 0.9 / 0.5, truncated.
+        (TIS, None, -3.0, -3.0, {"importance": 1.5, "importance_bounded": 0.0}),
+        (TIS, 0.6, -2.4 * 1.2, 0.0, {"importance": 1.2}),
+        (TIS, 0.9, -2.0 * 0.75 / 0.9 * 1.5, -2.5, {"importance": 1.5, "importance_bounded": 1.0}),
+    ],
+)
+def test_the_ratio_is_to_the_policy_that_the_recipe_names_and_weights_bridge_the_rest(
+    config: dict[str, Any],
+    old: float | None,
+    loss: float,
+    slope: float,
+    told: dict[str, float],
+) -> None:
+    before = None if old is None else (math.log(old),)
+    answer = TrainingAnswer(0, (3,), ADVANTAGE, (SAMPLER,), old_logprobs=before)
+    made = pack((TrainingRow(Problem("p", "?", ("1",)), (7,), (answer,)),), pad_id=0)
+    logprobs = torch.tensor([math.log(0.75)], requires_grad=True)
+    of = AnswerLoss(LossConfig.model_validate(config))
+    found, figures = of(made, logprobs, torch.zeros(1), torch.zeros(1, 0))
+    assert set(figures) <= set(of.figures)
+    found.sum().backward()
+    assert found.item() == pytest.approx(loss, rel=1e-5)
+    assert logprobs.grad.item() == pytest.approx(slope, rel=1e-5)
+    assert {name: figures[name].item() for name in told} == pytest.approx(told, rel=1e-5)
+    sampler, before = math.log(0.5), math.log(old or 0.75)
+    k3 = math.exp(before - sampler) - 1 - (before - sampler)
+    assert figures["sampler_kl"].item() == pytest.approx(k3, rel=1e-5)

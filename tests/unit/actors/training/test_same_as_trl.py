@@ -37,6 +37,8 @@ class Batch:
 
     answers: list[Tensor]
     old: list[Tensor]
+    sampler: list[Tensor]
+    """Where it is not the old policy itself."""
     reference: list[Tensor]
     advantages: list[float]
 
@@ -78,17 +80,23 @@ def batch(policy: tuple[Policy, InputEncoder]) -> Batch:
     chance = torch.Generator().manual_seed(7)
     lengths = [length for group in LENGTHS for length in group]
     answers = [torch.randint(40, 300, (length,), generator=chance) for length in lengths]
-    made = Batch(answers, [], [], torch.randn(len(lengths), generator=chance).tolist())
+    made = Batch(answers, [], [], [], torch.randn(len(lengths), generator=chance).tolist())
     rows = rows_of(made)
     with torch.no_grad():
         logprobs = policy[0](pack(tuple(rows), policy[1].pad_id))[0].split(lengths)
-    for near in (made.old, made.reference):
+    for near in (made.old, made.sampler, made.reference):
         near += [own + 0.3 * torch.randn(len(own), generator=chance) for own in logprobs]
     return made
 
 
-def rows_of(batch: Batch) -> list[TrainingRow]:
-    """One row for each prompt, its answers numbered over all."""
+def values(of: list[Tensor], place: int) -> tuple[float, ...] | None:
+    return tuple(of[place].tolist()) if of else None
+
+
+def rows_of(batch: Batch, *, corrected: bool = False) -> list[TrainingRow]:
+    """One row for each prompt, its answers numbered over all; `corrected`: sampler and old policy
+    are two."""
+    sampler, old = (batch.sampler, batch.old) if corrected else (batch.old, [])
     rows: list[TrainingRow] = []
     for group, prompt in enumerate(PROMPTS):
         first = 3 * group
@@ -97,8 +105,9 @@ def rows_of(batch: Batch) -> list[TrainingRow]:
                 place,
                 tuple(batch.answers[place].tolist()),
                 batch.advantages[place],
-                tuple(batch.old[place].tolist()) if batch.old else None,
-                tuple(batch.reference[place].tolist()) if batch.reference else None,
+                values(sampler, place),
+                values(batch.reference, place),
+                old_logprobs=values(old, place),
             )
             for place in range(first, first + 3)
         )
@@ -117,7 +126,7 @@ def ours(
 ) -> tuple[float, dict[str, Tensor]]:
     """The step's loss and gradient, in micro-batches for two ranks."""
     plan = UpdatePlan.of(made)
-    rows = plan.weighted(rows_of(batch))
+    (rows,) = plan.split(rows_of(batch, corrected=made.loss.importance is not None))
     loss, total = AnswerLoss(made.loss), torch.zeros(())
     for rank in build_microbatches(rows, 24, ranks=2):
         for microbatch in rank:
@@ -153,13 +162,17 @@ def theirs(
         "old_per_token_logps": padded(batch.old),
         "ref_per_token_logps": padded(batch.reference),
         "num_items_in_batch": mask.sum(),
+        "importance_sampling_ratio": torch.exp(padded(batch.old) - padded(batch.sampler)).clamp(
+            max=1.2
+        ),
     }
     loss = trainer._compute_loss(policy.model, inputs)
     return loss.item(), gradient_of(policy, loss)
 
 
 BOUNDS = {"epsilon_low": 0.2, "epsilon_high": 0.28}
-TOKEN, SEQUENCE = ({"importance_sampling_level": level} for level in ("token", "sequence"))
+PLAIN = {"importance_sampling_level": "token", "use_vllm": False}
+SEQUENCE = {"importance_sampling_level": "sequence"}
 CLIP = {"clip_low": 0.2, "clip_high": 0.28}
 SAPO = {"positive": 1.2, "negative": 1.7}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -174,6 +187,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "CISPO": (
         {"policy_loss": "cispo", "clip_high": 0.1},
         {"epsilon_high": 1.1, "loss_type": "cispo"},
+    ),
+    "TIS": (
+        CLIP | {"importance": {"high": 1.2}},
+        BOUNDS
+        | {"loss_type": "dapo", "use_vllm": True, "vllm_importance_sampling_correction": True},
     ),
     "SAPO": (
         {"policy_loss": "sapo", "sapo": SAPO},
@@ -195,7 +213,7 @@ def test_loss_and_gradient_are_trl_s(
     kl = {"kl": {"coef": coef, "estimator": "k3"}}
     made = recipe(loss=loss | kl, rollout={"max_new_tokens": LONGEST})
     found, gradient = ours(made, policy, batch)
-    expected, their_gradient = theirs(trainer, policy[0], batch, TOKEN | settings | {"beta": coef})
+    expected, their_gradient = theirs(trainer, policy[0], batch, PLAIN | settings | {"beta": coef})
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-7)
     scale = max(each.abs().max().item() for each in their_gradient.values())
     assert scale > 1e-3

@@ -1,5 +1,7 @@
 """The loss of a recipe is whole, or refused with the reason."""
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -13,3 +15,19 @@ def test_a_reference_beside_the_learner_reads_what_a_reward_needs() -> None:
     assert recipe(policy=adapters, loss={"kl": penalty}).reference_in == "actor"
     with pytest.raises(ValidationError, match=r"set reference\.place=actor"):
         recipe(loss={"kl": penalty}, reference={"place": "learner"})
+
+
+def test_there_are_no_more_updates_than_groups() -> None:
+    assert recipe(problems_per_step=4, learner={"minibatches": 4}).learner.updates_per_step == 4
+    with pytest.raises(ValidationError, match="at most as many updates as problems"):
+        recipe(problems_per_step=4, learner={"minibatches": 5})
+
+
+@pytest.mark.parametrize("older", [{"max_staleness": 1}, {"sample_buffer": {}}])
+def test_answers_of_an_older_policy_are_corrected_by_one_ratio_or_the_other(
+    older: dict[str, Any],
+) -> None:
+    for loss in ({"old_policy": "sampler"}, {"old_policy": "learner", "importance": {}}):
+        recipe(loss=loss, **older)
+    with pytest.raises(ValidationError, match=r"add loss\.importance, or set old_policy=sampler"):
+        recipe(loss={"old_policy": "learner"}, **older)
