@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -97,11 +97,26 @@ def shard(policy: Policy, config: dict[str, Any], dtype: str) -> None:
     """Deal the weights out over the ranks, one weight at a time.
 
     Left to itself DeepSpeed moves the policy to the device first, whole, where one that is sharded
-    for its size does not fit.
+    for its size does not fit; nor do whole copies in another precision fit into a node's memory.
     """
-    for parameter in policy.parameters():
-        parameter.data = parameter.data.to(getattr(torch, dtype))
-    import_deepspeed().zero.Init(module=policy, config_dict_or_path=config)
+    one_by_one = _ConvertedOneByOne(policy, getattr(torch, dtype))
+    import_deepspeed().zero.Init(module=one_by_one, config_dict_or_path=config)
+
+
+class _ConvertedOneByOne(torch.nn.Module):
+    """A policy whose weights take their precision when DeepSpeed comes to them."""
+
+    def __init__(self, policy: Policy, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._whole = [policy]  # not a part of this module
+        self._dtype = dtype
+
+    def parameters(self, recurse: bool = True) -> Iterator[torch.nn.Parameter]:
+        """The policy's, each a copy: DeepSpeed writes into it on all ranks but the first, and
+        changed pages of a file would stay in memory until all of it is let go."""
+        for parameter in self._whole[0].parameters(recurse):
+            parameter.data = parameter.data.to(self._dtype, copy=True)
+            yield parameter
 
 
 def _load_what_learns(src: dict[str, Tensor], dst: torch.nn.Module) -> None:

@@ -109,11 +109,12 @@ class LearnerRank:
             learner=job.learner,
             temperature=job.temperature,
         )
-        self._engine = DeepSpeedEngine(load(), job.learner, job.policy.dtype, job.total_steps)
+        policy = load(sharded=job.learner.zero_stage == 3)
+        self._engine = DeepSpeedEngine(policy, job.learner, job.policy.dtype, job.total_steps)
         if job.reference == "base":
             self._reference = BaseReference(self._engine)
         elif job.reference == "shards":
-            self._reference = ShardedReference(load(learns=False), job.policy.dtype)
+            self._reference = ShardedReference(load(learns=False, sharded=True), job.policy.dtype)
 
     def _init_process_group(self, address: str, port: int) -> None:
         ranks = self._job.learner.ranks

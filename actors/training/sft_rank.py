@@ -59,11 +59,12 @@ class SFTRank:
             self._encoder,
             learner=recipe.learner,
             temperature=1.0,
+            sharded=recipe.learner.zero_stage == 3,
         )
         self._tower: FrozenTower | None = None
         self._features: FeatureCache | None = None
         if store is not None:
-            self._tower = policy.detach_vision_tower(device)
+            self._tower = policy.detach_vision_tower(device, getattr(torch, recipe.policy.dtype))
             self._features = FeatureCache(self._tower, self._encoder, store)
         self._engine = DeepSpeedEngine(policy, recipe.learner, recipe.policy.dtype, job.steps)
         chats = ChatSet.reopen(recipe.data, job.chats, recipe.seed)

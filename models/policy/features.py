@@ -48,8 +48,10 @@ def check_kind(model_type: str) -> None:
 class FrozenTower:
     """The vision tower of a policy, taken out of it: no engine shards it, no export forgets it."""
 
-    def __init__(self, model: Any, device: torch.device) -> None:
+    def __init__(self, model: Any, device: torch.device, dtype: torch.dtype | None = None) -> None:
         """Take the tower out of `model`, whose base then wants features.
+
+        `dtype`: the tower's precision from now on; None: as it is.
 
         Raises:
             ValueError: the model's architecture gives no such features, or a GPU has no number:
@@ -65,7 +67,7 @@ class FrozenTower:
         self._shell._modules = dict(self._base._modules)
         self._shell.multi_modal_projector = nn.Identity()
         self._shell.language_model = nn.Identity()
-        self._shell.to(device)
+        self._shell.to(device, dtype)
         self._device = device
         self._base.vision_tower = nn.Identity()
 

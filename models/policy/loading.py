@@ -24,12 +24,14 @@ def load_policy(
     learner: LearnerConfig,
     temperature: float,
     learns: bool = True,
+    sharded: bool = False,
 ) -> Policy:
     """The policy in `folder` on the host, with what the recipe trains unless it `learns` nothing.
 
-    `temperature`: what the sampler divides its logits by.
+    `temperature`: what the sampler divides its logits by; `sharded`: in the files' own precision,
+    for who converts it while dealing it out over ranks (see `load_model`).
     """
-    model = load_model(config, folder)
+    model = load_model(config, folder, as_saved=sharded)
     if learns:
         assert isinstance(config, PolicyConfig), "says what learns"
         prepare_to_learn(model, config)
@@ -38,9 +40,13 @@ def load_policy(
     return Policy(model, encoder, temperature=temperature, chunk=learner.logprob_chunk)
 
 
-def load_model(config: ModelConfig, folder: str | Path) -> Any:
+def load_model(config: ModelConfig, folder: str | Path, *, as_saved: bool = False) -> Any:
     """The transformers model in `folder`, in the recipe's precision; SDPA attention, but for what
-    policy.vision_attention says of the tower."""
+    policy.vision_attention says of the tower.
+
+    `as_saved`: in the precision of its files. Its weights then are pages of the files, which all
+    processes of a node share, and take no memory of their own.
+    """
     trust = {"trust_remote_code": config.trust_remote_code}
     hf_config = AutoConfig.from_pretrained(folder, **trust)
     dtype = getattr(torch, config.dtype)
@@ -49,7 +55,7 @@ def load_model(config: ModelConfig, folder: str | Path) -> Any:
     if vision != attention:
         attention = {"": attention, "vision_config": vision}
     return model_class(hf_config).from_pretrained(
-        folder, dtype=dtype, attn_implementation=attention, **trust
+        folder, dtype="auto" if as_saved else dtype, attn_implementation=attention, **trust
     )
 
 

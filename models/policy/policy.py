@@ -81,9 +81,9 @@ class Policy(nn.Module):
         )[0]
         return hidden_BTH.flatten(0, 1)[batch.sources]
 
-    def detach_vision_tower(self, device: torch.device) -> FrozenTower:
+    def detach_vision_tower(self, device: torch.device, dtype: torch.dtype) -> FrozenTower:
         """Leave the tower out from now on: batches come with features in place of pixels."""
-        tower = FrozenTower(self.model, device)
+        tower = FrozenTower(self.model, device, dtype)
         assert self._dummy is not None, "a policy with a tower reads images"
         self._dummy.use_features(tower)
         return tower

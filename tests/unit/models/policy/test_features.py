@@ -41,7 +41,7 @@ def load(folder: Path) -> tuple[Policy, InputEncoder]:
 
 def cache_of(folder: Path, store: FeatureStore) -> tuple[Policy, FeatureCache]:
     policy, encoder = load(folder)
-    return policy, FeatureCache(policy.detach_vision_tower(CPU), encoder, store)
+    return policy, FeatureCache(policy.detach_vision_tower(CPU, torch.float32), encoder, store)
 
 
 @pytest.mark.parametrize("images", [(RED,), (RED, BLUE, RED), ()], ids=["one", "three", "none"])
@@ -112,7 +112,7 @@ def test_another_tower_or_another_tiling_finds_nothing(vlm: Path, tmp_path: Path
     moved, encoder = load(vlm)
     with torch.no_grad():
         next(moved.model.model.vision_tower.parameters()).add_(1e-6)
-    other = FeatureCache(moved.detach_vision_tower(CPU), encoder, store)
+    other = FeatureCache(moved.detach_vision_tower(CPU, torch.float32), encoder, store)
     other([chat(RED)])
     assert other.counts == (0, 1)
     tiled = tmp_path / "tiled"
@@ -130,7 +130,7 @@ def test_another_tower_or_another_tiling_finds_nothing(vlm: Path, tmp_path: Path
 def test_a_policy_without_its_tower_is_saved_whole(vlm: Path, tmp_path: Path) -> None:
     policy, _ = load(vlm)
     before = {name: value.clone() for name, value in policy.model.state_dict().items()}
-    tower = policy.detach_vision_tower(CPU)
+    tower = policy.detach_vision_tower(CPU, torch.float32)
     rest = dict(policy.model.named_parameters())
     assert not any("vision_tower" in name for name in rest)
     with tower.attached():
