@@ -45,10 +45,8 @@ class RolloutWorker:
         `transport`: the way of new weights; None: the weights stay as they are. `thinking`: tags
         that stay in the answers' text where they are special tokens.
         """
-        if rollout.tensor_parallel_size == 1 and not torch.cuda.is_available():
-            # Else vLLM gives a CPU engine's one worker a process of its own, and the engine's core
-            # spins on a core of the machine while it waits for it.
-            os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        if not torch.cuda.is_available():
+            _fit_to_cpu(rollout.tensor_parallel_size)
         if transport == "ipc":
             # GPU memory handles are Python objects; vLLM hands them on to its own processes only
             # when it is told that the sender is trusted, which the learner of this run is.
@@ -172,3 +170,16 @@ class RolloutWorker:
         for child in multiprocessing.active_children():
             child.kill()  # one that is stuck would not notice that its parent is gone
         os._exit(1)
+
+
+def _fit_to_cpu(ranks: int) -> None:
+    """Settings of vLLM's CPU engine for a machine that others compute on, too."""
+    if ranks == 1:
+        # Else vLLM gives the one worker a process of its own, and the engine's core spins on a core
+        # of the machine while it waits for it.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        return
+    # vLLM would bind each rank to a memory node of its own, which small machines have not.
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    os.environ["OMP_NUM_THREADS"] = str(max(1, threads // ranks))

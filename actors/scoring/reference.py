@@ -28,13 +28,18 @@ class FrozenPolicy:
         device: str,
     ) -> None:
         """`temperature` as the sampler's; sizes of passes and chunks as the learner's."""
-        from models.policy.loading import load_policy
+        from models.policy.loading import build_policy, load_model
 
         self._encoder = InputEncoder(folder, prompt, model.trust_remote_code)
         self._device = torch.device(device)
         self._max_tokens = learner.max_tokens_per_microbatch
-        self._policy = load_policy(
-            model, folder, self._encoder, learner=learner, temperature=temperature, learns=False
+        self._policy = build_policy(
+            load_model(model, folder),
+            model,
+            self._encoder,
+            learner=learner,
+            temperature=temperature,
+            learns=False,
         )
         self._policy.to(self._device).eval()
 

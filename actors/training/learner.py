@@ -97,24 +97,24 @@ class LearnerRank:
         # The driver imports this file, too, and does without the models, which take it seconds.
         from actors.training.deepspeed_engine import DeepSpeedEngine
         from actors.training.learner_reference import BaseReference, ShardedReference
-        from models.policy.loading import load_policy
+        from models.policy.loading import build_policy, load_model
 
         self._init_process_group(address, port)
         job = self._job
-        load = partial(
-            load_policy,
-            job.policy,
-            job.folder,
-            self._encoder,
+        build = partial(
+            build_policy,
+            config=job.policy,
+            encoder=self._encoder,
             learner=job.learner,
             temperature=job.temperature,
         )
-        policy = load(sharded=job.learner.zero_stage == 3)
-        self._engine = DeepSpeedEngine(policy, job.learner, job.policy.dtype, job.total_steps)
+        model = load_model(job.policy, job.folder, as_saved=job.learner.zero_stage == 3)
+        self._engine = DeepSpeedEngine(build(model), job.learner, job.policy.dtype, job.total_steps)
         if job.reference == "base":
             self._reference = BaseReference(self._engine)
         elif job.reference == "shards":
-            self._reference = ShardedReference(load(learns=False, sharded=True), job.policy.dtype)
+            start = load_model(job.policy, job.folder, as_saved=True)
+            self._reference = ShardedReference(build(start, learns=False), job.policy.dtype)
 
     def _init_process_group(self, address: str, port: int) -> None:
         ranks = self._job.learner.ranks

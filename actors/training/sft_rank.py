@@ -20,7 +20,7 @@ from configs.jobs.mpo import MPORecipe
 from models.inputs.chat_loader import PackedChatLoader, PackPlan
 from models.inputs.encoder import InputEncoder
 from models.policy.features import FeatureCache, FeatureStore, FrozenTower
-from models.policy.loading import load_policy
+from models.policy.loading import build_policy, load_model
 from rl.algorithms.sft import SFTJob, StepResult
 from rl.data.chats import ChatSet
 from rl.run_log.samples import Logged
@@ -53,13 +53,10 @@ class SFTRank:
         self._encoder = InputEncoder(
             recipe.policy.path, recipe.encoding, recipe.policy.trust_remote_code
         )
-        policy = load_policy(
-            recipe.policy,
-            recipe.policy.path,
-            self._encoder,
-            learner=recipe.learner,
-            temperature=1.0,
-            sharded=recipe.learner.zero_stage == 3,
+        sharded = recipe.learner.zero_stage == 3
+        model = load_model(recipe.policy, recipe.policy.path, as_saved=sharded)
+        policy = build_policy(
+            model, recipe.policy, self._encoder, learner=recipe.learner, temperature=1.0
         )
         self._tower: FrozenTower | None = None
         self._features: FeatureCache | None = None

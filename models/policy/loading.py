@@ -16,22 +16,19 @@ from models.policy.parts import part_of
 from models.policy.policy import Policy
 
 
-def load_policy(
+def build_policy(
+    model: Any,
     config: ModelConfig,
-    folder: str | Path,
     encoder: InputEncoder,
     *,
     learner: LearnerConfig,
     temperature: float,
     learns: bool = True,
-    sharded: bool = False,
 ) -> Policy:
-    """The policy in `folder` on the host, with what the recipe trains unless it `learns` nothing.
+    """A loaded model as a policy, with what the recipe trains unless it `learns` nothing.
 
-    `temperature`: what the sampler divides its logits by; `sharded`: in the files' own precision,
-    for who converts it while dealing it out over ranks (see `load_model`).
+    `temperature`: what the sampler divides its logits by.
     """
-    model = load_model(config, folder, as_saved=sharded)
     if learns:
         assert isinstance(config, PolicyConfig), "says what learns"
         prepare_to_learn(model, config)
@@ -45,7 +42,7 @@ def load_model(config: ModelConfig, folder: str | Path, *, as_saved: bool = Fals
     policy.vision_attention says of the tower.
 
     `as_saved`: in the precision of its files. Its weights then are pages of the files, which all
-    processes of a node share, and take no memory of their own.
+    processes of a node share, and take no memory of their own until they are dealt out over ranks.
     """
     trust = {"trust_remote_code": config.trust_remote_code}
     hf_config = AutoConfig.from_pretrained(folder, **trust)

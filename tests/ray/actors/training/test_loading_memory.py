@@ -17,7 +17,7 @@ from configs.schema.data import PromptConfig
 from configs.schema.learner import LearnerConfig
 from configs.schema.policy import PolicyConfig
 from models.inputs.encoder import InputEncoder
-from models.policy.loading import load_policy
+from models.policy.loading import build_policy, load_model
 from models.policy.policy import Policy
 from models.tiny.model import tiny_tokenizer
 
@@ -74,7 +74,8 @@ def _sharded(folder: Path, dtype: str) -> Policy:
     learner = LearnerConfig(ranks=RANKS, zero_stage=3)
     config = PolicyConfig.model_validate({"path": str(folder), "dtype": dtype})
     encoder = InputEncoder(folder, PromptConfig(), trust_remote_code=False)
-    policy = load_policy(config, folder, encoder, learner=learner, temperature=1.0, sharded=True)
+    model = load_model(config, folder, as_saved=True)
+    policy = build_policy(model, config, encoder, learner=learner, temperature=1.0)
     shard(policy, deepspeed_config(learner, dtype), dtype)
     return policy
 
