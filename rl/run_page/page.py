@@ -23,6 +23,11 @@ REPORT = "report.html"
 FOLDER = "report"
 """Beside it, with all that it loads but images that the run keeps itself."""
 
+READ_AT_ONCE = 256 * 1024
+"""Bytes of a file of figures or of rows, all of which a page reads when it is opened."""
+READ_WHEN_SHOWN = 64 * 1024
+"""Bytes of a file of cards; two dozen samples may lie in as many files."""
+
 
 class RunPage:
     """Grows with its run; or is made at once from what a run has left."""
@@ -40,8 +45,9 @@ class RunPage:
         self._folder = run / FOLDER
         self._folder.mkdir(parents=True, exist_ok=True)
         self._pictures = pictures_of(run, copy=copy_images)
-        parts = (Parts(self._folder, name) for name in ("figures", "rows", "cards"))
-        self._figures, self._rows, self._cards = parts
+        self._figures = Parts(self._folder, "figures", READ_AT_ONCE)
+        self._rows = Parts(self._folder, "rows", READ_AT_ONCE)
+        self._cards = Parts(self._folder, "cards", READ_WHEN_SHOWN)
         self._kind: Kind | None = None
         self.samples = 0
         self._odd = 0

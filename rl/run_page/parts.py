@@ -7,9 +7,6 @@ from typing import Any
 
 from rl.storage.atomic import atomic_file
 
-PART_BYTES = 128 * 1024
-"""Size from which a part is full: a few milliseconds to load."""
-
 
 def write_script(path: Path, payload: str) -> None:
     """Write a script that hands the JSON in `payload` to the page that loads it."""
@@ -20,9 +17,11 @@ def write_script(path: Path, payload: str) -> None:
 class Parts:
     """Rows in files NAME_0000.js, NAME_0001.js ...: full ones never change, the last one grows."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, most_bytes: int) -> None:
+        """`most_bytes`: size from which a file is full."""
         self._folder = folder
         self._name = name
+        self._most_bytes = most_bytes
         self._texts: list[str] = []
         self._bytes = 0
         self._written = 0
@@ -36,7 +35,7 @@ class Parts:
     def add(self, row: Mapping[str, Any] | tuple[Any, ...]) -> tuple[int, int]:
         """Put a row behind the others; its file's number, and its place in there."""
         text = json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        if self._texts and self._bytes + len(text) > PART_BYTES:
+        if self._texts and self._bytes + len(text) > self._most_bytes:
             self.write()
             self._number += 1
             self._texts, self._bytes, self._written = [], 0, 0

@@ -8,7 +8,7 @@ import pytest
 
 from configs.jobs.view import ViewRecipe
 from rl.run_log.samples import LoggedGroup
-from rl.run_page import parts
+from rl.run_page import page, parts
 from rl.run_page.build import view_runs
 from tests.run_folders import Told, logged_group, write_run
 
@@ -55,7 +55,7 @@ def test_every_sample_has_a_row_that_leads_to_its_card(tmp_path: Path) -> None:
 def test_full_parts_are_never_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "PART_BYTES", 2000)
+    monkeypatch.setattr(page, "READ_WHEN_SHOWN", 2000)
     written: list[str] = []
     original = parts.write_script
 
@@ -73,7 +73,7 @@ def test_full_parts_are_never_written_again(
 def test_a_rebuilt_page_is_the_one_that_grew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "PART_BYTES", 800)
+    monkeypatch.setattr(page, "READ_WHEN_SHOWN", 800)
     run = write_run(tmp_path / "run", [groups(step) for step in range(4)])
 
     def files() -> dict[str, bytes]:
@@ -91,7 +91,7 @@ def test_a_rebuilt_page_is_the_one_that_grew(
 def test_a_run_that_goes_on_tells_no_step_twice_and_leaves_no_part_of_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "PART_BYTES", 1000)
+    monkeypatch.setattr(page, "READ_WHEN_SHOWN", 1000)
     run = write_run(tmp_path / "run", [groups(step, 4) for step in range(4)])
     many = len(list((run / "report").glob("cards_*.js")))
     write_run(run, [groups(1, 1)], resume=1)
