@@ -11,7 +11,7 @@ from rl.algorithms.critical_tokens import Phrases, critical_tokens
 from rl.data.records import LearnerTokens
 from rl.objectives.divergences import kl_divergence, reverse_kl
 from rl.objectives.importance import importance_weights
-from rl.objectives.policy_losses import POLICY_LOSSES, AnswerTokens
+from rl.objectives.policy_losses import AnswerTokens, policy_loss_of
 
 _CRITICAL = ("critical_share", "critical_entropy")
 """As summed here: the share of critical tokens, and their entropy spread over all tokens."""
@@ -37,6 +37,7 @@ class AnswerLoss:
     def __init__(self, config: LossConfig, critical: Phrases = ()) -> None:
         """`critical`: where they begin in an answer, its entropy is told apart."""
         self._config = config
+        self._loss = policy_loss_of(config.policy_loss)
         self._critical = critical
         self.answers: dict[int, LearnerTokens] = {}
         """Each answer's tokens, by its place in the step."""
@@ -85,7 +86,7 @@ class AnswerLoss:
         assert sampler_N is not None
         old_N = _before(batch, logprobs_N) if config.ratio_to_learner else sampler_N
         tokens = AnswerTokens(logprobs_N, old_N, advantages_N, batch.answers)
-        loss_N, figures["clip_share"] = POLICY_LOSSES[config.policy_loss](tokens, config)
+        loss_N, figures["clip_share"] = self._loss(tokens, config)
         if config.importance is None:
             return loss_N
         weights_N, bounded_N = importance_weights(tokens, sampler_N, config.importance)

@@ -1,13 +1,20 @@
 """Recipe section: the GRPO loss."""
 
-from typing import Any, Literal, Self
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    model_validator,
+)
 
 from configs.schema.base import StrictModel
 from configs.schema.teacher import DistillationLossConfig
 
-PolicyLossName = Literal["clip", "gspo", "cispo", "sapo", "dppo_tv", "dppo_kl"]
 Aggregation = Literal["token_mean", "sequence_mean", "group_mean", "constant"]
 _BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "clip": (0.2, 0.2),
@@ -20,6 +27,27 @@ _BOUNDS: dict[str, tuple[float | None, float | None]] = {
 """Each policy loss's own clip_low and clip_high, as its paper has them."""
 _SEQUENCE_MEAN = ("gspo", "sapo")
 """Policy losses whose papers take the mean over answers."""
+_ADVANTAGES = (
+    "group_norm",
+    "group_mean",
+    "rloo",
+    "reinforce_plus_plus",
+    "reinforce_plus_plus_baseline",
+)
+
+
+def _known_or_own(known: Iterable[str]) -> AfterValidator:
+    """One of `known`, or the name of a function of the user's own."""
+
+    def check(name: str) -> str:
+        if name not in known and ":" not in name:
+            raise ValueError(
+                f"is {name}, which is none of {', '.join(known)}; name one of them, or a function "
+                "of your own as module:function or file.py:function"
+            )
+        return name
+
+    return AfterValidator(check)
 
 
 class KLConfig(StrictModel):
@@ -82,9 +110,14 @@ class ReferenceConfig(StrictModel):
     """Times that a dead actor is started again before the run ends."""
 
 
+def _bounds_of(policy_loss: str) -> tuple[float | None, float | None]:
+    """A function of the user's own has none."""
+    return _BOUNDS.get(policy_loss, (None, None))
+
+
 def _own_bound(side: Literal[0, 1]) -> Any:
     """The default of a bound: that of the policy loss."""
-    return Field(default_factory=lambda known: _BOUNDS[known.get("policy_loss", "clip")][side])
+    return Field(default_factory=lambda known: _bounds_of(known.get("policy_loss", "clip"))[side])
 
 
 def _own_aggregation(known: dict[str, Any]) -> Aggregation:
@@ -97,9 +130,10 @@ class LossConfig(StrictModel):
     kind: Literal["grpo", "distill", "mixed"] = "grpo"
     """grpo: the policy loss on rewards; distill: the divergence from a teacher, on all answers;
     mixed: the sum of both."""
-    policy_loss: PolicyLossName = "clip"
+    policy_loss: Annotated[str, _known_or_own(_BOUNDS)] = "clip"
     """clip: PPO's clipped ratio (GRPO, DAPO); gspo: one ratio an answer; cispo: bounded weights on
-    log pi; sapo: a smooth gate; dppo_tv, dppo_kl: tokens are left out by total variation or KL."""
+    log pi; sapo: a smooth gate; dppo_tv, dppo_kl: tokens are left out by total variation or KL;
+    module:function or file.py:function: your own (docs/algorithms.md)."""
     clip_low: PositiveFloat | None = _own_bound(0)
     """How far below 1 the ratio may lie; dppo: how far apart new and old may be, for bad answers.
     Default: clip 0.2 (R1V3's too), gspo 0.0003, cispo null, which is none, dppo_tv 0.15, dppo_kl
@@ -122,16 +156,10 @@ class LossConfig(StrictModel):
     importance: ImportanceConfig | None = None
     """Corrects what engine and learner differ in; null: the ratio to the engine's probabilities is
     all that does."""
-    advantage: Literal[
-        "group_norm",
-        "group_mean",
-        "rloo",
-        "reinforce_plus_plus",
-        "reinforce_plus_plus_baseline",
-    ] = "group_norm"
+    advantage: Annotated[str, _known_or_own(_ADVANTAGES)] = "group_norm"
     """group_norm: (r - mean) / std (GRPO); group_mean: r - mean (Dr. GRPO); rloo: r - mean of the
     others; reinforce_plus_plus: normalised over the step; reinforce_plus_plus_baseline: r - mean,
-    normalised over the step."""
+    normalised over the step; module:function or file.py:function: your own."""
     mask_overlong: bool = False
     """Answers that were cut off at rollout.max_new_tokens are not learned from (DAPO's overlong
     filtering); their rewards count for their siblings."""
@@ -150,6 +178,12 @@ class LossConfig(StrictModel):
         return self.kind != "distill" or self.distill.top_k == 0
 
     @property
+    def own_functions(self) -> dict[str, str]:
+        """The user's own functions by the keys that name them."""
+        named = {"loss.policy_loss": self.policy_loss, "loss.advantage": self.advantage}
+        return {key: where for key, where in named.items() if ":" in where}
+
+    @property
     def ratio_to_learner(self) -> bool:
         """Whether the ratio is taken against the learner before the step's first update."""
         return self.old_policy == "learner" or self.importance is not None
@@ -165,14 +199,14 @@ class LossConfig(StrictModel):
 
     @model_validator(mode="after")
     def _the_policy_loss_reads_its_own_keys(self) -> Self:
-        name, own = self.policy_loss, _BOUNDS[self.policy_loss]
+        name, own = self.policy_loss, _bounds_of(self.policy_loss)
         for key, given, needed in zip(
             ("clip_low", "clip_high"), (self.clip_low, self.clip_high), own, strict=True
         ):
-            if name == "sapo" and given is not None:
+            if own == (None, None) and given is not None:
                 raise ValueError(
-                    f"{key}={given:g} with policy_loss=sapo, whose gates have no bounds: remove it "
-                    f"or set it to null, or set sapo.positive and sapo.negative"
+                    f"{key}={given:g} with policy_loss={name}, which has no bounds: remove it or "
+                    "set it to null"
                 )
             if needed is not None and given is None:
                 raise ValueError(

@@ -9,8 +9,8 @@ from configs.schema.loss import LossConfig
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.data.records import ScoredGroup, UpdateReport
 from rl.objectives.advantages import (
-    ADVANTAGES,
     Advantages,
+    advantage_of,
     compute_advantages,
     rewards_of,
     tokens_of,
@@ -22,7 +22,7 @@ def step_advantages(groups: Sequence[ScoredGroup], loss: LossConfig) -> Advantag
     """The advantages of a step as the recipe has them; answers that loss.mask_overlong leaves out
     are not useful."""
     rewards_PG = rewards_of(groups, loss.kl)
-    found = compute_advantages(rewards_PG, tokens_of(groups), ADVANTAGES[loss.advantage])
+    found = compute_advantages(rewards_PG, tokens_of(groups), advantage_of(loss.advantage))
     if not loss.mask_overlong:
         return found
     whole_PG = torch.tensor(

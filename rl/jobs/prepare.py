@@ -37,10 +37,12 @@ def plan_run(recipe: GRPORecipe | SupervisedRecipe | GenerationRecipe) -> Plan:
 
 
 def check_settings(recipe: GRPORecipe | SupervisedRecipe | GenerationRecipe) -> None:
-    """Check settings that the recipe hands on to vLLM and DeepSpeed, by what these know.
+    """Check settings that the recipe hands on to vLLM and DeepSpeed, by what these know, and try
+    the user's own loss and advantage.
 
     Raises:
-        UserError: they do not know one, or other keys of the recipe decide it.
+        UserError: they do not know one, or other keys of the recipe decide it; or a function is not
+            there, or does not do.
     """
     # Their code takes a driver seconds to import, so only where there are settings.
     if not isinstance(recipe, SupervisedRecipe) and recipe.rollout.engine_args:
@@ -52,6 +54,12 @@ def check_settings(recipe: GRPORecipe | SupervisedRecipe | GenerationRecipe) -> 
         from actors.training.deepspeed_engine import check_zero_settings
 
         check_zero_settings(recipe.learner)
+    if isinstance(recipe, GRPORecipe) and recipe.loss.own_functions:
+        from rl.objectives.trial import try_objectives
+
+        try_objectives(recipe.loss)
+        for key, where in recipe.loss.own_functions.items():
+            CONSOLE.print(f"{key}: {where}, tried on a small batch")
 
 
 R = TypeVar("R", bound=GRPORecipe | SFTRecipe | AlignRecipe)

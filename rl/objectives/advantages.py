@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from configs.schema.loss import KLConfig
+from rl.console.errors import UserError
+from rl.console.user_functions import load_function
 from rl.data.records import ScoredGroup
 from rl.objectives.divergences import kl_divergence
 
@@ -72,6 +74,35 @@ ADVANTAGES: dict[str, AdvantageMethod] = {
     "reinforce_plus_plus_baseline": reinforce_plus_plus_baseline,
 }
 """By the names of loss.advantage."""
+
+
+def advantage_of(name: str) -> AdvantageMethod:
+    """The entry of that name, or the user's own function.
+
+    Raises:
+        UserError: there is no such function, or it gave something else.
+    """
+    if name in ADVANTAGES:
+        return ADVANTAGES[name]
+    function = load_function(name, "loss.advantage")
+
+    def own(rewards_PG: Tensor, tokens_PG: Tensor) -> Tensor:
+        values_PG = function(rewards_PG, tokens_PG)
+        scored_PG = ~rewards_PG.isnan()
+        if not isinstance(values_PG, Tensor) or values_PG.shape != rewards_PG.shape:
+            shape = tuple(values_PG.shape) if isinstance(values_PG, Tensor) else repr(values_PG)
+            raise UserError(
+                f"loss.advantage {name!r} returned {shape} for rewards of {tuple(scored_PG.shape)};"
+                " return a tensor with the advantage of each answer"
+            )
+        if not values_PG[scored_PG].isfinite().all():
+            raise UserError(
+                f"loss.advantage {name!r} returned {values_PG.tolist()} for rewards "
+                f"{rewards_PG.tolist()}; where there is a reward the advantage must be finite"
+            )
+        return values_PG
+
+    return own
 
 
 def compute_advantages(

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from configs.schema.loss import LossConfig
+from rl.console.errors import UserError
+from rl.console.user_functions import load_function
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,29 @@ POLICY_LOSSES: dict[str, PolicyLoss] = {
 """By the names of loss.policy_loss."""
 
 _LEAST_REST = 1e-7
+
+
+def policy_loss_of(name: str) -> PolicyLoss:
+    """The entry of that name, or the user's own function, which takes tokens and gives losses.
+
+    Raises:
+        UserError: there is no such function, or it gave something else.
+    """
+    if name in POLICY_LOSSES:
+        return POLICY_LOSSES[name]
+    function = load_function(name, "loss.policy_loss")
+
+    def own(tokens: AnswerTokens, config: LossConfig) -> tuple[Tensor, Tensor]:
+        loss_N = function(tokens)
+        if not isinstance(loss_N, Tensor) or loss_N.shape != tokens.logprobs.shape:
+            shape = tuple(loss_N.shape) if isinstance(loss_N, Tensor) else repr(loss_N)
+            raise UserError(
+                f"loss.policy_loss {name!r} returned {shape} for {len(tokens.logprobs)} tokens; "
+                "return a tensor with the loss of each token"
+            )
+        return loss_N, torch.zeros_like(loss_N, dtype=torch.bool)
+
+    return own
 
 
 def _within_bounds(ratios_N: Tensor, config: LossConfig) -> Tensor:

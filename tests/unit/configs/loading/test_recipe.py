@@ -244,4 +244,7 @@ def test_a_name_like_no_other_has_no_nearest() -> None:
 
 def test_a_fault_that_other_defaults_wait_for_is_told_alone(tmp_path: Path) -> None:
     told = fault(tmp_path, "loss.policy_loss=gsp")
-    assert "1 fault" in told and "loss.policy_loss (command line): is gsp, but must be" in told
+    assert (
+        "1 fault" in told
+        and "loss.policy_loss (command line): is gsp, which is none of clip, gspo" in told
+    )

@@ -151,7 +151,7 @@ def test_dppo_s_other_divergence_is_the_kl_of_this_token_against_all_others() ->
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        ({"policy_loss": "sapo", "clip_high": 0.2}, "sapo, whose gates have no bounds"),
+        ({"policy_loss": "sapo", "clip_high": 0.2}, "policy_loss=sapo, which has no bounds"),
         ({"policy_loss": "clip", "clip_low": None}, "needs that bound; its own is 0.2"),
         ({"sapo": {"positive": 2.0}}, "policy_loss=clip does not read it"),
         ({"policy_loss": "gspo", "aggregation": "token_mean"}, "set aggregation=sequence_mean"),
