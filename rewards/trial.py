@@ -1,5 +1,11 @@
 """Tries a recipe's rewards on one row, and looks at every row's gold, before the run starts."""
 
+import hashlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 from configs.schema.reward import RewardConfig
 from rewards.completion import Completion
 from rewards.functions.custom import CustomTask, load_custom
@@ -7,6 +13,7 @@ from rewards.math.comparison import extract_comparison
 from rewards.registry import INLINE, SANDBOXED, check_names, rule_of
 from rewards.verifier.pool import VerifierPool
 from rl.console.errors import UserError
+from rl.console.progress import CONSOLE
 from rl.data.records import Problem, Verdict
 from rl.data.row_values import BadRow
 from rl.data.thinking import think_then_answer
@@ -65,6 +72,14 @@ def _gold_as_answer(config: RewardConfig, problem: Problem) -> Completion:
     return Completion(text, num_tokens=16, max_tokens=1024, finish_reason="stop")
 
 
+def _code_of(function: Callable[..., Any]) -> str:
+    """Of the file with a function, so that a log says which code scored."""
+    file = inspect.getsourcefile(function)
+    if file is None:
+        return ""
+    return f" ({file}, sha256 {hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]})"
+
+
 def _custom_verdicts(
     config: RewardConfig, problem: Problem, completion: Completion
 ) -> dict[str, Verdict]:
@@ -72,8 +87,9 @@ def _custom_verdicts(
     custom = {name: config.custom[name] for name in config.weights if name in config.custom}
     if not custom:
         return {}
-    for where in custom.values():
-        load_custom(where)  # raises here, with the file's own traceback
+    for name, where in custom.items():
+        function = load_custom(where)  # raises here, with the file's own traceback
+        CONSOLE.print(f"reward {name} runs code of yours: {where}{_code_of(function)}")
     pool = VerifierPool(config)
     try:
         tasks = {

@@ -4,15 +4,14 @@ import re
 from pathlib import Path
 
 import ray
-from ray.exceptions import RayActorError
 
 _LINES = 20
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _PROCESS = re.compile(r"\bpid[:=] ?(\d+).*?\bip[:=] ?([\w.:]+)", re.DOTALL)
 
 
-def crash_report(error: RayActorError) -> str:
-    """The error's text, and the last lines of the dead worker's log with the path to it."""
+def crash_report(error: Exception) -> str:
+    """The error's text; of a dead actor also the last lines of its log, with the path to it."""
     text = _COLOURS.sub("", str(error)).strip()
     process = _PROCESS.search(text)
     if process is None:

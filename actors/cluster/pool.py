@@ -24,10 +24,25 @@ weight sync must not wait behind a thousand problems."""
 
 T = TypeVar("T")
 _GIVEN_UP_IN_S = 5.0
+_LOOK_EVERY_S = 10.0
 
 
 class PoolExhausted(RuntimeError):
     """Actors of a pool died more often than the recipe allows."""
+
+
+class ActorHung(RuntimeError):
+    """An actor gives no sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How it is seen that an actor lives."""
+
+    ping: Callable[[Any], Awaitable[object]]
+    """A call that is answered at once whatever else the actor does, once it has started."""
+    timeout_s: float
+    """Seconds without an answer after which the actor counts as stuck."""
 
 
 class DriverLoop:
@@ -63,6 +78,8 @@ class _Member:
     open_calls: int = 0
     alive: bool = True
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    started: "asyncio.Future[Exception | None] | None" = None
+    """Done once its constructor is through; holds why it never will be."""
 
 
 class ActorPool:
@@ -74,14 +91,22 @@ class ActorPool:
         make: Callable[[int], Any],
         size: int,
         restarts: int,
+        health: Health | None = None,
     ) -> None:
-        """`make(slot)` starts the actor of slot 0 to `size` - 1 and returns its handle at once."""
+        """`make(slot)` starts the actor of slot 0 to `size` - 1 and returns its handle at once.
+
+        `health`: for `watch` and `restart_dead`.
+        """
         self._name = name
         self._make = make
         self._members = [_Member(make(slot)) for slot in range(size)]
         for member in self._members:
             member.ready.set()
         self._restarts_left = restarts
+        self._health = health
+        self._watched = False
+        self.steering = asyncio.Lock()
+        """Held by whoever keeps the actors from answering, such as a weight sync."""
         self._heal: Callable[[], Awaitable[None]] | None = None
         self._places = asyncio.Semaphore(size * CALLS_PER_ACTOR)
         self._broken: asyncio.Future[Exception] | None = None
@@ -139,7 +164,59 @@ class ActorPool:
             self._breakage().set_result(reason)
         return reason
 
-    async def _replace(self, member: _Member, error: RayActorError) -> None:
+    async def watch(self) -> None:
+        """Replace actors that die or hang, also while nobody calls them, until the pool breaks.
+
+        Returns at once where somebody watches already, or nothing is known of their health.
+        """
+        if self._health is None or self._watched:
+            return
+        self._watched = True
+        for member in self._members:
+            self._start_of(member)
+        try:
+            while True:
+                await asyncio.sleep(min(_LOOK_EVERY_S, self._health.timeout_s / 4))
+                async with self.steering:
+                    members = [each for each in self._members if self._start_of(each).done()]
+                    faults = await asyncio.gather(*[self._fault(each) for each in members])
+                for member, fault in zip(members, faults, strict=True):
+                    if fault is not None:
+                        await self._replace(member, fault)
+        except Exception as error:  # whatever it is, unwatched actors could hang for ever
+            self._break(error)
+
+    def _known_health(self) -> Health:
+        assert self._health is not None, f"nobody says how {self._name} actors show that they live"
+        return self._health
+
+    def _start_of(self, member: _Member) -> "asyncio.Future[Exception | None]":
+        """As `member.started`. There is no limit: large models take their time to load."""
+        ping = self._known_health().ping
+
+        async def started() -> Exception | None:
+            try:
+                await ping(member.handle)
+            except RayActorError as error:
+                return error
+            return None
+
+        if member.started is None:
+            member.started = asyncio.ensure_future(started())
+        return member.started
+
+    async def _fault(self, member: _Member) -> Exception | None:
+        """Why an actor that has started is dead, or as good as that; None: it lives."""
+        health = self._known_health()
+        try:
+            await asyncio.wait_for(health.ping(member.handle), health.timeout_s)
+        except RayActorError as error:
+            return error
+        except TimeoutError:
+            return ActorHung(f"it gave no sign of life for {health.timeout_s:g} s")
+        return None
+
+    async def _replace(self, member: _Member, error: Exception) -> None:
         fresh = self._replace_dead(member, error)
         if fresh is None:
             return
@@ -150,21 +227,19 @@ class ActorPool:
                 raise self._break(failure) from None
         fresh.ready.set()
 
-    async def restart_dead(self, ping: Callable[[Any], Awaitable[object]]) -> None:
+    async def restart_dead(self) -> None:
         """Replace every actor that gives no sign of life, and wait until all of them do.
 
-        New ones get no call before `admit`.
+        New ones get no call before `mark_ready`.
         """
 
         async def revived(slot: int) -> None:
-            answered = False
-            while not answered:
+            while True:
                 member = self._members[slot]
-                try:
-                    await ping(member.handle)
-                    answered = True
-                except RayActorError as error:
-                    self._replace_dead(member, error)
+                fault = await asyncio.shield(self._start_of(member)) or await self._fault(member)
+                if fault is None:
+                    return
+                self._replace_dead(member, fault)
 
         await asyncio.gather(*[revived(slot) for slot in range(len(self._members))])
 
@@ -173,7 +248,7 @@ class ActorPool:
         for member in self._members:
             member.ready.set()
 
-    def _replace_dead(self, member: _Member, error: RayActorError) -> _Member | None:
+    def _replace_dead(self, member: _Member, error: Exception) -> _Member | None:
         """Put a new actor in a dead one's place; None when another call did so before."""
         if not member.alive:
             return None
@@ -192,4 +267,6 @@ class ActorPool:
         ray.kill(member.handle)  # unreachable is not always dead; two engines must not share a GPU
         slot = self._members.index(member)
         fresh = self._members[slot] = _Member(self._make(slot))
+        if self._health is not None:
+            self._start_of(fresh)
         return fresh

@@ -117,12 +117,14 @@ class Rollouts:
             yield place, future.result()
 
     def wait_ready(self) -> None:
-        """Wait until every engine answers.
+        """Wait until every engine answers; from then on those that die or hang are replaced.
 
         Raises:
             EngineDidNotStart: with the last words of its log.
         """
         wait_for(self._loop.start(self._ready()), lambda: "engines to start")
+        for pool in (self._pools.engines, self._pools.rewards):
+            self._loop.start(pool.watch())
 
     async def _ready(self) -> None:
         await asyncio.gather(*[_started(engine) for engine in self._pools.engines.handles])

@@ -19,7 +19,12 @@ from rl.data.records import SamplingRequest
 EXTENSION = "actors.weight_transfer.readback.WeightReadback"
 """What is mixed into vLLM's worker classes."""
 
-_TUNABLE = ("max_num_batched_tokens", "enable_chunked_prefill", "disable_log_stats")
+_TUNABLE = (
+    "max_num_batched_tokens",
+    "enable_chunked_prefill",
+    "disable_log_stats",
+    "load_format",
+)
 """Arguments with a default of our own, which the recipe may change."""
 
 _BATCHED_TOKENS = 8192
@@ -51,6 +56,7 @@ def engine_args(
         model=str(folder),
         dtype=engine_dtype(policy, rollout),
         trust_remote_code=policy.trust_remote_code,
+        load_format="safetensors",  # others are pickles, and can run code
         tensor_parallel_size=rollout.tensor_parallel_size,
         distributed_executor_backend="uni" if rollout.tensor_parallel_size == 1 else "mp",
         gpu_memory_utilization=rollout.gpu_memory_utilization,

@@ -117,6 +117,7 @@ def _load(config: ValueHeadConfig) -> tuple[Any, nn.Linear]:
     how: dict[str, Any] = {
         "dtype": getattr(torch, config.dtype),
         "attn_implementation": "sdpa",
+        "use_safetensors": True,
         **trust,
     }
     if any("SequenceClassification" in name for name in hf_config.architectures or ()):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import get_scheduler
 
+from actors.training.saved_state import load_weights_only, load_what_learns
 from configs.schema.learner import LearnerConfig, OptimizerConfig
 from models.inputs.packing import PackedBatch
 from models.policy.checkpoint_weights import CheckpointWeight, checkpoint_weights, saved_names
@@ -119,18 +120,6 @@ class _ConvertedOneByOne(torch.nn.Module):
             yield parameter
 
 
-def _load_what_learns(src: dict[str, Tensor], dst: torch.nn.Module) -> None:
-    """Load a checkpoint's weights into the policy, where only what is frozen may be missing."""
-    missing, unexpected = dst.load_state_dict(src, strict=False)
-    learns = {name for name, parameter in dst.named_parameters() if parameter.requires_grad}
-    lacking = sorted(learns.intersection(missing))
-    if lacking or unexpected:
-        raise RuntimeError(
-            f"the checkpoint is of another policy: it lacks {lacking[:5]}, which learn here, and "
-            f"has {list(unexpected)[:5]}, which this policy has not"
-        )
-
-
 class DeepSpeedEngine:
     """One rank's share of a policy that DeepSpeed shards and updates."""
 
@@ -158,6 +147,7 @@ class DeepSpeedEngine:
             config=settings,
             dist_init_required=False,
         )
+        self._engine.checkpoint_engine.load = load_weights_only
         for buffer in policy.buffers():  # ZeRO 3 forgets them
             buffer.data = buffer.data.to(self._engine.device)
         if hasattr(self._engine.optimizer, "check_grad_overflow"):
@@ -276,7 +266,7 @@ class DeepSpeedEngine:
             RuntimeError: it lacks something that learns, or holds what the policy has not.
         """
         path, _ = self._engine.load_checkpoint(
-            str(folder), tag=_TAG, custom_load_fn=_load_what_learns
+            str(folder), tag=_TAG, custom_load_fn=load_what_learns
         )
         if path is None:
             raise FileNotFoundError(

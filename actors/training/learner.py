@@ -32,9 +32,6 @@ from rl.data.records import UpdateReport
 
 logger = logging.getLogger(__name__)
 
-RENDEZVOUS_TIMEOUT = timedelta(minutes=30)
-"""How long a rank waits for the others: they may read a large policy from a slow disk."""
-
 
 @dataclass(frozen=True, slots=True)
 class LearnerSpec:
@@ -74,6 +71,7 @@ class LearnerRank:
         self._rank = rank
         self._encoder = InputEncoder(job.folder, job.prompt, job.policy.trust_remote_code)
         self._store: dist.TCPStore | None = None
+        self._patience = timedelta(seconds=job.learner.timeout_s)
         self._sender: Any = None
         self._reference: Reference | None = None
         # Torch's own threads stay the model's.
@@ -88,7 +86,7 @@ class LearnerRank:
         """
         address = ray.util.get_node_ip_address()
         self._store = dist.TCPStore(
-            address, 0, is_master=True, wait_for_workers=False, timeout=RENDEZVOUS_TIMEOUT
+            address, 0, is_master=True, wait_for_workers=False, timeout=self._patience
         )
         return address, self._store.port
 
@@ -125,7 +123,8 @@ class LearnerRank:
         )
         dist.init_process_group(
             "nccl" if self._job.device == "cuda" else "gloo",
-            store=self._store or dist.TCPStore(address, port, timeout=RENDEZVOUS_TIMEOUT),
+            store=self._store or dist.TCPStore(address, port, timeout=self._patience),
+            timeout=self._patience,
             rank=self._rank,
             world_size=ranks,
         )

@@ -1,7 +1,7 @@
 """All learner ranks as one learner, seen from the driver."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from actors.cluster.object_refs import ProblemRefs, SharedBatches
 from actors.cluster.pool import DriverLoop
 from actors.cluster.shared_folder import check_reached, file_visible
 from actors.weight_transfer.rendezvous import Rendezvous
+from configs.schema.learner import LearnerConfig
 from configs.schema.rollout import Transport
 from models.policy.weight_sums import WeightSums
 from rl.algorithms.minibatches import UpdatePlan, one_report, with_old_logprobs
@@ -20,13 +21,23 @@ from rl.algorithms.rows import TrainingRow, build_microbatches, count_tokens
 from rl.console.progress import wait_for
 from rl.data.records import UpdateReport
 
+_GRACE_S = 10.0
+"""How much later than an error of the others, whose collective broke off, a death may be known."""
+
 
 class LearnerDied(RuntimeError):
     """A learner rank is gone, and its shard with it; only a checkpoint can go on."""
 
 
+class LearnerStuck(LearnerDied):
+    """Learner ranks did not come to an end; what they hold is as good as gone."""
+
+
 class LearnerGroup:
-    """Every rank's handle; each method reaches all ranks at the same time, as collectives need."""
+    """Every rank's handle; each method reaches all ranks at the same time, as collectives need.
+
+    What takes longer than `timeout_s` seconds raises LearnerStuck.
+    """
 
     def __init__(
         self,
@@ -35,14 +46,15 @@ class LearnerGroup:
         *,
         refs: ProblemRefs,
         plan: UpdatePlan,
-        max_tokens: int,
+        learner: LearnerConfig,
         transport: Transport,
     ) -> None:
         self._ranks = handles
         self._loop = loop
         self._refs = refs
         self._plan = plan
-        self._max_tokens = max_tokens
+        self._max_tokens = learner.max_tokens_per_microbatch
+        self._timeout_s = learner.timeout_s
         self._transport: Transport = transport
 
     def setup(self) -> None:
@@ -101,13 +113,13 @@ class LearnerGroup:
     async def init_weight_transfer(self, engines: list[Any], ranks_per_engine: int) -> None:
         """Let every rank meet the engines; rank 0 will send."""
         meeting = Rendezvous(self._transport, engines, ranks_per_engine)
-        await self._each([rank.init_weight_transfer.remote(meeting) for rank in self._ranks])
+        calls = [rank.init_weight_transfer.remote(meeting) for rank in self._ranks]
+        await self._each("meet the engines", calls)
 
     async def send_weights(self) -> WeightSums:
         """Send the weights; the sums of every weight as sent."""
-        sums: list[WeightSums] = await self._each(
-            [rank.send_weights.remote() for rank in self._ranks]
-        )
+        calls = [rank.send_weights.remote() for rank in self._ranks]
+        sums: list[WeightSums] = await self._each("send weights", calls)
         return sums[0]
 
     def save(self, folder: Path) -> None:
@@ -124,17 +136,48 @@ class LearnerGroup:
 
     def _wait(self, work: str, calls: Sequence[Any]) -> list[Any]:
         """What every rank returns."""
-        return wait_for(self._loop.start(self._each(calls)), lambda: f"the learner to {work}")
+        done = self._loop.start(self._each(work, calls))
+        return wait_for(done, lambda: f"the learner to {work}")
 
-    async def _each(self, calls: Sequence[Any]) -> list[Any]:
-        """What every rank returns. The first death or error is raised at once: the other ranks may
-        wait for the dead one in a collective for a long time."""
-        return list(await asyncio.gather(*[_of(rank, call) for rank, call in enumerate(calls)]))
+    async def _each(self, work: str, calls: Sequence[Awaitable[Any]]) -> list[Any]:
+        """What every rank returns. The first death is raised at once, and an error soon: the other
+        ranks may wait for that one in a collective for a long time.
+
+        Raises:
+            LearnerDied: a rank is gone, or time is up.
+            RayTaskError: a rank raised it.
+        """
+        doing = [asyncio.ensure_future(_of(rank, call)) for rank, call in enumerate(calls)]
+        try:
+            await asyncio.wait(doing, timeout=self._timeout_s, return_when=asyncio.FIRST_EXCEPTION)
+            failures = _failures(doing)
+            if failures and not isinstance(failures[0], LearnerDied):
+                await asyncio.wait(doing, timeout=_GRACE_S)
+                failures = _failures(doing)
+            if failures:
+                raise failures[0]
+            if open_ranks := [str(rank) for rank, each in enumerate(doing) if not each.done()]:
+                raise LearnerStuck(
+                    f"learner ranks {', '.join(open_ranks)} did not {work} within "
+                    f"learner.timeout_s={self._timeout_s:g} s; raise it if they need longer, else "
+                    "look into their logs"
+                )
+            return [each.result() for each in doing]
+        finally:
+            for each in doing:
+                each.cancel()
 
     def kill(self) -> None:
         """End all ranks."""
         for rank in self._ranks:
             ray.kill(rank)
+
+
+def _failures(doing: Sequence[asyncio.Future[Any]]) -> list[BaseException]:
+    """What the finished ones raised, deaths first: they are why collectives of others broke."""
+    raised = [each.exception() for each in doing if each.done()]
+    found = [error for error in raised if error is not None]
+    return sorted(found, key=lambda error: not isinstance(error, LearnerDied))
 
 
 async def _of(rank: int, call: Any) -> Any:
@@ -143,7 +186,4 @@ async def _of(rank: int, call: Any) -> Any:
     except RayTaskError:  # raised by the rank, which lives; also where it met a dead engine
         raise
     except RayActorError as error:
-        raise LearnerDied(
-            f"learner rank {rank} died; a run that has a checkpoint goes on by --resume. "
-            f"{crash_report(error)}"
-        ) from error
+        raise LearnerDied(f"learner rank {rank} died. {crash_report(error)}") from error

@@ -28,6 +28,10 @@ class WeightSyncError(RuntimeError):
     """An engine does not hold the weights that the learner sent, or they could not be sent."""
 
 
+class SyncOverdue(WeightSyncError):
+    """The recipe's time for a sync is up, or a learner does not come back from a broken one."""
+
+
 class WeightPublisher(Protocol):
     """The learner ranks, as the sync needs them."""
 
@@ -55,7 +59,6 @@ class WeightSync:
         self._config = config
         self._loop = loop
         self._connected: list[Any] = []
-        self._lock = asyncio.Lock()
         self.version = 0
         """What the learner's weights are called."""
         self.stage = "to begin"
@@ -76,12 +79,12 @@ class WeightSync:
         """Bring the weights to every engine. One that dies meanwhile is replaced first.
 
         Raises:
-            WeightSyncError: an engine reads back another version or other weights, or the recipe's
-                time is up.
+            WeightSyncError: an engine reads back another version or other weights.
+            SyncOverdue: the recipe's time is up.
             LearnerDied: a learner rank is gone.
         """
         pool = self._engines
-        async with self._lock:
+        async with pool.steering:
             while True:
                 await self._restart_dead()
                 engines = pool.handles
@@ -97,7 +100,7 @@ class WeightSync:
 
     async def _restart_dead(self) -> None:
         self.stage = "engines to answer"
-        await self._engines.restart_dead(lambda worker: worker.wait_ready.remote())
+        await self._engines.restart_dead()
 
     async def _in_time(self, work: Awaitable[T], watch: Awaitable[NoReturn]) -> T:
         """`work`'s result. `watch` ends when an engine has died: `work` should then fail too."""
@@ -114,13 +117,12 @@ class WeightSync:
                 return doing.result()
             what = f"the sync of version {self.version} still waits for {self.stage}"
             if isinstance(died, RayActorError):
-                raise WeightSyncError(
-                    f"a rollout engine died, and {_GRACE_S:g} s later {what}; go on from the "
-                    f"newest checkpoint by --resume. {crash_report(died)}"
+                raise SyncOverdue(
+                    f"a rollout engine died, and {_GRACE_S:g} s later {what}. {crash_report(died)}"
                 )
             if died is not None:
                 raise died
-            raise WeightSyncError(
+            raise SyncOverdue(
                 f"{what} after sync.timeout_s={limit_s:g} s; raise it if weights need longer to "
                 "travel, else look into the logs of learner and engines"
             )

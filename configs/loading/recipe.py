@@ -23,6 +23,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 SAVED_AS = "recipe.yaml"
 FLAGS = {
     "--resume": "Go on from the newest whole checkpoint in the run's folder.",
+    "--resume-or-start": "The same where there is one, else start: for jobs that may come again.",
     "--dry-run": "Check what is asked, show what would be done, and stop.",
     "--help": "Show this and stop.",
 }
@@ -41,6 +42,8 @@ class Command(Generic[R]):
     recipe: R
     resume: bool
     dry_run: bool
+    or_start: bool = False
+    """To resume only where there is something to go on from."""
 
 
 def load_recipe(
@@ -72,7 +75,8 @@ def load_recipe(
             told = f"{path} is a recipe of another command: run {commands}"
         Console(stderr=True, soft_wrap=True).print(f"[red]{escape(told)}[/red]")
         raise SystemExit(2) from None
-    return Command(recipe, resume="--resume" in given, dry_run="--dry-run" in given)
+    or_start = "--resume-or-start" in given
+    return Command(recipe, or_start or "--resume" in given, "--dry-run" in given, or_start)
 
 
 def find_recipe(name: str) -> Path:

@@ -1,6 +1,8 @@
 """The section of a recipe about a server that speaks the OpenAI API."""
 
-from pydantic import PositiveFloat, PositiveInt
+from urllib.parse import urlsplit
+
+from pydantic import PositiveFloat, PositiveInt, field_validator
 
 from configs.schema.base import StrictModel
 
@@ -20,6 +22,17 @@ class EndpointConfig(StrictModel):
     """Requests under way at a time, per actor that asks."""
     requests_per_s: PositiveFloat = 20.0
     """Most requests started a second, per actor that asks."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _no_secret_in_it(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.username or parts.password:
+            raise ValueError(
+                f"a user or password for {parts.hostname} stands in it, and recipes lie in run "
+                "folders for all to read: set the environment variable of api_key_variable instead"
+            )
+        return value
 
 
 class AskedModelConfig(EndpointConfig):

@@ -59,6 +59,11 @@ class LearnerConfig(StrictModel):
     the same time. In GRPO the smallest models are fastest with 1."""
     max_skipped_in_a_row: PositiveInt = 3
     """The run ends after this many updates in a row with a loss or gradient that is not finite."""
+    restarts: NonNegativeInt = 3
+    """Times that a dead or stuck rank makes all of them start again, from the newest checkpoint."""
+    timeout_s: PositiveFloat = 3600.0
+    """Seconds that ranks may take for one piece of work, such as an update or a checkpoint, and
+    wait for one another; behind them they count as stuck."""
     optimizer: OptimizerConfig = OptimizerConfig()
 
     @model_validator(mode="after")
@@ -98,8 +103,6 @@ class SFTOptimizerConfig(OptimizerConfig):
 class SFTLearnerConfig(LearnerConfig):
     """The DeepSpeed ranks that train: the workers of a Ray Train job."""
 
-    restarts: NonNegativeInt = 3
-    """Times that a dead rank makes all of them start again, from the newest checkpoint."""
     packing: bool = True
     """Chats share rows, and rows a pass of max_tokens_per_microbatch; false: each goes alone."""
     # Sections are frozen, so a narrower one is safe.

@@ -13,7 +13,7 @@ def read_config(policy: ModelConfig, key: str = "policy.path") -> PreTrainedConf
     """The config of the checkpoint at `policy.path`; `key`: what the recipe calls it.
 
     Raises:
-        UserError: there is no such checkpoint, or it cannot be read.
+        UserError: there is no such checkpoint, it cannot be read, or its weights are pickles.
     """
     path = Path(policy.path)
     local = policy.path.startswith((".", "/", "~")) or policy.path.count("/") > 1
@@ -21,6 +21,13 @@ def read_config(policy: ModelConfig, key: str = "policy.path") -> PreTrainedConf
         raise UserError(
             f"{key}={policy.path!r} cannot be read: there is no folder {path.absolute()}; "
             "correct the path"
+        )
+    pickles = [*path.glob("*.bin"), *path.glob("*.pt"), *path.glob("*.pth")]
+    if pickles and not any(path.glob("*.safetensors")):
+        raise UserError(
+            f"{key}={policy.path!r} holds its weights as {pickles[0].name}, a pickle, which can "
+            "run code as it is read: where you trust it, write the weights as safetensors first, "
+            "as transformers' save_pretrained does"
         )
     try:
         return AutoConfig.from_pretrained(policy.path, trust_remote_code=policy.trust_remote_code)

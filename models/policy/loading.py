@@ -52,7 +52,11 @@ def load_model(config: ModelConfig, folder: str | Path, *, as_saved: bool = Fals
     if vision != attention:
         attention = {"": attention, "vision_config": vision}
     return model_class(hf_config).from_pretrained(
-        folder, dtype="auto" if as_saved else dtype, attn_implementation=attention, **trust
+        folder,
+        dtype="auto" if as_saved else dtype,
+        attn_implementation=attention,
+        use_safetensors=True,
+        **trust,
     )
 
 

@@ -1,12 +1,14 @@
 """What commands do alike: read the recipe, show it where no more is asked, end on errors."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel
 
-from configs.loading.recipe import FLAGS, RECIPES, Command, load_recipe, recipe_text
+from configs.loading.recipe import FLAGS, RECIPES, SAVED_AS, Command, load_recipe, recipe_text
+from configs.schema.run import RunRecipe, TrainingRecipe
 from rl.console.errors import exit_on_user_error
 from rl.console.progress import CONSOLE
 from rl.console.quiet import quieten_libraries
@@ -35,11 +37,22 @@ def run_command(
     command = load_recipe(argv, schema, path, known, _other_readers)
     with exit_on_user_error():
         if not command.dry_run:
-            work(command)
+            begun = not command.or_start or _begun(command.recipe)
+            work(replace(command, resume=command.resume and begun))
         elif dry_run:
             dry_run(command.recipe)
         else:
             CONSOLE.print(recipe_text(command.recipe))
+
+
+def _begun(recipe: BaseModel) -> bool:
+    """Whether the run left something to go on from: a checkpoint, its own or of a pass of it; or,
+    where a command keeps answers instead, its recipe."""
+    assert isinstance(recipe, RunRecipe), "other commands do not take --resume-or-start"
+    folder = recipe.run_folder
+    if isinstance(recipe, TrainingRecipe):
+        return any(folder.glob("checkpoints/step_*")) or any(folder.glob("*/checkpoints/step_*"))
+    return (folder / SAVED_AS).is_file()
 
 
 def _other_readers(path: Path, schema: type[BaseModel]) -> list[str]:

@@ -1,5 +1,6 @@
 """What a run refuses to do, told to the person who can mend it rather than as a traceback."""
 
+import errno
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -21,11 +22,15 @@ def as_user_error() -> Generator[None]:
 
 @contextmanager
 def exit_on_user_error() -> Generator[None]:
-    """Around a whole command: a refusal ends it with status 1 and its text alone."""
+    """Around a whole command: refusals and a full disk end it with status 1 and words alone."""
     try:
         yield
     except UserError as refusal:
         raise SystemExit(str(refusal)) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise SystemExit(f"{error}: make room; a run goes on by --resume") from None
 
 
 class DoesNotFit(UserError):

@@ -12,7 +12,7 @@ from actors.cluster.cpu_threads import cpu_thread_variables
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.placement import Placement
 from actors.cluster.plan import Plan, server_of
-from actors.cluster.pool import CALLS_AT_A_TIME, ActorPool, DriverLoop
+from actors.cluster.pool import CALLS_AT_A_TIME, ActorPool, DriverLoop, Health
 from actors.rollout.endpoint_worker import EndpointWorker, NoAnswer
 from actors.rollout.rewriting_worker import RewritingWorker
 from actors.rollout.rollouts import RolloutPools, Rollouts
@@ -61,9 +61,9 @@ def generation(
             raise UserError(str(error.cause)) from None
         raise
     finally:
+        loop.close()  # first, so that nobody replaces what is killed
         pools.kill()
         seats.release()
-        loop.close()
 
 
 def _for_template(recipe: GenerationRecipe) -> GenerationRecipe:
@@ -93,6 +93,7 @@ def start_engines(
         ),
         rollout.workers,
         rollout.restarts,
+        Health(lambda worker: worker.wait_ready.remote(), rollout.health_timeout_s),
     )
 
 
@@ -119,6 +120,7 @@ def start_rewards(recipe: GRPORecipe | GenerationRecipe, plan: Plan, seats: Plac
         lambda slot: make.options(**seats.options_for("reward", slot)).remote(reward),
         reward.workers,
         reward.restarts,
+        Health(lambda worker: worker.stats.remote(), recipe.rollout.health_timeout_s),
     )
 
 

@@ -11,6 +11,8 @@ from actors.cluster.gauges import Gauges
 from actors.cluster.plan import Plan
 from actors.cluster.ray_session import ray_session
 from actors.cluster.shared_folder import check_run_folder
+from actors.training.learner_group import LearnerDied
+from actors.weight_transfer.sync import SyncOverdue
 from configs.jobs.grpo import GRPORecipe
 from models.inputs.encoder import InputEncoder
 from models.inputs.think_tags import reward_for_template
@@ -22,6 +24,7 @@ from rl.algorithms.best_policy import BestPolicy
 from rl.algorithms.evaluation import HeldOutEvaluator
 from rl.algorithms.interfaces import GRPOParts
 from rl.algorithms.sample_buffer import SampleBuffer
+from rl.console.errors import UserError
 from rl.console.progress import CONSOLE, phase
 from rl.data.problems import ProblemSet
 from rl.data.records import Problem
@@ -125,8 +128,48 @@ def _run(looked: _Looked, train: Train, start: StartPolicy | None) -> None:
         save_recipe(recipe, recipe.run_folder)
     if start and not looked.folder.is_dir():
         start.make()
-    with _started(recipe, looked.folder, plan) as actors:
-        _train(recipe, train, ready, actors, (checkpoints_of(recipe), newest))
+    saved = _Saved(checkpoints_of(recipe), newest)
+    while True:
+        try:
+            with _started(recipe, looked.folder, plan) as actors:
+                return _train(recipe, train, ready, actors, saved)
+        except (LearnerDied, SyncOverdue) as error:
+            saved = _start_again(saved, recipe.learner.restarts, error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """What a run goes on from."""
+
+    checkpoints: Checkpoints
+    newest: Checkpoint | None
+    """None: the start."""
+    restarts: int = 0
+    """Times that learner ranks died or hung, and all actors were started anew."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the run's log may hold steps already."""
+        return self.newest is not None or self.restarts > 0
+
+
+def _start_again(saved: _Saved, allowed: int, error: Exception) -> _Saved:
+    """Where the run goes on once all actors have been started anew.
+
+    Raises:
+        UserError: it has been started again as often as the recipe allows.
+    """
+    if saved.restarts == allowed:
+        raise UserError(
+            f"{error}\nThe run has been started again {allowed} times, and learner.restarts="
+            f"{allowed}: mend what the lines above tell, then go on by --resume"
+        ) from error
+    newest = saved.checkpoints.newest()
+    CONSOLE.print(
+        f"{error}\nstarting all actors again, from {newest.folder if newest else 'the beginning'} "
+        f"({saved.restarts + 1} of learner.restarts={allowed})"
+    )
+    return _Saved(saved.checkpoints, newest, saved.restarts + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +231,9 @@ def _train(
     train: Train,
     ready: _Prepared,
     actors: RunningActors,
-    saved: tuple[Checkpoints, Checkpoint | None],
+    saved: _Saved,
 ) -> None:
-    checkpoints, newest = saved
+    checkpoints, newest = saved.checkpoints, saved.newest
     first = newest.step if newest else 0
     if newest:
         actors.learners.restore(newest.learner)
@@ -222,7 +265,7 @@ def _train(
 
         checkpoints.write(step, fill, best=best.best)
 
-    resume = first if newest else None
+    resume = first if saved.begun else None
     with RunLog(recipe.run_folder, recipe, gauge=Gauges(recipe.name), resume=resume) as log:
         if evaluate and not newest:
             log.write_evaluation(0, evaluate())
@@ -243,6 +286,7 @@ def _train(
         summary |= {
             "syncs_verified": actors.weights.verified,
             "rollout_restarts": actors.pools.engines.restarts,
+            "learner_restarts": saved.restarts,
             "rejected_rows": sum(ready.problems.rejected.values()),
         }
         if best.best:

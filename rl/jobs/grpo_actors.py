@@ -63,7 +63,7 @@ def start_learners(
         loop,
         refs=refs,
         plan=UpdatePlan.of(recipe),
-        max_tokens=recipe.learner.max_tokens_per_microbatch,
+        learner=recipe.learner,
         transport=plan.transport,
     )
 
@@ -167,7 +167,7 @@ def running_actors(recipe: GRPORecipe, folder: Path, plan: Plan) -> Generator[Ru
         rollouts = Rollouts(loop, pools, refs=refs, timeout_s=recipe.rollout.timeout_s)
         yield RunningActors(learners, rollouts, weights, pools, plan.transport == "ipc")
     finally:
+        loop.close()  # first, so that nobody replaces what is killed
         pools.kill()
         learners.kill()
         seats.release()
-        loop.close()

@@ -1,5 +1,6 @@
 """Supervised runs as one Ray Train job, with their progress on the console."""
 
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -50,7 +51,7 @@ def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     from ray import get_runtime_context
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
     from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -63,6 +64,7 @@ def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
     trainer = TorchTrainer(
         # As part of the function: Ray Train's controller would import all that its config names.
         partial(_work, list(jobs), reports),
+        torch_config=TorchConfig(timeout_s=math.ceil(learner.timeout_s)),
         scaling_config=ScalingConfig(
             num_workers=learner.ranks, use_gpu=gpu, resources_per_worker=resources
         ),

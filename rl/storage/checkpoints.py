@@ -11,6 +11,7 @@ from typing import Literal
 
 from rl.console.errors import UserError
 from rl.storage.atomic import atomic_file, atomic_folder, unfinished
+from rl.storage.disk import tell_full_disk
 
 logger = logging.getLogger(__name__)
 
@@ -83,9 +84,13 @@ class Checkpoints:
 
         Raises:
             IncompleteCheckpoint: `fill` left no learner state, or no policy.
+            DiskFull: there was no room; those before are as they were.
         """
         whole = self._at(step)
-        with atomic_folder(whole.folder, existing="replace") as aside:
+        with (
+            atomic_folder(whole.folder, existing="replace") as aside,
+            tell_full_disk(self._folder, f"the checkpoint of step {step}"),
+        ):
             written = Checkpoint(step, aside)
             fill(written)
             if written.missing:
@@ -94,7 +99,8 @@ class Checkpoints:
                     f"{' and no '.join(written.missing)}: learner ranks wrote elsewhere; set "
                     "log.folder to a folder that all nodes share"
                 )
-            (aside / STATE).write_text(json.dumps({"step": step}) + "\n", "utf-8")
+            state = {"step": step, "files": _sizes(aside)}
+            (aside / STATE).write_text(json.dumps(state) + "\n", "utf-8")
         # Later ones can only be unreadable: they may not push out those that can be read.
         if best:
             with atomic_file(self._folder / BEST) as aside:
@@ -121,18 +127,10 @@ class Checkpoints:
         for half in sorted(self._folder.glob(".writing_step_*")):
             logger.warning("passing over %s: it was not written to its end", half)
         for found in reversed(self._all()):
-            try:
-                state = json.loads((found.folder / STATE).read_text("utf-8"))
-            except (OSError, ValueError) as error:
-                logger.warning("passing over %s: its %s is unreadable (%s)", found, STATE, error)
-                continue
-            if found.missing:
-                parts = " and no ".join(found.missing)
-                logger.warning("passing over %s: it has no %s", found.folder, parts)
-                continue
-            if state.get("step") == found.step:
+            fault = _fault(found)
+            if fault is None:
                 return found
-            logger.warning("passing over %s: its %s speaks of another step", found.folder, STATE)
+            logger.warning("passing over %s: %s", found.folder, fault)
         return None
 
     def to_resume(self) -> Checkpoint:
@@ -155,3 +153,26 @@ class Checkpoints:
             if (match := _WHOLE.fullmatch(path.name))
         ]
         return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+def _fault(found: Checkpoint) -> str | None:
+    """Why nothing can go on from a checkpoint; None where it is whole."""
+    try:
+        state = json.loads((found.folder / STATE).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        return f"its {STATE} is unreadable ({error})"
+    if found.missing:
+        return f"it has no {' and no '.join(found.missing)}"
+    if state.get("step") != found.step:
+        return f"its {STATE} speaks of another step"
+    there = _sizes(found.folder)
+    for name, size in state.get("files", {}).items():  # earlier ones were written without
+        if there.get(name, 0) < size:
+            return f"{name} has {there.get(name, 0):,} of its {size:,} bytes"
+    return None
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file below `folder`, by its path from there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}

@@ -1,5 +1,6 @@
 """What is refused before a run starts, and what stops one."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,18 @@ def test_a_judge_without_its_section_is_refused() -> None:
     asked = JudgeConfig(model="m", second_opinion_on=("mth",))
     with pytest.raises(ValueError, match="no reward 'mth'; did you mean 'math'"):
         try_rewards(RewardConfig(judge=asked), PROBLEM)
+
+
+def test_the_log_says_which_code_of_the_users_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def half(problem, completion):\n    return 0.5\n")
+    config = RewardConfig(weights={"mine": 1.0}, accuracy="mine", custom={"mine": f"{file}:half"})
+    try_rewards(config, PROBLEM)
+    digest = sha256(file.read_bytes()).hexdigest()[:16]
+    said = capsys.readouterr().out
+    assert f"reward mine runs code of yours: {file}:half ({file}, sha256 {digest})" in said
 
 
 def test_a_custom_reward_cannot_take_a_built_in_name() -> None:

@@ -63,6 +63,7 @@ def main() -> None:
     second = recipe("second", rollout={"workers": 1}, learner={"ranks": 1})
     told["second"] = refusal(lambda: reserve(second))
     first.release()
+    reserve(recipe("first", **wide)).release()  # as a run that starts its actors again
     reserve(second).release()
     over = recipe("over", rollout={"workers": 1, "tensor_parallel_size": 3})
     told["over"] = refusal(lambda: reserve(over))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ import pytest
 import ray
 
 from actors.cluster import pool
-from actors.cluster.pool import ActorPool, DriverLoop, PoolExhausted
+from actors.cluster.pool import ActorPool, DriverLoop, Health, PoolExhausted
 from tests.waiting import wait_until, wait_until_dead
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -52,9 +53,10 @@ def loop() -> Iterator[DriverLoop]:
     loop.close()
 
 
-def sleepers(size: int, restarts: int) -> ActorPool:
+def sleepers(size: int, restarts: int, timeout_s: float = 60.0) -> ActorPool:
     worker = ray.remote(num_cpus=0, max_concurrency=pool.CALLS_AT_A_TIME)(Sleeper)
-    return ActorPool("sleeper", lambda _: worker.remote(), size, restarts)
+    health = Health(lambda sleeper: sleeper.pid.remote(), timeout_s)
+    return ActorPool("sleeper", lambda _: worker.remote(), size, restarts, health)
 
 
 def kill(actors: ActorPool) -> None:
@@ -109,4 +111,54 @@ def test_calls_beyond_an_actor_s_room_wait_and_leave_it_free_to_be_steered(
     calls = [loop.start(actors.run(lambda w: w.sleep.remote(0.2))) for _ in range(8)]
     assert [call.result(30) for call in calls] == [0.2] * 8
     assert ray.get(actors.handles[0].most.remote()) == 3
+    kill(actors)
+
+
+def test_an_actor_that_hangs_is_ended_and_its_calls_are_made_again(
+    cluster: None, loop: DriverLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    actors = sleepers(2, restarts=1, timeout_s=2.0)
+    pids = ray.get([handle.pid.remote() for handle in actors.handles])
+    loop.start(actors.restart_dead()).result(60)  # all have started
+    loop.start(actors.watch())
+    calls = [loop.start(actors.run(lambda w: w.sleep.remote(1.0))) for _ in range(4)]
+    os.kill(pids[0], signal.SIGSTOP)
+    assert [call.result(60) for call in calls] == [1.0] * 4
+    assert actors.restarts == 1
+    assert "a sleeper actor died; starting another: it gave no sign of life for 2 s" in caplog.text
+    wait_until_dead(pids[0])
+    assert ray.get(actors.handles[1].pid.remote()) == pids[1]
+    kill(actors)
+
+
+def test_an_actor_that_dies_while_nobody_calls_it_is_replaced(
+    cluster: None, loop: DriverLoop
+) -> None:
+    actors = sleepers(1, restarts=1, timeout_s=2.0)
+    first = ray.get(actors.handles[0].pid.remote())
+    loop.start(actors.restart_dead()).result(60)  # all have started
+    loop.start(actors.watch())
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: actors.restarts == 1, 30.0)
+    assert ray.get(actors.handles[0].pid.remote()) != first
+    kill(actors)
+
+
+def test_actors_that_are_kept_from_answering_are_not_taken_for_dead(
+    cluster: None, loop: DriverLoop
+) -> None:
+    actors = sleepers(1, restarts=0, timeout_s=0.5)
+    pid = ray.get(actors.handles[0].pid.remote())
+    loop.start(actors.restart_dead()).result(60)  # all have started
+    loop.start(actors.watch())
+
+    async def steer() -> None:
+        async with actors.steering:
+            os.kill(pid, signal.SIGSTOP)
+            await asyncio.sleep(2.0)  # four times what it has to show that it lives
+            os.kill(pid, signal.SIGCONT)
+
+    loop.start(steer()).result(30)
+    assert loop.start(actors.run(lambda w: w.sleep.remote(0.1))).result(30) == 0.1
+    assert actors.restarts == 0
     kill(actors)

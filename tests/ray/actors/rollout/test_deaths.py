@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -68,6 +69,36 @@ def test_a_killed_rollout_actor_costs_no_problem_and_leaves_no_engine(system: Sy
     assert system.engines.restarts == restarts + 1
     _, alive = psutil.wait_procs([core], timeout=30)
     assert not alive
+
+
+@pytest.mark.timeout(1200)
+def test_a_rollout_actor_that_hangs_costs_no_problem(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasty = replace(system.engines._health, timeout_s=10.0)
+    restarts = system.engines.restarts
+    pending = under_way(system)
+    actor = pid_of(system.engines.handles[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(system.engines, "_health", hasty)
+        os.kill(actor, signal.SIGSTOP)
+        wait_until_dead(actor)
+    check_all_answered(system, pending.result())
+    assert system.engines.restarts == restarts + 1
+
+
+def test_a_killed_reference_costs_no_logprob(system: System) -> None:
+    reference = system.actors.pools.reference
+    assert reference is not None
+    pending = under_way(system)
+    os.kill(pid_of(reference.handles[0]), signal.SIGKILL)
+    groups = pending.result()
+    check_all_answered(system, groups)
+    for scored in groups:
+        assert scored.reference_logprobs is not None
+        read = [len(own) for own in scored.reference_logprobs]
+        assert read == [len(answer.token_ids) for answer in scored.group.answers]
+    assert reference.restarts == 1
 
 
 def test_a_killed_reward_actor_costs_no_score(system: System) -> None:

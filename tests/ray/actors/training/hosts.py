@@ -52,7 +52,7 @@ class Hosts:
             self._loop,
             refs=ProblemRefs(64),
             plan=UpdatePlan.of(plan),
-            max_tokens=plan.learner.max_tokens_per_microbatch,
+            learner=plan.learner,
             transport="gloo",
         )
         group.setup()

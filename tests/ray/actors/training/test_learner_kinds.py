@@ -1,15 +1,20 @@
 """Learners in bfloat16, and with the reference policy on their ranks."""
 
 import math
+import os
 import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 from ray.exceptions import RayTaskError
 
+from actors.training.learner import LearnerRank
+from actors.training.learner_group import LearnerDied, LearnerStuck
 from configs.jobs.grpo import GRPORecipe, PolicyConfig
 from models.inputs.packing import pack
 from models.policy.policy import logprobs_by_answer
@@ -27,6 +32,7 @@ from tests.ray.actors.training.learner_steps import (
     plan_for,
     spoiled,
 )
+from tests.ray.processes import pid_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -178,3 +184,62 @@ def test_a_checkpoint_that_lacks_what_learns_is_refused(
     torch.save(whole, state)
     with pytest.raises(RayTaskError, match=f"of another policy: it lacks .*{re.escape(name)}"):
         group.restore(tmp_path / "saved")
+
+
+class Intruder:
+    """Runs code where it is unpickled."""
+
+    def __init__(self, proof: Path) -> None:
+        self._proof = proof
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self._proof),)
+
+
+@pytest.mark.parametrize("part", ["model_states", "optim_states"])
+def test_a_checkpoint_cannot_run_code(
+    part: str, hosts: Hosts, vlm_folder: Path, tmp_path: Path
+) -> None:
+    group = hosts.group(plan_for(vlm_folder, {"zero_stage": 2}), vlm_folder)
+    group.save(tmp_path / "saved")
+    (state,) = (tmp_path / "saved").rglob(f"*{part}.pt")
+    proof = tmp_path / "it_ran"
+    torch.save({"module": Intruder(proof)}, state)
+    with pytest.raises(RayTaskError, match=r"[Ww]eights.only"):
+        group.restore(tmp_path / "saved")
+    assert not proof.exists()
+    torch.load(state, weights_only=False)
+    assert proof.exists(), "the intruder is none"
+
+
+TWO_RANKS = {"zero_stage": 3, "ranks": 2, "max_tokens_per_microbatch": SMALL}
+
+
+def test_ranks_that_do_not_come_to_an_end_are_named_when_their_time_is_up(
+    hosts: Hosts, plain: PlainTorch, vlm_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = hosts.group(plan_for(vlm_folder, TWO_RANKS), vlm_folder)
+    stopped = pid_of(group._ranks[1])
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        with monkeypatch.context() as hasty, pytest.raises(LearnerStuck) as told:
+            hasty.setattr(group, "_timeout_s", 2.0)
+            group.update(plain.rows)
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    assert "learner ranks 0, 1 did not update within learner.timeout_s=2 s" in str(told.value)
+    assert not group.update(plain.rows).skipped
+
+
+def _die_at_the_step(learner: LearnerRank) -> None:
+    learner._engine.step = lambda: os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_death_is_told_and_not_the_broken_collective_of_those_who_live(
+    hosts: Hosts, plain: PlainTorch, vlm_folder: Path
+) -> None:
+    """Last of all: there are no two ranks behind it."""
+    group = hosts.group(plan_for(vlm_folder, TWO_RANKS), vlm_folder)
+    ray.get(group._ranks[1].__ray_call__.remote(_die_at_the_step))
+    with pytest.raises(LearnerDied, match="learner rank 1 died"):
+        group.update(plain.rows)

@@ -1,14 +1,18 @@
 """A policy is read as its recipe says."""
 
+import json
 from pathlib import Path
 
+import pytest
 import torch
 
 from configs.schema.data import PromptConfig
 from configs.schema.policy import PolicyConfig
 from models.inputs.encoder import InputEncoder
+from models.policy.check import check_policy
 from models.policy.loading import load_model
-from models.tiny.model import build_tiny_vlm
+from models.tiny.model import build_tiny_text, build_tiny_vlm
+from rl.console.errors import UserError
 from rl.data.records import Problem
 from tests.unit.step_samples import png
 
@@ -25,3 +29,41 @@ def test_the_towers_attention_is_the_recipes_and_the_language_models_stays(tmp_p
     pixels = encoder.pixels([asked])["pixel_values"]
     features = [m.get_image_features(pixels, return_dict=True).pooler_output for m in both]
     torch.testing.assert_close(*features, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_that_are_pickles_are_refused_unread(tmp_path: Path) -> None:
+    build_tiny_text(tmp_path, seed=0)
+    policy = PolicyConfig(path=str(tmp_path), dtype="float32", train=("language",))
+    model = load_model(policy, tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    assert check_policy(policy)  # beside safetensors nobody reads it
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"pytorch_model\.bin, a pickle, .* run code"):
+        check_policy(policy)
+    with pytest.raises(OSError, match="safetensors"):
+        load_model(policy, tmp_path)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_code_that_a_checkpoint_brings_is_not_run_unless_the_recipe_says_so(
+    known: bool, tmp_path: Path
+) -> None:
+    folder, proof = tmp_path / "policy", tmp_path / "it_ran"
+    build_tiny_text(folder, seed=0)
+    own = "from transformers import Qwen2Config\n\nclass Own(Qwen2Config):\n    pass\n"
+    (folder / "own.py").write_text(f"open({str(proof)!r}, 'w').close()\n{own}")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config |= {"auto_map": {"AutoConfig": "own.Own"}}
+    config |= {} if known else {"model_type": "of_its_own"}
+    (folder / "config.json").write_text(json.dumps(config))
+    policy = PolicyConfig(path=str(folder), train=("language",))
+    if known:
+        check_policy(policy)
+        load_model(policy, folder)
+        InputEncoder(folder, PromptConfig(), policy.trust_remote_code)
+    else:
+        with pytest.raises(UserError, match="cannot be read"):
+            check_policy(policy)
+    assert not proof.exists()
+    check_policy(policy.model_copy(update={"trust_remote_code": True}))
+    assert proof.exists()

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from actors.scoring.reward_worker import RewardWorker
+from configs.loading.explain import explain
 from configs.schema.reward import JudgeConfig, RewardConfig, ThinkingConfig
 from rewards.completion import Completion
 from rewards.judges.openai_judge import Judge
@@ -79,6 +81,30 @@ def test_a_judge_out_of_reach_says_nothing_of_the_policy(server: Server) -> None
     server.failures = [401]
     assert judge(server).verdict(PROBLEM, said("\\boxed{Paris}")).cause == "crash"
     assert len(server.asked) == 3  # a refused key is not worth asking again
+
+
+def test_a_key_is_sent_and_written_nowhere(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OF_THE_JUDGE", "sk-of-the-judge")
+    own = judge(server, api_key_variable="OF_THE_JUDGE", cache=str(tmp_path / "replies.sqlite"))
+    server.failures = [401]
+    refused = own.verdict(PROBLEM, said("\\boxed{Paris}"))
+    assert own.verdict(PROBLEM, said("\\boxed{Paris}")).cause == "correct"
+    assert "sk-of-the-judge" not in refused.detail
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert written and b"sk-of-the-judge" not in written
+
+
+def test_a_key_in_the_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValidationError, match="api_key_variable") as refused:
+        JudgeConfig(endpoint="https://me:sk-secret@judge.example/v1", model="m")
+    assert "sk-secret" not in explained(refused.value)
+
+
+def explained(error: ValidationError) -> str:
+    """What a person is told of a recipe's fault."""
+    return " ".join(explain(error, {}, [], lambda name: "command line"))
 
 
 def test_replies_are_kept_on_disk(server: Server, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from configs.jobs.commands import READS
 from configs.jobs.grpo import GRPORecipe
 from configs.loading.recipe import Command
 from configs.schema.base import StrictModel
+from configs.schema.run import RunRecipe, TrainingRecipe
 from rl.console.command import run_command
 from rl.console.errors import UserError
 from tests.commands import COMMANDS
@@ -30,6 +32,29 @@ def run(*argv: str, **options: Any) -> list[Command[Errand]]:
 
 def test_the_work_is_given_the_recipe_and_the_flags() -> None:
     assert run("steps=5", "--resume") == [Command(Errand(steps=5), resume=True, dry_run=False)]
+
+
+@pytest.mark.parametrize(
+    ("schema", "left", "resumes"),
+    [
+        (TrainingRecipe, [], False),
+        (TrainingRecipe, ["metrics.jsonl", "recipe.yaml"], False),
+        (TrainingRecipe, ["checkpoints/step_000002/state.json"], True),
+        (TrainingRecipe, ["pass_1/checkpoints/step_000002/state.json"], True),
+        (RunRecipe, ["rejected.jsonl"], False),
+        (RunRecipe, ["recipe.yaml"], True),
+    ],
+)
+def test_a_job_that_may_come_again_goes_on_where_there_is_something_to_go_on_from(
+    schema: type[RunRecipe], left: list[str], resumes: bool, tmp_path: Path
+) -> None:
+    for name in left:
+        (tmp_path / "again" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "again" / name).touch()
+    done: list[Command[RunRecipe]] = []
+    words = ["name=again", f"log.folder={tmp_path}", "--resume-or-start"]
+    run_command(words, schema, done.append, default=None)
+    assert [command.resume for command in done] == [resumes]
 
 
 def test_a_dry_run_does_not_work_and_shows_the_recipe_or_what_the_command_says(

@@ -1,5 +1,7 @@
 """What cannot be done is told in words, before anything starts; faults of ours keep a traceback."""
 
+import errno
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,14 @@ def test_a_refusal_ends_a_command_with_its_text_alone() -> None:
         raise UserError("data.source 'x' does not exist")
     assert ended.value.code == "data.source 'x' does not exist"
     assert ended.value.__suppress_context__
+
+
+def test_a_full_disk_ends_a_command_in_words_and_other_faults_of_files_do_not() -> None:
+    with pytest.raises(SystemExit) as ended, exit_on_user_error():
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/x/metrics.jsonl")
+    assert re.search(r"No space left.*metrics\.jsonl.*--resume", str(ended.value.code))
+    with pytest.raises(PermissionError), exit_on_user_error():
+        raise PermissionError(errno.EACCES, "Permission denied", "runs/x/metrics.jsonl")
 
 
 def test_only_faults_of_what_the_user_gave_become_refusals() -> None:

@@ -13,8 +13,8 @@ from tests.unit.step_samples import recipe
 
 
 def test_restarts_are_the_recipe_s_by_role(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def pool(name: str, make: Any, size: int, restarts: int) -> Any:
-        return SimpleNamespace(name=name, size=size, restarts=restarts)
+    def pool(name: str, make: Any, size: int, restarts: int, health: Any = None) -> Any:
+        return SimpleNamespace(name=name, size=size, restarts=restarts, health=health)
 
     for module in (grpo_actors, generate):
         monkeypatch.setattr(module, "ActorPool", pool)

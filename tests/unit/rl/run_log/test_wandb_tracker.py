@@ -44,11 +44,19 @@ def test_samples_go_along_as_a_table_with_their_images(tmp_path: Path) -> None:
     assert kept.read_bytes() in [path.read_bytes() for path in staged]
 
 
-def test_a_run_that_goes_on_is_the_same_run_there(tmp_path: Path) -> None:
+KEY = b"5" * 40
+
+
+def test_a_run_that_goes_on_is_the_same_run_there_and_its_key_stays_out_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_API_KEY", KEY.decode())
     for step in range(2):
         tracker = Tracker(tmp_path, "trial", {"steps": 3})
         tracker.write(step, {"reward": 0.5})
         tracker.close()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY in path.read_bytes()]
     files = [file.name for file in tmp_path.glob("wandb/offline-run-*/*.wandb")]
     made = (tmp_path / RUN_ID).read_text("utf-8").strip()
     assert files == [f"run-{made}.wandb"] * len(files) and files

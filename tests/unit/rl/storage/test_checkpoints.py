@@ -2,12 +2,18 @@
 
 import json
 import logging
+import os
+import resource
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from rl.storage.checkpoints import STATE, Best, Checkpoint, Checkpoints, IncompleteCheckpoint
+from rl.storage.disk import DiskFull
 
 
 def fill(checkpoint: Checkpoint) -> None:
@@ -34,7 +40,8 @@ def test_a_checkpoint_gets_its_name_only_when_it_is_whole(tmp_path: Path) -> Non
     assert made == Checkpoint(20, tmp_path / "step_000020")
     assert (made.learner / "shard").read_text() == "weights of 20"
     assert made.policy == tmp_path / "step_000020" / "policy"
-    assert json.loads((made.folder / STATE).read_text()) == {"step": 20}
+    state = json.loads((made.folder / STATE).read_text())
+    assert state == {"step": 20, "files": {"learner/shard": 13, "policy/config.json": 2}}
 
 
 def test_the_newest_few_are_kept_in_the_order_of_numbers(tmp_path: Path) -> None:
@@ -87,6 +94,76 @@ def test_one_whose_state_is_damaged_is_passed_over_with_a_warning(
         newest = checkpoints.newest()
     assert newest is not None and newest.step == 10
     assert "passing over" in caplog.text and "step_000020" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("learner/shard", "learner/shard has 5 of its 13 bytes"), ("policy/config.json", "no policy")],
+)
+def test_one_whose_files_are_cut_or_gone_is_passed_over_with_a_warning(
+    tmp_path: Path, name: str, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    checkpoints.write(10, fill)
+    file = checkpoints.write(20, fill).folder / name
+    if name.startswith("learner"):
+        os.truncate(file, 5)
+    else:
+        file.unlink()
+    with caplog.at_level(logging.WARNING):
+        newest = checkpoints.newest()
+    assert newest is not None and newest.step == 10
+    assert "step_000020" in caplog.text and told in caplog.text
+
+
+def test_one_of_a_time_that_noted_no_sizes_and_one_that_grew_are_gone_on_from(
+    tmp_path: Path,
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    made = checkpoints.write(10, fill)
+    (made.policy / "config.json").write_text('{"by": "hand"}')
+    assert checkpoints.newest() == made
+    (made.folder / STATE).write_text('{"step": 10}')
+    assert checkpoints.newest() == made
+
+
+def save_tensors(checkpoint: Checkpoint) -> None:
+    checkpoint.learner.mkdir()
+    torch.save(torch.zeros(2**20), checkpoint.learner / "shard.pt")
+    checkpoint.policy.mkdir()
+    (checkpoint.policy / "config.json").write_text("{}")
+
+
+def test_without_room_for_one_the_run_is_told_and_those_before_stay(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.write(10, save_tensors)
+    with files_of_at_most(2**19), pytest.raises(DiskFull) as told:
+        checkpoints.write(20, save_tensors)
+    words = str(told.value)
+    assert f"the checkpoint of step 20 could not be written to {tmp_path}: File too large" in words
+    assert "GB are free); make room, then go on by --resume" in words
+    newest = checkpoints.newest()
+    assert newest is not None and newest.step == 10
+    assert checkpoints.write(20, save_tensors).step == 20
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond `size` bytes, as where a quota is spent."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_fails_for_another_reason_says_its_own(tmp_path: Path) -> None:
+    def fail(checkpoint: Checkpoint) -> None:
+        raise RuntimeError("a rank died")
+
+    with pytest.raises(RuntimeError, match="a rank died"):
+        Checkpoints(tmp_path, keep=2).write(10, fail)
 
 
 def test_damaged_ones_never_push_out_the_one_just_written(tmp_path: Path) -> None:
