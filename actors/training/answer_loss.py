@@ -68,12 +68,32 @@ class AnswerLoss:
         if self._config.has_teacher:
             loss_N = loss_N + self._teacher_loss(batch, logprobs_N, others_NK, figures)
         if batch.reference_logprobs is not None:
-            kl = self._config.kl
-            figures["kl"] = kl_divergence(logprobs_N, batch.reference_logprobs, kl.estimator)
-            if kl.place == "loss":
-                loss_N = loss_N + kl.coef * figures["kl"]
+            loss_N = loss_N + self._kl_loss(batch, logprobs_N, batch.reference_logprobs, figures)
         assert batch.loss_weights is not None
         return loss_N * batch.loss_weights, figures
+
+    def _kl_loss(
+        self,
+        batch: PackedBatch,
+        logprobs_N: Tensor,
+        reference_N: Tensor,
+        figures: dict[str, Tensor],
+    ) -> Tensor:
+        """coef times the divergence from the reference; nothing where rewards are less by it."""
+        kl = self._config.kl
+        figures["kl"] = kl_divergence(logprobs_N, reference_N, kl.estimator)
+        if kl.place == "reward":
+            return torch.zeros_like(logprobs_N)
+        if not kl.weighted:
+            return kl.coef * figures["kl"]
+        return kl.coef * torch.exp(logprobs_N - self._old(batch, logprobs_N)) * figures["kl"]
+
+    def _old(self, batch: PackedBatch, logprobs_N: Tensor) -> Tensor:
+        """float32 [N] nats: of the policy that the ratio is taken against."""
+        assert batch.sampler_logprobs is not None
+        if self._config.ratio_to_learner:
+            return _before(batch, logprobs_N)
+        return batch.sampler_logprobs
 
     def _policy_loss(
         self,
@@ -84,7 +104,7 @@ class AnswerLoss:
     ) -> Tensor:
         config, sampler_N = self._config, batch.sampler_logprobs
         assert sampler_N is not None
-        old_N = _before(batch, logprobs_N) if config.ratio_to_learner else sampler_N
+        old_N = self._old(batch, logprobs_N)
         tokens = AnswerTokens(logprobs_N, old_N, advantages_N, batch.answers)
         loss_N, figures["clip_share"] = self._loss(tokens, config)
         if config.importance is None:

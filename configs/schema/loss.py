@@ -61,6 +61,19 @@ class KLConfig(StrictModel):
     """loss: a term at each token; reward: an answer's reward is less by coef times the sum of its
     tokens' KL, as the policy that sampled had it, before advantages are taken."""
 
+    weighted: bool = False
+    """A token's KL is weighted by the ratio, through which the gradient goes too: with k3 it is
+    then that of KL(policy || reference) (DeepSeek-V3.2, arXiv:2512.02556; TRL's default)."""
+
+    @model_validator(mode="after")
+    def _a_ratio_is_of_tokens(self) -> Self:
+        if self.weighted and self.place == "reward":
+            raise ValueError(
+                "weighted=true with place=reward: a reward is given before there is a ratio; set "
+                "one of the two back"
+            )
+        return self
+
     @property
     def in_reward(self) -> bool:
         """Whether rewards are less by the KL."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,6 @@ def trainer(
             num_generations=3,
             per_device_train_batch_size=6,
             max_completion_length=LONGEST,
-            use_bias_correction_kl=False,
             gradient_checkpointing=False,
         ),
         Dataset.from_list([{"prompt": "1"}] * 6),
@@ -145,7 +145,8 @@ def theirs(
 ) -> tuple[float, dict[str, Tensor]]:
     """What TRL makes of the batch with these of its settings."""
     for name, value in settings.items():
-        setattr(trainer.args if name.startswith("sapo_") else trainer, name, value)
+        for place in (trainer, trainer.args):  # some are read here, some there
+            setattr(place, name, value)
     trainer.current_gradient_accumulation_steps = 1
     trainer.model.train()
     prompts = [torch.tensor(prompt) for prompt in PROMPTS for _ in range(3)]
@@ -200,20 +201,27 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("coef", [0.0, 0.1])
-@pytest.mark.parametrize("case", CASES)
+KLS = {"no KL": (0.0, False), "KL": (0.1, False), "weighted KL": (0.1, True)}
+
+
+# TRL weights a token's KL by the whole answer's ratio where the policy loss has that one.
+@pytest.mark.parametrize(
+    ("case", "divergence"), sorted(set(product(CASES, KLS)) - {("GSPO", "weighted KL")})
+)
 def test_loss_and_gradient_are_trl_s(
     case: str,
-    coef: float,
+    divergence: str,
     trainer: GRPOTrainer,
     policy: tuple[Policy, InputEncoder],
     batch: Batch,
 ) -> None:
     loss, settings = CASES[case]
-    kl = {"kl": {"coef": coef, "estimator": "k3"}}
+    coef, weighted = KLS[divergence]
+    kl = {"kl": {"coef": coef, "estimator": "k3", "weighted": weighted}}
+    settings = PLAIN | settings | {"beta": coef, "use_bias_correction_kl": weighted}
     made = recipe(loss=loss | kl, rollout={"max_new_tokens": LONGEST})
     found, gradient = ours(made, policy, batch)
-    expected, their_gradient = theirs(trainer, policy[0], batch, PLAIN | settings | {"beta": coef})
+    expected, their_gradient = theirs(trainer, policy[0], batch, settings)
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-7)
     scale = max(each.abs().max().item() for each in their_gradient.values())
     assert scale > 1e-3

@@ -159,6 +159,7 @@ def test_dppo_s_other_divergence_is_the_kl_of_this_token_against_all_others() ->
         ({"policy_loss": "cispo", "kind": "distill"}, "no policy loss enters there"),
         ({"mask_overlong": True, "kind": "mixed"}, "set mask_overlong=false"),
         ({"kl": {"coef": 1, "place": "reward"}, "kind": "distill"}, "rewards do not enter there"),
+        ({"kl": {"place": "reward", "weighted": True}}, "before there is a ratio"),
     ],
 )
 def test_what_contradicts_itself_is_refused(config: dict[str, Any], told: str) -> None:
