@@ -21,7 +21,16 @@ from transformers.masking_utils import sdpa_mask
 PACKED = "packed"
 """What models know `attend_packed` by."""
 
-_HAND_DOWN = ("qwen2", "qwen3", "llama", "qwen2_5_vl_text")
+_HAND_DOWN = (
+    "glm4v_text",
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen2_5_vl_text",
+    "qwen3",
+    "qwen3_moe",
+    "qwen3_vl_text",
+)
 """Language models, by their config's `model_type`, that hand `spans` down to their attention."""
 
 _CALL = 128**2

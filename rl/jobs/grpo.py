@@ -19,6 +19,7 @@ from models.inputs.think_tags import reward_for_template
 from models.inputs.token_texts import TokenTexts
 from models.policy.check import check_policy
 from models.policy.export_check import check_export
+from models.policy.families import check_packing, check_sync
 from rewards.trial import check_gold, try_rewards
 from rl.algorithms.best_policy import BestPolicy
 from rl.algorithms.evaluation import HeldOutEvaluator
@@ -108,7 +109,10 @@ def _look(recipe: GRPORecipe, start: StartPolicy | None, resume: bool) -> _Looke
     check_sources(recipe)
     folder = start.folder if start else Path(recipe.policy.path)
     there = start.untrained() if start and not folder.is_dir() else folder
-    check_policy(recipe.policy.model_copy(update={"path": str(there)}))
+    config = check_policy(recipe.policy.model_copy(update={"path": str(there)}))
+    longest = recipe.prompt.max_tokens + recipe.rollout.max_new_tokens
+    check_packing(config, longest, "prompt.max_tokens and rollout.max_new_tokens")
+    check_sync(config)
     encoder = InputEncoder(there, recipe.prompt, recipe.policy.trust_remote_code)
     check_export(there, encoder, recipe.policy.trust_remote_code)
     reward = reward_for_template(recipe.reward, encoder)

@@ -12,6 +12,7 @@ from configs.schema.run import Device
 from models.inputs.encoder import InputEncoder
 from models.policy.check import check_policy
 from models.policy.export_check import check_export
+from models.policy.families import check_packing
 from models.policy.features import check_kind
 from rl.algorithms.sft import SFTJob, finished
 from rl.console.errors import UserError, as_user_error
@@ -97,6 +98,7 @@ def _look(recipe: SFTRecipe | AlignRecipe, resume: bool) -> _Looked:
     recipe = _placed(recipe)
     policy = recipe.policy
     config = check_policy(policy)
+    check_packing(config, recipe.prompt.max_tokens, "prompt.max_tokens")
     if recipe.features.keep != "off":
         with as_user_error():
             check_kind(config.model_type)

@@ -14,8 +14,8 @@ from configs.schema.reward import RewardConfig
 from rewards.quality.chains import GradedChain
 from rl.data.records import Problem
 from rl.jobs.quality import quality_of
-from tests.families import build_qwen2_5_vl
 from tests.unit.step_samples import png
+from tests.vision_families import build_qwen2_5_vl
 
 pytestmark = pytest.mark.ray
 

@@ -20,8 +20,9 @@ from rewards.quality.chains import GradedChain
 from rl.console.errors import UserError
 from rl.data.images import open_image
 from rl.data.records import Problem
-from tests.families import build_qwen2_5_vl, build_qwen3_text
+from tests.families import build_qwen3_text
 from tests.unit.step_samples import png
+from tests.vision_families import build_qwen2_5_vl
 
 PICTURE, OTHER = png(56, 56), png(84, 56, (200, 9, 99))
 CHAINS = [

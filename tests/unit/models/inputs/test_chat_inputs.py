@@ -13,8 +13,8 @@ from models.inputs.encoder import InputEncoder
 from models.tiny.model import build_tiny_text, build_tiny_vlm
 from rl.data.images import open_image
 from rl.data.records import Chat, Problem, Turn
-from tests.families import build_llava, build_qwen2_5_vl
 from tests.unit.step_samples import png
+from tests.vision_families import build_llava, build_qwen2_5_vl
 
 BUILDERS: dict[str, Callable[[Path], None]] = {
     "internvl": lambda folder: build_tiny_vlm(folder, seed=3),

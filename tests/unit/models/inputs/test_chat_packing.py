@@ -16,8 +16,8 @@ from models.policy.loading import load_model
 from models.policy.policy import Policy
 from models.tiny.model import build_tiny_text, build_tiny_vlm
 from rl.data.records import Chat, TokenisedChat, Turn
-from tests.families import build_llava, build_qwen2_5_vl
 from tests.unit.step_samples import png
+from tests.vision_families import build_llava, build_qwen2_5_vl
 
 FIRST = TokenisedChat((5, 6, 7, 8), (False, False, True, True))
 SECOND = TokenisedChat((9, 4, 3), (False, True, False))

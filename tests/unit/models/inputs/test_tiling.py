@@ -9,8 +9,8 @@ from PIL import Image
 from configs.schema.data import PromptConfig
 from models.inputs.encoder import InputEncoder
 from rl.data.records import Problem
-from tests.families import build_qwen2_5_vl, build_tiled_internvl
 from tests.unit.step_samples import png
+from tests.vision_families import build_qwen2_5_vl, build_tiled_internvl
 
 TILE, TOKENS, MOST = 56, 4, 12
 

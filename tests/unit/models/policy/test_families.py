@@ -1,16 +1,40 @@
-"""Weights of every family go by the names in its checkpoint, and come back as they were."""
+"""Every family's packed answers mean what they mean alone, and its weights go by their names."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import (
+    Gemma3Config,
+    Gemma3TextConfig,
+    Llama4TextConfig,
+    MistralConfig,
+    Qwen3Config,
+    Qwen3MoeConfig,
+    Qwen3NextConfig,
+)
 
+from configs.schema.data import PromptConfig
 from configs.schema.policy import PolicyConfig
+from models.inputs.encoder import InputEncoder
+from models.inputs.packing import pack
+from models.policy import policy as policy_module
+from models.policy.attention import all_spans
 from models.policy.checkpoint_weights import checkpoint_weights, saved_names
+from models.policy.families import check_packing, check_sync
 from models.policy.loading import freeze, load_model
 from models.policy.parts import part_of
+from models.policy.policy import Policy
+from rl.algorithms.rows import TrainingAnswer, TrainingRow
+from rl.console.errors import UserError
+from rl.data.records import Problem
 from tests.families import FAMILIES
+from tests.unit.step_samples import png
+
+DOCUMENT = Path(__file__).parents[4] / "docs/models.md"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -46,3 +70,84 @@ def test_parts_are_told_apart_by_the_names_of_modules_and_of_checkpoints(
     freeze(model, ["language"])
     learning = sum(p.requires_grad for p in model.parameters())
     assert learning == sum(part_of(name) == "language" for name in names)
+
+
+ANSWERS = ((9, 10, 11, 12, 13, 14, 15), (20, 21, 22), (30, 31, 32, 33, 34))
+
+
+@pytest.mark.parametrize("by_spans", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_answers_packed_behind_a_prompt_mean_what_each_means_alone(
+    family: str, by_spans: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FAMILIES[family](tmp_path)
+    config = PolicyConfig(path=str(tmp_path), dtype="float32")
+    encoder = InputEncoder(tmp_path, PromptConfig(), trust_remote_code=False)
+    images = (png(90, 60), png(56, 56)) if encoder.has_vision else ()
+    problem = Problem("p", "What is the sum?", ("1",), images)
+    prompt = encoder.encode(problem)
+    row = TrainingRow(problem, prompt, tuple(TrainingAnswer(i, a) for i, a in enumerate(ANSWERS)))
+    monkeypatch.setattr(policy_module, "spans_of", all_spans if by_spans else lambda _: None)
+    policy = Policy(load_model(config, tmp_path), encoder, temperature=1.0, chunk=4)
+    with torch.no_grad():
+        packed, *_ = policy(pack((row,), encoder.pad_id, encoder.pixels([problem])))
+    expected = [_alone(load_model(config, tmp_path), encoder, problem, a) for a in ANSWERS]
+    torch.testing.assert_close(packed, torch.cat(expected), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def _alone(
+    model: Any, encoder: InputEncoder, problem: Problem, answer: tuple[int, ...]
+) -> torch.Tensor:
+    """The answer's logprobs by the model and the processor themselves."""
+    prompt = encoder.encode(problem)
+    made: dict[str, torch.Tensor] = {}
+    if problem.images:
+        shown = [encoder.images.open(image) for image in problem.images]
+        made = dict(
+            encoder.processor(
+                text=encoder.text(problem),
+                images=shown,
+                return_tensors="pt",
+                add_special_tokens=False,
+            )
+        )
+        assert tuple(made.pop("input_ids")[0].tolist()) == prompt
+        made.pop("attention_mask")
+    for name, value in made.items():
+        if value.shape == (1, len(prompt)):  # the kind of each token: the answer's are text
+            made[name] = torch.nn.functional.pad(value, (0, len(answer)))
+    logits = model(input_ids=torch.tensor([prompt + answer]), **made).logits[0].float()
+    logits[:, list(encoder.image_token_ids)] = float("-inf")
+    logprobs = torch.log_softmax(logits[len(prompt) - 1 : -1], dim=-1)
+    return logprobs.gather(1, torch.tensor(answer)[:, None])[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("config", "longest", "told"),
+    [
+        (MistralConfig(sliding_window=4096), 4096, None),
+        (MistralConfig(sliding_window=4096), 4097, "look back 4096 tokens .* allow 4097: lower"),
+        (Gemma3TextConfig(sliding_window=512), 2000, "gemma3_text look back 512 tokens"),
+        (Llama4TextConfig(attention_chunk_size=8192), 9000, "llama4_text look back 8192 tokens"),
+        (Qwen3Config(), 32_000, None),
+        (Qwen3NextConfig(), 100, "layers of linear_attention, which carry a state"),
+        (Gemma3Config(), 100, "image tokens of gemma3 attend to those behind them"),
+    ],
+)
+def test_what_packed_rows_would_change_is_refused(
+    config: Any, longest: int, told: str | None
+) -> None:
+    with pytest.raises(UserError, match=told) if told else nullcontext():
+        check_packing(config, longest, "prompt.max_tokens")
+
+
+def test_mixtures_of_experts_are_refused_where_weights_go_to_engines() -> None:
+    check_sync(Qwen3Config())
+    with pytest.raises(UserError, match=r"qwen3_moe is a mixture of experts.*take a dense policy"):
+        check_sync(Qwen3MoeConfig())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_stands_in_the_documents(family: str) -> None:
+    assert f"\n| `{family}` | " in DOCUMENT.read_text("utf-8")

@@ -21,8 +21,8 @@ from models.policy.features import (
 from models.policy.loading import load_model
 from models.policy.policy import Policy
 from rl.data.records import Chat, Turn
-from tests.families import build_tiled_internvl
 from tests.unit.step_samples import png
+from tests.vision_families import build_tiled_internvl
 
 CPU = torch.device("cpu")
 RED, BLUE = png(56, 56, (200, 0, 5)), png(90, 40, (0, 5, 200))

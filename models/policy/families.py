@@ -1,0 +1,69 @@
+"""Kinds of models that packed rows or weight sync would do wrong, refused by name at the start."""
+
+from typing import Any
+
+from rl.console.errors import UserError
+
+_WHOLE, _SLIDING, _CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
+_IMAGES_SEE_FORWARD = ("gemma3", "gemma3n", "paligemma")
+"""Vision-language models, by `model_type`, whose image tokens attend to those behind them."""
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+"""What configs call the number of a layer's experts."""
+
+
+def check_packing(config: Any, longest: int, keys: str) -> None:
+    """Check that several answers in a row mean what each means alone.
+
+    Args:
+        config: the transformers config of the policy.
+        longest: tokens of the longest row that one answer or chat can make.
+        keys: the recipe's keys that decide `longest`.
+
+    Raises:
+        UserError: some layers look back less far than that, keep a state instead of attending, or
+            let image tokens look ahead.
+    """
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or (_WHOLE,))
+    if unknown := sorted(kinds - {_WHOLE, _SLIDING, _CHUNKED}):
+        raise UserError(
+            f"policy.path: {text.model_type} has layers of {', '.join(unknown)}, which carry a "
+            "state from one answer of a row into the next; take a policy that attends in all layers"
+        )
+    window = _window(text, kinds)
+    if window is not None and window < longest:
+        raise UserError(
+            f"policy.path: some layers of {text.model_type} look back {window} tokens only, which "
+            f"engines heed and packed rows do not; {keys} allow {longest}: lower them to {window} "
+            "together, or take another policy"
+        )
+    if config.model_type in _IMAGES_SEE_FORWARD:
+        raise UserError(
+            f"policy.path: image tokens of {config.model_type} attend to those behind them, and "
+            "packed rows are causal throughout; take another policy"
+        )
+
+
+def _window(text: Any, kinds: set[str]) -> int | None:
+    """Tokens that the layer with the shortest sight looks back; None: to the beginning."""
+    if _CHUNKED in kinds:
+        return text.attention_chunk_size
+    if _SLIDING in kinds or not getattr(text, "layer_types", None):
+        return getattr(text, "sliding_window", None)
+    return None
+
+
+def check_sync(config: Any) -> None:
+    """Check that an engine takes the weights one by one as the learner has them.
+
+    Raises:
+        UserError: the learner holds a layer's experts as one weight, which checkpoints and engines
+            have apart.
+    """
+    text = config.get_text_config()
+    if any(getattr(text, name, None) for name in _EXPERTS):
+        raise UserError(
+            f"policy.path: {text.model_type} is a mixture of experts, whose weights the learner "
+            "holds joined and an engine takes apart; rl/sft.py trains it, rl/grpo.py does not: "
+            "take a dense policy"
+        )
