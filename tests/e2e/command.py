@@ -1,5 +1,6 @@
 """Running `rl/grpo.py` as a user does, on runs small enough for a test."""
 
+import json
 import os
 import signal
 import subprocess
@@ -22,12 +23,14 @@ OUTLIVED_S = 60.0
 _AGENTS = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
 """Look for their dead head for a minute before they end, and hold nothing meanwhile."""
 
+STEPS = 4
+"""Of the small run."""
 SMALL = (
     "start.parts={tower_steps: 2, base_steps: 4, substitute_steps: 2, reasoner_steps: 2}",
     "start.batch_size=8",
     "start.align_steps=2",
     "start.sft_steps=4",
-    "steps=4",
+    f"steps={STEPS}",
     "problems_per_step=4",
     "rollout.group_size=4",
     "rollout.max_new_tokens=24",
@@ -40,6 +43,26 @@ SMALL = (
     "reward.weights={math: 0.9, format: 0.1, digits: 1.0}",
     f"reward.custom.digits={REWARD}:digit_share",
 )
+
+
+SUMMARY = {
+    "accuracy_before",
+    "accuracy_after",
+    "mean_length_before",
+    "mean_length_after",
+    "think_share_before",
+    "think_share_after",
+    "steps",
+    "grpo_seconds",
+    "rollout_tokens_per_s",
+    "max_logprob_gap",
+    "syncs_verified",
+}
+"""Figures of a run's summary."""
+SECRETS = {
+    name: f"secret-of-{name.lower()}" for name in ("HF_TOKEN", "OPENAI_API_KEY", "WANDB_API_KEY")
+}
+"""In the environment of every command."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +83,8 @@ class Place:
         """This machine's environment, without a Ray cluster and with this place's cache."""
         own = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
         path = f"{BIN}{os.pathsep}{own['PATH']}"
-        return own | {"PATH": path, "R1V_CACHE": str(self.cache), "COLUMNS": "200"}
+        here = {"WANDB_MODE": "offline", "PATH": path, "R1V_CACHE": str(self.cache)}
+        return own | SECRETS | here | {"COLUMNS": "200"}
 
     def words(self, name: str, *more: str) -> list[str]:
         """Command-line words of the small run called `name`."""
@@ -137,3 +161,31 @@ def asked(samples: Sequence[dict[str, Any]]) -> dict[int, list[str]]:
 def answers(samples: Sequence[dict[str, Any]], step: int) -> list[str]:
     """Texts of all answers of a step, in order."""
     return [sample["answer"] for sample in samples if sample["step"] == step]
+
+
+def check_finished(run: Path, syncs: int) -> None:
+    """Each step told once, all figures of the summary, a picture and a last checkpoint."""
+    assert [line["step"] for line in lines(run / "metrics.jsonl")] == list(range(STEPS))
+    summary = json.loads((run / "summary.json").read_text("utf-8"))
+    assert summary.keys() >= SUMMARY
+    assert summary["steps"] == STEPS and summary["skipped_updates"] == 0
+    assert summary["syncs_verified"] == syncs
+    assert 0 < summary["max_logprob_gap"] < 1e-4
+    assert (run / "plot.png").stat().st_size > 1000
+    kept = len(lines(run / "samples.jsonl"))
+    assert f'"samples": {kept},' in (run / "report" / "run.js").read_text("utf-8")
+    assert [line["step"] for line in lines(run / "evaluations.jsonl")] == [0, STEPS]
+    assert sorted(path.name for path in run.glob("checkpoints/*"))[-1] == f"step_{STEPS:06d}"
+
+
+def leaks(place: Place, run: Path) -> list[str]:
+    """Files of a run, and what commands said, that hold a secret of the environment."""
+    written = [path for path in run.rglob("*") if path.is_file()]
+    said = list(place.folder.glob("*.log"))
+    assert written and said
+    return [
+        f"{name} in {path}"
+        for path in (*written, *said)
+        for name, secret in SECRETS.items()
+        if secret.encode() in path.read_bytes()
+    ]
