@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from statistics import fmean
 from typing import Self
 
@@ -41,11 +40,11 @@ class UpdatePlan:
         )
 
     def split(self, rows: Sequence[TrainingRow]) -> list[list[TrainingRow]]:
-        """The rows of each update of an epoch: groups stay whole and in order, and sizes differ by
-        at most one group. Each answer knows what its tokens count in its update."""
+        """The rows of each update of an epoch: whole groups, dealt out in turn, so that replayed
+        ones, which come last, are in all of them. Each answer knows what its tokens count in its
+        update."""
         count = min(self.minibatches, len(rows))
-        ends = [len(rows) * number // count for number in range(count + 1)]
-        return [self._weighted(rows[begin:end]) for begin, end in pairwise(ends)]
+        return [self._weighted(rows[number::count]) for number in range(count)]
 
     def met_late(self, batches: Sequence[Sequence[TrainingRow]]) -> list[TrainingRow]:
         """Rows that an update meets when the policy has moved already, and whose old logprobs have

@@ -146,7 +146,7 @@ def plain_updates(
     )
     packed = [
         [pack((row,), encoder.pad_id, encoder.pixels([row.problem])) for row in half]
-        for half in (rows[:2], rows[2:])
+        for half in (rows[0::2], rows[1::2])
     ]
     with torch.no_grad():
         old = [[policy(batch)[0] for batch in half] for half in packed]
