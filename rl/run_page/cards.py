@@ -126,7 +126,7 @@ ROLLOUT = Kind(
         _TOKENS,
         Column("advantage", "advantage", "+.2f"),
         Column("staleness", "staleness, versions", ".0f"),
-        Column("gap", "logprob gap, nats", ".1e"),
+        Column("gap", "logprob gap, nats", ".3g"),
         _FINISH,
     ),
     _rollout_row,

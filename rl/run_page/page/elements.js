@@ -25,12 +25,12 @@ function svg(name, attributes, ...children) {
 
 const NONE = "–";
 
-/** A number by a Python format specification: sign, thousands, digits and one of f, e, d, %. */
+/** A number by a Python format specification: sign, thousands, digits and one of f, e, d, g, %. */
 function format(value, form) {
   if (value === null || value === undefined) return NONE;
   if (typeof value !== "number") return String(value);
-  const [, sign, comma, digits, kind] = /^(\+?)(,?)(?:\.(\d+))?([efd%]?)$/.exec(form || "") || [];
-  if (!kind) return plain(value);
+  const [, sign, comma, digits, kind] = /^(\+?)(,?)(?:\.(\d+))?([efdg%]?)$/.exec(form || "") || [];
+  if (!kind || kind === "g") return plain(value);
   const places = digits === undefined ? 0 : Number(digits);
   let text;
   if (kind === "e") text = value === 0 ? "0" : value.toExponential(places);

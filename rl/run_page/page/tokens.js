@@ -45,7 +45,7 @@ function tokenTold(told, i) {
   const facts = [
     ["probability", told.logprob[i] === null ? null : Math.exp(told.logprob[i]), ".1%"],
   ];
-  if (told.entropy) facts.push(["entropy", told.entropy[i], ".3f"], ["gap", told.gap[i], ".1e"]);
+  if (told.entropy) facts.push(["entropy", told.entropy[i], ".3f"], ["gap", told.gap[i], ".3g"]);
   return [
     el("span", { class: "faint" }, `token ${i + 1} of ${told.text.length} `),
     el("code", {}, JSON.stringify(told.text[i])),
