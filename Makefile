@@ -1,5 +1,5 @@
 # The two commands a newcomer needs are `make quickstart` and `make test`.
-.PHONY: setup quickstart pipeline test lint types imports pytest fmt clean
+.PHONY: setup quickstart pipeline test lint types imports pytest bench fmt clean
 
 PYTHON ?=
 PYTEST_ARGS ?=
@@ -34,6 +34,14 @@ imports:
 pytest:
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" --durations=20 \
 		-n 2 --no-loadscope-reorder $(PYTEST_ARGS)
+
+BENCHMARKS ?= grpo_vs_trl learner rollout sync overlap memory attention
+RESULTS ?= runs/bench
+
+bench: setup  ## time this machine beside TRL and beside the committed baselines; half an hour
+	@for name in $(BENCHMARKS); do \
+		$(BIN)/python benchmarks/$$name.py --out $(RESULTS)/$$name.json || exit 1; done
+	$(BIN)/python benchmarks/compare.py $(RESULTS)
 
 fmt: setup  ## put the code into the form that `make test` asks for
 	$(BIN)/ruff check --fix .

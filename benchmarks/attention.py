@@ -6,11 +6,8 @@ The same small language model on the same tokens, the two by turns, medians; and
 learner would choose.
 """
 
-import argparse
-import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -19,10 +16,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
+from benchmarks import measuring
 from configs.schema.policy import PolicyConfig
 from models.inputs.packing import PackedBatch, pack, pack_chats
 from models.policy.attention import all_spans, attend_by_spans, empty_mask, spans_of
@@ -74,30 +70,20 @@ def passes(model: Any, batch: PackedBatch) -> dict[str, Callable[[], Tensor]]:
     return {"dense": lambda: run(False), "spans": lambda: run(True)}
 
 
-def measured(model: Any, what: str, batch: PackedBatch, repeats: int) -> dict[str, Any]:
-    """Tokens a second of each way."""
+def measured(model: Any, batch: PackedBatch, rounds: int) -> tuple[dict[str, Any], float]:
+    """Tokens a second of each way, which of them is chosen, and how much faster spans are."""
     ways = passes(model, batch)
     torch.testing.assert_close(ways["spans"](), ways["dense"](), atol=1e-4, rtol=1e-3)
-    took: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            took[name].append(time.perf_counter() - began)
-    speed = {name: batch.segments.numel() / median(times) for name, times in took.items()}
-    return {
-        "what": what,
-        **{f"{name}_tokens_per_s": value for name, value in speed.items()},
-        "spans_over_dense": speed["spans"] / speed["dense"],
-        "chosen": "dense" if spans_of(batch.segments) is None else "spans",
+    took = measuring.by_turns(ways, rounds)
+    speed = {
+        f"{way}_tokens_per_s": batch.segments.numel() / median(times) for way, times in took.items()
     }
+    chosen = "dense" if spans_of(batch.segments) is None else "spans"
+    return {**speed, "chosen": chosen}, measuring.times_faster(took, "spans", "dense")
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    options.add_argument("--repeats", type=int, default=7, help="passes of each way")
-    chosen = options.parse_args()
+    chosen = measuring.parser(__doc__, rounds=7).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         build_tiny_text(Path(folder), 0, SIZE)
         model = load_model(PolicyConfig(path=folder, dtype="float32"), folder)
@@ -105,20 +91,22 @@ def main() -> None:
     shapes = [(64, 60, 20), (4, 480, 30), (4, 480, 150), (1, 2000, 150), (1, 4000, 1000)]
     groups = [(60, 8, 30), (100, 8, 200), (300, 8, 400)]
     batches = {
-        f"{rows} x {tokens} tokens in chats of {length}": chats(rows, tokens, length)
+        f"{rows}_rows_of_{tokens}_in_chats_of_{length}": chats(rows, tokens, length)
         for rows, tokens, length in shapes
     }
     batches |= {
-        f"a prompt of {prompt} with {answers} answers of {length}": group(prompt, answers, length)
+        f"prompt_of_{prompt}_{answers}_answers_of_{length}": group(prompt, answers, length)
         for prompt, answers, length in groups
     }
-    results = [measured(model, what, batch, chosen.repeats) for what, batch in batches.items()]
-    chosen.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    table = Table(*results[0], title="Tokens a second, forward and backward")
-    for result in results:
-        cells = (f"{x:,.3g}" if isinstance(x, float) else str(x) for x in result.values())
-        table.add_row(*cells)
-    Console().print(table)
+    figures: dict[str, Any] = {}
+    ratios: dict[str, float] = {}
+    for what, batch in batches.items():
+        found, faster = measured(model, batch, chosen.rounds)
+        figures |= {f"{what}_{name}": value for name, value in found.items()}
+        ratios[f"spans_over_dense_{what}"] = faster
+    measuring.report(
+        chosen.out, "Tokens a second, forward and backward", figures=figures, ratios=ratios
+    )
 
 
 if __name__ == "__main__":
