@@ -123,6 +123,7 @@ def sampling_params(request: SamplingRequest, banned: Iterable[int]) -> Any:
         repetition_penalty=request.repetition_penalty,
         max_tokens=request.max_new_tokens,
         logprobs=0,  # the sampled token's alone
+        flat_logprobs=True,  # a list of numbers, not an object a token
         logit_bias=dict.fromkeys(banned, -math.inf) or None,
         seed=request.seed,
         output_kind=RequestOutputKind.FINAL_ONLY,

@@ -106,9 +106,8 @@ class RolloutWorker:
 
     def _answer(self, output: Any, version: int) -> Answer:
         ids = tuple(output.token_ids)
-        logprobs = tuple(
-            each[token].logprob for token, each in zip(ids, output.logprobs, strict=True)
-        )
+        assert tuple(output.logprobs.token_ids) == ids, "a logprob of each sampled token alone"
+        logprobs = tuple(output.logprobs.logprobs)
         if output.finish_reason not in ("stop", "length"):
             raise RuntimeError(f"vLLM ended an answer with {output.finish_reason!r}")
         reason = cast(Literal["stop", "length"], output.finish_reason)
