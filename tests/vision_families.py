@@ -26,6 +26,7 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
     Qwen2Config,
+    Qwen2Tokenizer,
     Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
     Qwen3VLConfig,
@@ -48,10 +49,25 @@ def _as_published(folder: Path) -> None:
     save_file({names[name]: weight for name, weight in weights.items()}, file, {"format": "pt"})
 
 
+_QWEN_TOKENS = {
+    "vision_start": "<|vision_start|>",
+    "image": "<|image_pad|>",
+    "vision_end": "<|vision_end|>",
+    "video": "<|video_pad|>",
+}
+_QWEN_TEMPLATE = CHAT_TEMPLATE.replace(
+    IMAGE_TOKEN, "".join(_QWEN_TOKENS[name] for name in ("vision_start", "image", "vision_end"))
+)
+
+
+def _qwen_token_ids(tokenizer: Qwen2Tokenizer) -> dict[str, int]:
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in _QWEN_TOKENS.items()}
+    return {f"{name}_token_id": number for name, number in ids.items()}
+
+
 def build_qwen2_5_vl(folder: Path) -> None:
     """Windowed attention in the tower, images of any shape, positions in three directions."""
-    start, pad, end, video = "<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>"
-    tokenizer = tokenizer_with(start, pad, end, video)
+    tokenizer = tokenizer_with(*_QWEN_TOKENS.values())
     rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4, 6, 6]}
     config = Qwen2_5_VLConfig(
         text_config=language_fields(tokenizer) | {"rope_parameters": rope},
@@ -66,10 +82,7 @@ def build_qwen2_5_vl(folder: Path) -> None:
             "fullatt_block_indexes": [1],
             "initializer_range": WIDE,
         },
-        image_token_id=tokenizer.convert_tokens_to_ids(pad),
-        video_token_id=tokenizer.convert_tokens_to_ids(video),
-        vision_start_token_id=tokenizer.convert_tokens_to_ids(start),
-        vision_end_token_id=tokenizer.convert_tokens_to_ids(end),
+        **_qwen_token_ids(tokenizer),
         tie_word_embeddings=True,
     )
     save_model(lambda: Qwen2_5_VLForConditionalGeneration(config), tokenizer, folder)
@@ -78,7 +91,7 @@ def build_qwen2_5_vl(folder: Path) -> None:
         image_processor=Qwen2VLImageProcessor(size=pixels),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(size=pixels),
-        chat_template=CHAT_TEMPLATE.replace(IMAGE_TOKEN, f"{start}{pad}{end}"),
+        chat_template=_QWEN_TEMPLATE,
     ).save_pretrained(folder)
 
 
@@ -127,8 +140,7 @@ def build_tiled_internvl(folder: Path, tile: int = 56, most: int = 4) -> None:
 
 def build_qwen3_vl(folder: Path) -> None:
     """Features of several layers of the tower, added to several of the language model."""
-    start, pad, end, video = "<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>"
-    tokenizer = tokenizer_with(start, pad, end, video)
+    tokenizer = tokenizer_with(*_QWEN_TOKENS.values())
     rope = {
         "rope_type": "default",
         "rope_theta": 10_000.0,
@@ -148,10 +160,7 @@ def build_qwen3_vl(folder: Path) -> None:
             "deepstack_visual_indexes": [0, 1],
             "initializer_range": WIDE,
         },
-        image_token_id=tokenizer.convert_tokens_to_ids(pad),
-        video_token_id=tokenizer.convert_tokens_to_ids(video),
-        vision_start_token_id=tokenizer.convert_tokens_to_ids(start),
-        vision_end_token_id=tokenizer.convert_tokens_to_ids(end),
+        **_qwen_token_ids(tokenizer),
         tie_word_embeddings=True,
     )
     save_model(lambda: Qwen3VLForConditionalGeneration(config), tokenizer, folder)
@@ -160,7 +169,7 @@ def build_qwen3_vl(folder: Path) -> None:
         image_processor=Qwen2VLImageProcessor(size=pixels, patch_size=14),
         tokenizer=tokenizer,
         video_processor=Qwen3VLVideoProcessor(size=pixels, patch_size=14),
-        chat_template=CHAT_TEMPLATE.replace(IMAGE_TOKEN, f"{start}{pad}{end}"),
+        chat_template=_QWEN_TEMPLATE,
     ).save_pretrained(folder)
 
 
