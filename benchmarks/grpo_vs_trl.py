@@ -34,7 +34,8 @@ from configs.jobs.grpo import GRPORecipe
 from configs.loading.recipe import find_recipe, read_recipe
 from rl.algorithms.grpo import train
 from rl.algorithms.interfaces import GRPOParts, StepLog
-from rl.jobs.grpo import StartPolicy, grpo_run
+from rl.jobs.grpo import grpo_run
+from rl.jobs.prepare import StartPolicy
 from rl.run_log.samples import Logged
 from rl.tiny.start_policy import start_policy
 

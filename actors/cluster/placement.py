@@ -12,6 +12,7 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from actors.cluster.actor_names import actor_name
 from actors.cluster.plan import Plan
 from rl.console.errors import DoesNotFit
 from rl.console.progress import phase
@@ -29,6 +30,7 @@ class Placement:
         Raises:
             DoesNotFit: a seat is larger than every node, or others hold what is needed.
         """
+        self._run = name
         self._group: PlacementGroup | None = None
         if plan.device == "cpu":  # nothing is reserved there
             return
@@ -49,11 +51,13 @@ class Placement:
             )
 
     def options_for(self, role: str, slot: int = 0) -> dict[str, Any]:
-        """Ray's options for the actor of a role in a slot."""
+        """Ray's options for the actor of a role in a slot: its name, and its seat."""
+        named = {"name": actor_name(self._run, role, slot)}
         if self._group is None:
-            return {}
+            return named
         place = self._first[role] + slot
-        return {"scheduling_strategy": PlacementGroupSchedulingStrategy(self._group, place)}
+        seat = PlacementGroupSchedulingStrategy(self._group, place)
+        return {**named, "scheduling_strategy": seat}
 
     def release(self) -> None:
         """Give reserved seats back."""

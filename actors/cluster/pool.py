@@ -13,6 +13,8 @@ import ray
 from ray.exceptions import RayActorError
 
 from actors.cluster.crash_report import crash_report
+from actors.cluster.metrics import Metrics
+from rl.monitoring.metrics import WORKER
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +77,7 @@ async def _cancel_others() -> None:
 @dataclass
 class _Member:
     handle: Any
+    slot: int
     open_calls: int = 0
     alive: bool = True
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -92,14 +95,16 @@ class ActorPool:
         size: int,
         restarts: int,
         health: Health | None = None,
+        *,
+        run: str = "",
     ) -> None:
         """`make(slot)` starts the actor of slot 0 to `size` - 1 and returns its handle at once.
 
-        `health`: for `watch` and `restart_dead`.
+        `health`: for `watch` and `restart_dead`; `run`: the name of the run that metrics are of.
         """
         self._name = name
         self._make = make
-        self._members = [_Member(make(slot)) for slot in range(size)]
+        self._members = [_Member(make(slot), slot) for slot in range(size)]
         for member in self._members:
             member.ready.set()
         self._restarts_left = restarts
@@ -111,6 +116,8 @@ class ActorPool:
         self._places = asyncio.Semaphore(size * CALLS_PER_ACTOR)
         self._broken: asyncio.Future[Exception] | None = None
         self.restarts = 0
+        self._metrics = Metrics(run)
+        self._metrics.set("run_restarts", 0, role=name)
 
     def on_restart(self, heal: Callable[[], Awaitable[None]]) -> None:
         """Await `heal` after each death, before the new actor gets its first call."""
@@ -142,16 +149,26 @@ class ActorPool:
             return await call(member.handle)
 
         broken = self._breakage()
-        member.open_calls += 1
+        self._count(member, 1)
         work = asyncio.ensure_future(when_ready())
         try:
             await asyncio.wait({work, broken}, return_when=asyncio.FIRST_COMPLETED)
             if broken.done():
                 raise broken.result()
-            return work.result()
+            answered = work.result()
+            self._metrics.count("run_calls", 1, **self._labels(member))
+            return answered
         finally:
             work.cancel()
-            member.open_calls -= 1
+            self._count(member, -1)
+
+    def _count(self, member: _Member, more: int) -> None:
+        """Note calls that begin or end."""
+        member.open_calls += more
+        self._metrics.set("run_open_calls", member.open_calls, **self._labels(member))
+
+    def _labels(self, member: _Member) -> dict[str, str]:
+        return {"role": self._name, WORKER: f"{self._name}-{member.slot}"}
 
     def _breakage(self) -> "asyncio.Future[Exception]":
         """Done, with the reason, once this pool can answer no more."""
@@ -263,10 +280,11 @@ class ActorPool:
             ) from error
         self._restarts_left -= 1
         self.restarts += 1
+        self._metrics.set("run_restarts", self.restarts, role=self._name)
         logger.warning("a %s actor died; starting another: %s", self._name, crash_report(error))
         ray.kill(member.handle)  # unreachable is not always dead; two engines must not share a GPU
         slot = self._members.index(member)
-        fresh = self._members[slot] = _Member(self._make(slot))
+        fresh = self._members[slot] = _Member(self._make(slot), slot)
         if self._health is not None:
             self._start_of(fresh)
         return fresh

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from typing import Any
 
+from actors.cluster.actor_names import NamedActor
 from configs.jobs.evaluate import AnsweringModel
 from configs.schema.data import PromptConfig
 from configs.schema.reward import ThinkingConfig
@@ -22,7 +23,7 @@ class NoAnswer(UserError):
     """The server gave no answer, however often it was asked."""
 
 
-class EndpointWorker:
+class EndpointWorker(NamedActor):
     """Asks a server, many problems at a time; to its pool as a worker with an engine is.
 
     Answers come as text: their ids are `UNKNOWN_TOKEN`, as many as the server counted.

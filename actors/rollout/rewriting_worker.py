@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
 
+from actors.cluster.actor_names import NamedActor
 from actors.rollout.endpoint_worker import UNKNOWN_TOKEN, NoAnswer
 from configs.jobs.distill import TeacherConfig
 from configs.schema.data import PromptConfig
@@ -19,7 +20,7 @@ from rl.storage.cache import cache_folder
 logger = logging.getLogger(__name__)
 
 
-class RewritingWorker:
+class RewritingWorker(NamedActor):
     """Asks a server, many problems at a time; to its pool as a worker with an engine is."""
 
     def __init__(

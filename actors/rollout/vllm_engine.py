@@ -101,9 +101,11 @@ def start_engine(
     """vLLM's AsyncLLM with `engine_args`."""
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    from actors.rollout.engine_metrics import EngineMetrics
+
     vision = encoder.has_vision
     args = engine_args(folder, policy, prompt, rollout, transport, has_vision=vision)
-    return AsyncLLM.from_engine_args(args)
+    return AsyncLLM.from_engine_args(args, stat_loggers=[EngineMetrics])
 
 
 def sampling_params(request: SamplingRequest, banned: Iterable[int]) -> Any:

@@ -11,6 +11,8 @@ from typing import Any, Literal, NoReturn, cast
 
 import torch
 
+from actors.cluster.actor_names import NamedActor
+from actors.cluster.metrics import Metrics
 from actors.rollout.vllm_engine import sampling_params, start_engine
 from configs.schema.data import PromptConfig
 from configs.schema.policy import ModelConfig
@@ -23,7 +25,7 @@ from rl.data.records import Answer, Group, Problem, SamplingRequest
 logger = logging.getLogger(__name__)
 
 
-class RolloutWorker:
+class RolloutWorker(NamedActor):
     """Owns one vLLM `AsyncLLM` and knows which policy version it holds.
 
     A plain class; the cluster makes it an asyncio Ray actor, so many problems are in flight at a
@@ -55,7 +57,8 @@ class RolloutWorker:
         self._encoder = InputEncoder(folder, prompt, policy.trust_remote_code)
         self._health_timeout_s = rollout.health_timeout_s
         self._tags = (thinking.open_tag, thinking.close_tag)
-        self._version = 0
+        self._metrics = Metrics()
+        self._set_version(0)
         self._names = count()
         self._engine: Any = start_engine(folder, policy, prompt, rollout, transport, self._encoder)
 
@@ -91,6 +94,8 @@ class RolloutWorker:
         except EngineDeadError:
             self._die()
         answers = sorted(final.outputs, key=lambda output: output.index)
+        for output in answers:
+            self._metrics.observe("rollout_answer_tokens", len(output.token_ids))
         return Group(
             problem=problem.without_images(),  # whoever asked has them
             prompt_ids=tuple(final.prompt_token_ids),
@@ -139,7 +144,11 @@ class RolloutWorker:
     async def set_weight_version(self, version: int) -> None:
         """Call the weights `version` from now on."""
         await self._guarded(self._engine.update_weight_version(str(version)))
+        self._set_version(version)
+
+    def _set_version(self, version: int) -> None:
         self._version = version
+        self._metrics.set("rollout_policy_version", version)
 
     async def resume_generation(self) -> None:
         """Let answers go on, once the weights were found to be the right ones."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from actors.cluster.actor_names import NamedActor
 from actors.cluster.object_refs import SharedBatches
 from configs.schema.data import PromptConfig
 from configs.schema.learner import LearnerConfig
@@ -14,7 +15,7 @@ from models.inputs.packing import PackedBatch, pack
 from rl.algorithms.rows import TrainingRow, split_row
 
 
-class FrozenPolicy:
+class FrozenPolicy(NamedActor):
     """A policy that never learns."""
 
     def __init__(

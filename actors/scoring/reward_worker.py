@@ -7,9 +7,8 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
-import ray
-
-from actors.scoring.reward_metrics import RewardMetrics
+from actors.cluster.actor_names import NamedActor
+from actors.cluster.metrics import Metrics
 from configs.schema.reward import RewardConfig
 from rewards.completion import Completion, bad_gold
 from rewards.functions.custom import CustomTask
@@ -23,7 +22,7 @@ from rl.data.records import CAUSES, Problem, Score, Verdict
 _VERDICTS_KEPT = 100_000
 
 
-class RewardWorker:
+class RewardWorker(NamedActor):
     """Scores answers; many calls may be under way at once, on one pool of processes.
 
     A plain class: `ray.remote(RewardWorker)` makes it an actor, tests use it as it stands.
@@ -43,20 +42,27 @@ class RewardWorker:
         self._verdicts: OrderedDict[Hashable, Future[Verdict]] = OrderedDict()
         self._timed_out_golds: dict[tuple[str, ...], Verdict] = {}
         self._causes: Counter[str] = Counter()
-        self._metrics = RewardMetrics() if ray.is_initialized() else None
+        self._metrics = Metrics()
+        self._tell_pool()
 
     async def score(self, problem: Problem, completions: Sequence[Completion]) -> tuple[Score, ...]:
         """One score per completion, in order. Never raises on a completion's text."""
         began = time.monotonic()
+        self._tell_pool()
         scores = await asyncio.gather(*(self._score(problem, one) for one in completions))
-        wait_s = time.monotonic() - began
         for score in scores:
             self._causes.update(verdict.cause for verdict in score.verdicts.values())
-        if self._metrics is not None:
-            pool = self._verifiers.stats
-            self._metrics.scored(scores, wait_s)
-            self._metrics.pool(self._verifiers.queue_depth(), pool.kills, pool.restarts)
+            self._metrics.observe("reward_seconds", time.monotonic() - began)
+            for name, verdict in score.verdicts.items():
+                self._metrics.count("reward_verdicts", 1, reward=name, cause=verdict.cause)
+        self._tell_pool()
         return tuple(scores)
+
+    def _tell_pool(self) -> None:
+        pool = self._verifiers.stats
+        self._metrics.set("reward_queue_depth", self._verifiers.queue_depth())
+        self._metrics.set("reward_kills", pool.kills)
+        self._metrics.set("reward_restarts", pool.restarts)
 
     async def _score(self, problem: Problem, completion: Completion) -> Score:
         names = self._config.weights

@@ -169,6 +169,11 @@ class DeepSpeedEngine:
         return float(self._engine.get_lr()[0])
 
     @property
+    def updates(self) -> int:
+        """Updates made so far, those before a checkpoint included."""
+        return self._scheduler.last_epoch
+
+    @property
     def device(self) -> torch.device:
         """Where the policy lies, and batches must."""
         return self._engine.device

@@ -15,8 +15,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from actors.cluster.actor_names import NamedActor
+from actors.cluster.metrics import Metrics
 from actors.cluster.object_refs import SharedBatches
 from actors.training.answer_loss import AnswerLoss, told_apart
+from actors.training.speed import UpdateSpeed, peak_memory_bytes
+from actors.training.step_trace import traced_update
 from actors.weight_transfer.rendezvous import Rendezvous
 from configs.jobs.grpo import PolicyConfig
 from configs.schema.data import PromptConfig
@@ -24,6 +28,7 @@ from configs.schema.learner import LearnerConfig
 from configs.schema.loss import LossConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import PackedBatch, pack
+from models.policy.flops import TrainingFlops, peak_flops
 from models.policy.weight_sums import WeightSums
 from rl.algorithms.critical_tokens import phrases_of
 from rl.algorithms.rows import MicroBatch
@@ -53,6 +58,8 @@ class LearnerSpec:
     """Updates that the learning rate's schedule spans."""
     device: str
     """cpu or cuda."""
+    traces: Path
+    """Where the trace of an update goes, if the recipe asks for one."""
     reference: Literal["base", "shards"] | None = None
     """The reference policy that the learner is asked for: its weights without adapters, or a
     sharded copy of the start policy; None: others are asked, or nobody."""
@@ -62,7 +69,7 @@ Reference = Callable[[PackedBatch], Tensor]
 """A batch to the reference's float32 [N] logprobs in nats."""
 
 
-class LearnerRank:
+class LearnerRank(NamedActor):
     """One rank. A plain class; the cluster makes it a Ray actor with a device of its own."""
 
     def __init__(self, job: LearnerSpec, rank: int) -> None:
@@ -74,6 +81,7 @@ class LearnerRank:
         self._patience = timedelta(seconds=job.learner.timeout_s)
         self._sender: Any = None
         self._reference: Reference | None = None
+        self._metrics = Metrics()
         # Torch's own threads stay the model's.
         self._pool = ThreadPoolExecutor(1, "pixels", torch.set_num_threads, (1,))
         self._critical = phrases_of(job.critical_words, self._encoder.tokenise)
@@ -107,7 +115,10 @@ class LearnerRank:
             temperature=job.temperature,
         )
         model = load_model(job.policy, job.folder, as_saved=job.learner.zero_stage == 3)
-        self._engine = DeepSpeedEngine(build(model), job.learner, job.policy.dtype, job.total_steps)
+        policy = build(model)
+        self._flops = TrainingFlops(policy.model)
+        self._peak_flops = peak_flops(job.learner.peak_tflops, job.policy.dtype)
+        self._engine = DeepSpeedEngine(policy, job.learner, job.policy.dtype, job.total_steps)
         if job.reference == "base":
             self._reference = BaseReference(self._engine)
         elif job.reference == "shards":
@@ -131,11 +142,21 @@ class LearnerRank:
 
     def update(self, share: SharedBatches, tokens: int) -> UpdateReport:
         """One step of the optimiser over this rank's micro-batches; `tokens`: of all ranks."""
+        speed = UpdateSpeed(self._flops, self._peak_flops)
+        profile, step = self._job.learner.profile, 1 + self._engine.updates
+        with traced_update(profile, step, self._rank, self._job.traces):
+            report = self._update(share, tokens, speed)
+        self._metrics.set("learner_memory_bytes", peak_memory_bytes())
+        told = {**report.metrics, **speed.metrics(self._engine.device)}
+        return replace(report, metrics=told)
+
+    def _update(self, share: SharedBatches, tokens: int, speed: UpdateSpeed) -> UpdateReport:
         from actors.training.update import Update
 
         loss = AnswerLoss(self._job.loss, self._critical)
         update = Update(self._engine, tokens, loss.figures)
         for packed in self._packed(share):
+            speed.add(packed)
             if self._reference is not None:
                 packed = replace(packed, reference_logprobs=self._reference(packed))
             update.add(packed, loss)
@@ -184,7 +205,10 @@ class LearnerRank:
         """Send the weights; (sum, sum of squares) of each as sent, now or in an earlier round."""
         if self._sender is None:
             raise RuntimeError("send_weights() before init_weight_transfer(): no engine listens")
-        return self._sender.send()
+        sums = self._sender.send()
+        if self._rank == 0:
+            self._metrics.count("sync_bytes", self._sender.bytes_sent)
+        return sums
 
     def save(self, folder: Path) -> None:
         """Write the learner's state: weights, optimiser, schedule. Called on every rank."""

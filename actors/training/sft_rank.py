@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -10,16 +11,20 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from actors.cluster.metrics import Metrics
 from actors.training.collectives import sum_over_ranks
 from actors.training.deepspeed_engine import DeepSpeedEngine
 from actors.training.export import export_policy
 from actors.training.objectives import Likelihood, Objective, Preference
 from actors.training.references import reference_logprobs
+from actors.training.speed import UpdateSpeed, peak_memory_bytes
+from actors.training.step_trace import traced_update
 from actors.training.update import Update
 from configs.jobs.mpo import MPORecipe
 from models.inputs.chat_loader import PackedChatLoader, PackPlan
 from models.inputs.encoder import InputEncoder
 from models.policy.features import FeatureCache, FeatureStore, FrozenTower
+from models.policy.flops import TrainingFlops, peak_flops
 from models.policy.loading import build_policy, load_model
 from rl.algorithms.sft import SFTJob, StepResult
 from rl.data.chats import ChatSet
@@ -63,6 +68,9 @@ class SFTRank:
         if store is not None:
             self._tower = policy.detach_vision_tower(device, getattr(torch, recipe.policy.dtype))
             self._features = FeatureCache(self._tower, self._encoder, store)
+        self._metrics = Metrics(recipe.name)
+        self._flops = TrainingFlops(policy.model)
+        self._peak_flops = peak_flops(recipe.learner.peak_tflops, recipe.policy.dtype)
         self._engine = DeepSpeedEngine(policy, recipe.learner, recipe.policy.dtype, job.steps)
         chats = ChatSet.reopen(recipe.data, job.chats, recipe.seed)
         self._feed = self._feed_of(chats)
@@ -108,6 +116,7 @@ class SFTRank:
         The loss is the sum over all ranks divided by the objective's weight of them.
         """
         began = time.perf_counter()
+        speed = UpdateSpeed(self._flops, self._peak_flops)
         head = next(self._stream)
         share = head.share
         assert share.number == step, f"step {step} was fed the chats of step {share.number}"
@@ -119,19 +128,23 @@ class SFTRank:
         update = Update(self._engine, weight, objective.figures)
         seen: list[int] = []
         samples: list[Logged] = []
-        for pack in chain([head], islice(self._stream, len(share.packs) - 1)):
-            logprobs_N = update.add(pack.packed, objective.token_loss(pack))
-            seen += pack.positions
-            if self._rank == 0:
-                most = self._job.recipe.log.samples_per_step
-                room = None if most is None else max(0, most - len(samples))
-                samples += objective.logged(pack, logprobs_N, room)
-        report = update.finish()
+        with self._traced():
+            for pack in chain([head], islice(self._stream, len(share.packs) - 1)):
+                speed.add(pack.packed)
+                logprobs_N = update.add(pack.packed, objective.token_loss(pack))
+                seen += pack.positions
+                if self._rank == 0:
+                    most = self._job.recipe.log.samples_per_step
+                    room = None if most is None else max(0, most - len(samples))
+                    samples += objective.logged(pack, logprobs_N, room)
+            report = update.finish()
         found, met = self._features.counts if self._features else (0, 0)
         times = [float(seen.count(i)) for i in range(len(share.window))]
         found, met, *marks = self._sum([found, met, *times])
         _check_seen(step, marks)
-        seconds = time.perf_counter() - began
+        self._metrics.set(
+            "learner_memory_bytes", peak_memory_bytes(), worker=f"learner-{self._rank}"
+        )
         metrics = {
             **objective.finish(report.metrics),
             "chats": float(len(share.window)),
@@ -139,13 +152,18 @@ class SFTRank:
             "trained_tokens": trained,
             "packs": packs,
             "pack_fill": tokens / (packs * self._job.recipe.learner.max_tokens_per_microbatch),
-            "seconds": seconds,
-            "tokens_per_s": tokens / seconds,
+            "seconds": time.perf_counter() - began,
+            **speed.metrics(self._engine.device),
         }
         if met:
             metrics["features_kept"] = found / met
         report = replace(report, metrics=metrics)
         return StepResult(report, self._feed.rows(share.window), samples)
+
+    def _traced(self) -> AbstractContextManager[None]:
+        """A context that traces the update inside if the recipe asks for it."""
+        recipe, step = self._job.recipe, 1 + self._engine.updates
+        return traced_update(recipe.learner.profile, step, self._rank, recipe.run_folder / "traces")
 
     def _sum(self, values: list[float]) -> list[float]:
         return sum_over_ranks(values, self._engine.device)

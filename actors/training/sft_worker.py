@@ -11,7 +11,7 @@ import torch.distributed as dist
 from ray.train.torch import get_device
 from ray.util.queue import Queue
 
-from actors.cluster.gauges import Gauges
+from actors.cluster.metrics import Metrics
 from actors.cluster.shared_folder import UnusableFolder, check_reached, file_visible
 from actors.training.collectives import broadcast_from_rank0
 from actors.training.sft_rank import SFTRank
@@ -131,7 +131,7 @@ class _Log:
         self._run = RunLog(
             recipe.run_folder,
             recipe,
-            gauge=Gauges(recipe.name),
+            gauge=Metrics(recipe.name).show_figure,
             resume=first,
             view=MPO if isinstance(job.recipe, MPORecipe) else SFT,
             show=lambda done, text: reports.put((recipe.name, done, text)),

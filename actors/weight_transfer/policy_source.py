@@ -30,6 +30,8 @@ class PolicySource(WeightSource):
         self._precision = precision
         self._sent: set[str] = set()
         self.sums: WeightSums = {}
+        self.bytes_sent = 0
+        """In the newest round."""
 
     def names(self) -> list[str]:
         """What the next round sends: everything at first, then what learns, and its siblings."""
@@ -50,11 +52,13 @@ class PolicySource(WeightSource):
 
     def iter_groups(self) -> Iterator[tuple[list[str], list[Tensor]]]:
         """One layer at a time: gathered, adapters merged, summed, handed on, and let go."""
+        self.bytes_sent = 0
         for group in self.groups():
             weights = [self._weights[name] for name in group]
             with self._gathered([source for weight in weights for source in weight.sources]):
                 tensors = [weight.merged(self._precision) for weight in weights]
                 self.sums |= {n: sum_and_squares(t) for n, t in zip(group, tensors, strict=True)}
+                self.bytes_sent += sum(tensor.nbytes for tensor in tensors)
                 yield group, tensors
                 if tensors[0].is_cuda:
                     # Transports copy on streams of their own, and what was gathered or merged is

@@ -145,6 +145,11 @@ class WeightSender:
         self._source.finish()
         return dict(self._source.sums)
 
+    @property
+    def bytes_sent(self) -> int:
+        """In the newest round."""
+        return self._source.bytes_sent
+
     def close(self) -> None:
         """Leave the group."""
         self._trainer.shutdown()

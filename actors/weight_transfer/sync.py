@@ -5,12 +5,14 @@ and the sync begins anew; a learner that dies ends the run; whatever else takes 
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Mapping
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from ray.exceptions import RayActorError, RayTaskError
 
 from actors.cluster.crash_report import crash_report
+from actors.cluster.metrics import Metrics
 from actors.cluster.pool import ActorPool, DriverLoop
 from configs.jobs.grpo import SyncConfig
 from models.policy.parts import part_of
@@ -53,7 +55,12 @@ class WeightSync:
         engines: ActorPool,
         config: SyncConfig,
         loop: DriverLoop,
+        *,
+        run: str = "",
     ) -> None:
+        """`run`: the name of the run that the metrics are of."""
+        self._metrics = Metrics(run)
+        self._metrics.set("learner_logprob_gap_bound", config.max_logprob_gap)
         self._learners = learners
         self._engines = engines
         self._config = config
@@ -84,6 +91,8 @@ class WeightSync:
             LearnerDied: a learner rank is gone.
         """
         pool = self._engines
+        began = time.monotonic()
+        self._metrics.set("sync_version", self.version)
         async with pool.steering:
             while True:
                 await self._restart_dead()
@@ -91,6 +100,8 @@ class WeightSync:
                 try:
                     await self._in_time(self._send(engines), self._watch_health(engines))
                     pool.mark_ready()
+                    self._metrics.set("sync_seconds", time.monotonic() - began)
+                    self._metrics.set("sync_verified_version", self.version)
                     return
                 except (RayActorError, RayTaskError):
                     self._connected = []

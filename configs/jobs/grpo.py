@@ -166,6 +166,12 @@ class GRPORecipe(TrainingRecipe):
         return self
 
     @model_validator(mode="after")
+    def _profiled_step_comes(self) -> Self:
+        if self.learner.profile:
+            self.learner.profile.check_comes(self.steps)
+        return self
+
+    @model_validator(mode="after")
     def _longest_answer_fits_the_learner(self) -> Self:
         longest = self.prompt.max_tokens + self.rollout.max_new_tokens - 1
         if longest > self.learner.max_tokens_per_microbatch:

@@ -105,6 +105,12 @@ class SFTRecipe(SupervisedRecipe):
     steps: PositiveInt | None = None
     """Updates of the policy; null: epochs decides."""
 
+    @model_validator(mode="after")
+    def _profiled_step_comes(self) -> Self:
+        if self.learner.profile:
+            self.learner.profile.check_comes(self.steps)
+        return self
+
 
 class AlignPolicyConfig(PolicyConfig):
     """The model whose projector learns."""

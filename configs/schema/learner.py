@@ -32,6 +32,23 @@ class OptimizerConfig(StrictModel):
     """Gradients are scaled down to this global norm."""
 
 
+class ProfileConfig(StrictModel):
+    """A trace by torch's profiler, written to traces/ in the run's folder."""
+
+    step: PositiveInt
+    """The learner's update that is traced; the first is 1, and steps without one do not count."""
+    rank: NonNegativeInt = 0
+    """The rank that traces."""
+
+    def check_comes(self, steps: int | None) -> None:
+        """Raise ValueError if a run of `steps` steps ends before; None: nobody knows yet."""
+        if steps is not None and self.step > steps:
+            raise ValueError(
+                f"learner.profile.step={self.step} never comes in a run of steps={steps}; set it "
+                f"to at most {steps}"
+            )
+
+
 class LearnerConfig(StrictModel):
     """The DeepSpeed ranks that train."""
 
@@ -65,6 +82,11 @@ class LearnerConfig(StrictModel):
     """Seconds that ranks may take for one piece of work, such as an update or a checkpoint, and
     wait for one another; behind them they count as stuck."""
     optimizer: OptimizerConfig = OptimizerConfig()
+    profile: ProfileConfig | None = None
+    """One update to trace; null: none."""
+    peak_tflops: PositiveFloat | None = None
+    """TFLOP/s that one device could do in the policy's precision, for the share that updates use
+    of it (mfu); null: a known GPU's in bfloat16, and no mfu elsewhere."""
 
     @model_validator(mode="after")
     def _offload_needs_shards(self) -> Self:
@@ -72,6 +94,15 @@ class LearnerConfig(StrictModel):
             raise ValueError(
                 f"offload=true with zero_stage={self.zero_stage}: DeepSpeed offloads sharded "
                 "optimizer state only; set zero_stage to 2 or 3, or offload to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _profiled_rank_is_there(self) -> Self:
+        if self.profile is not None and self.profile.rank >= self.ranks:
+            raise ValueError(
+                f"profile.rank={self.profile.rank} with ranks={self.ranks}: ranks count from 0; "
+                f"set it to at most {self.ranks - 1}"
             )
         return self
 

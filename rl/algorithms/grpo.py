@@ -53,7 +53,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
     flat = FlatRewardsWarner()
 
     for step in range(first, recipe.steps):
-        watch = StepTimer()
+        watch = StepTimer(step, parts.span)
         with watch.time("rollout"):
             groups = ahead.next_result()
         check_staleness(groups, oldest=step - recipe.max_staleness)

@@ -1,6 +1,7 @@
 """What the loop needs of its parts. Actors provide them on a cluster, plain objects in tests."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -9,6 +10,7 @@ from rl.algorithms.rows import TrainingRow
 from rl.algorithms.sample_buffer import SampleBuffer
 from rl.data.records import Problem, SamplingRequest, ScoredGroup, UpdateReport
 from rl.run_log.samples import Logged, TokenTexts
+from rl.run_log.timing import Span
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -111,3 +113,5 @@ class GRPOParts:
     """Reads an answer's tokens for the log."""
     buffer: SampleBuffer | None = None
     """Informative answers of earlier steps; None: each step learns from its own alone."""
+    span: Span = nullcontext
+    """Draws the phases of steps on a timeline."""

@@ -94,6 +94,7 @@ def start_engines(
         rollout.workers,
         rollout.restarts,
         Health(lambda worker: worker.wait_ready.remote(), rollout.health_timeout_s),
+        run=recipe.name,
     )
 
 
@@ -108,6 +109,7 @@ def start_client(recipe: GenerationRecipe, plan: Plan, seats: Placement) -> Acto
         ),
         1,
         recipe.rollout.restarts,
+        run=recipe.name,
     )
 
 
@@ -121,6 +123,7 @@ def start_rewards(recipe: GRPORecipe | GenerationRecipe, plan: Plan, seats: Plac
         reward.workers,
         reward.restarts,
         Health(lambda worker: worker.stats.remote(), recipe.rollout.health_timeout_s),
+        run=recipe.name,
     )
 
 

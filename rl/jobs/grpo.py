@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
-from actors.cluster.gauges import Gauges
+from actors.cluster.metrics import Metrics
 from actors.cluster.plan import Plan
 from actors.cluster.ray_session import ray_session
 from actors.cluster.shared_folder import check_run_folder
+from actors.cluster.timeline import span
 from actors.training.learner_group import LearnerDied
 from actors.weight_transfer.sync import SyncOverdue
 from configs.jobs.grpo import GRPORecipe
@@ -32,6 +32,7 @@ from rl.data.records import Problem
 from rl.jobs.grpo_actors import RunningActors, running_actors
 from rl.jobs.preflight import graded_answer, preflight
 from rl.jobs.prepare import (
+    StartPolicy,
     check_resume,
     check_sources,
     checkpoints_of,
@@ -51,23 +52,6 @@ _BUFFER = "sample_buffer.jsonl"
 """The sample buffer's file in a checkpoint."""
 Train = Callable[[GRPORecipe, GRPOParts, int], None]
 """The loop: recipe, parts, first step."""
-
-
-class StartPolicy(Protocol):
-    """A policy that is made where it is not cached."""
-
-    @property
-    def folder(self) -> Path:
-        """Where it lies, or will."""
-        ...
-
-    def untrained(self) -> Path:
-        """A policy with the same tokenizer and processor, made in an instant."""
-        ...
-
-    def make(self) -> Path:
-        """Make it, in the Ray session that is open."""
-        ...
 
 
 def grpo_run(
@@ -270,7 +254,8 @@ def _train(
         checkpoints.write(step, fill, best=best.best)
 
     resume = first if saved.begun else None
-    with RunLog(recipe.run_folder, recipe, gauge=Gauges(recipe.name), resume=resume) as log:
+    gauge = Metrics(recipe.name).show_figure
+    with RunLog(recipe.run_folder, recipe, gauge=gauge, resume=resume) as log:
         if evaluate and not newest:
             log.write_evaluation(0, evaluate())
         parts = GRPOParts(
@@ -284,6 +269,7 @@ def _train(
             best=best,
             token_texts=TokenTexts(ready.encoder.tokenizer),
             buffer=buffer,
+            span=span,
         )
         train(recipe, parts, first)
         summary = summarise(recipe.run_folder)

@@ -39,6 +39,7 @@ def learner_spec(recipe: GRPORecipe, folder: Path, device: str) -> LearnerSpec:
         total_steps=recipe.steps * recipe.learner.updates_per_step,
         reference=None if recipe.reference_in == "actor" else recipe.reference_in,
         device=device,
+        traces=recipe.run_folder / "traces",
     )
 
 
@@ -106,6 +107,7 @@ def _start_frozen(
         ),
         1,
         section.restarts,
+        run=recipe.name,
     )
 
 
@@ -162,7 +164,7 @@ def running_actors(recipe: GRPORecipe, folder: Path, plan: Plan) -> Generator[Ru
     pools = start_pools(recipe, folder, plan, seats)
     learners = start_learners(recipe, folder, plan, loop, refs=refs, seats=seats)
     try:
-        weights = WeightSync(learners, pools.engines, recipe.sync, loop)
+        weights = WeightSync(learners, pools.engines, recipe.sync, loop, run=recipe.name)
         pools.engines.on_restart(weights.run)
         rollouts = Rollouts(loop, pools, refs=refs, timeout_s=recipe.rollout.timeout_s)
         yield RunningActors(learners, rollouts, weights, pools, plan.transport == "ipc")

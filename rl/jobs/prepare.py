@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import ray
 from pydantic import BaseModel
@@ -21,6 +21,23 @@ from rl.storage.checkpoints import Checkpoint, Checkpoints
 from rl.tables.sources import check_path
 
 S = TypeVar("S")
+
+
+class StartPolicy(Protocol):
+    """A policy that is made where it is not cached."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies, or will."""
+        ...
+
+    def untrained(self) -> Path:
+        """A policy with the same tokenizer and processor, made in an instant."""
+        ...
+
+    def make(self) -> Path:
+        """Make it, in the Ray session that is open."""
+        ...
 
 
 def plan_run(recipe: GRPORecipe | SupervisedRecipe | GenerationRecipe) -> Plan:

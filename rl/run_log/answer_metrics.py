@@ -12,13 +12,18 @@ from rl.data.thinking import has_thoughts
 def accuracy(scores: Iterable[Score], config: RewardConfig) -> float:
     """Mean score of the reward that the recipe calls accuracy, over verdicts that count; NaN
     without any."""
-    verdicts = [score.verdicts[config.accuracy] for score in scores]
+    return _mean_score(scores, config.accuracy)
+
+
+def _mean_score(scores: Iterable[Score], reward: str) -> float:
+    verdicts = [score.verdicts[reward] for score in scores]
     counted = [verdict.score for verdict in verdicts if verdict.counts]
     return fmean(counted) if counted else float("nan")
 
 
 def answer_metrics(groups: Sequence[ScoredGroup], config: RewardConfig) -> dict[str, float]:
     """Figures of answers, whether trained on or held out: reward, accuracy, think_share,
+    score/REWARD, each reward's mean,
     mean_length and max_length in tokens, truncated_share, unscored_share, verdicts/CAUSE shares."""
     answers: list[Answer] = [answer for g in groups for answer in g.group.answers]
     scores: list[Score] = [score for g in groups for score in g.scores]
@@ -29,6 +34,7 @@ def answer_metrics(groups: Sequence[ScoredGroup], config: RewardConfig) -> dict[
         "reward": fmean(rewards) if rewards else float("nan"),
         "reward_std": pstdev(rewards) if rewards else float("nan"),
         "accuracy": accuracy(scores, config),
+        **{f"score/{reward}": _mean_score(scores, reward) for reward in config.weights},
         "think_share": fmean(has_thoughts(answer.text, config.thinking) for answer in answers),
         "mean_length": fmean(lengths),
         "max_length": float(max(lengths)),

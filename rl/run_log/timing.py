@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from rl.data.records import ScoredGroup
 
@@ -36,10 +36,17 @@ class BusyTime:
             self._under_way -= 1
 
 
+Span = Callable[[str], AbstractContextManager[object]]
+"""A context that lasts as long as what it names, for who draws a timeline."""
+
+
 class StepTimer:
     """Starts when it is made."""
 
-    def __init__(self) -> None:
+    def __init__(self, step: int = 0, span: Span = nullcontext) -> None:
+        """`span`: is told of each phase of `step`, by both names."""
+        self._step = step
+        self._span = span
         self._began = time.perf_counter()
         self._phases: dict[str, float] = {}
 
@@ -48,7 +55,8 @@ class StepTimer:
         """Add the seconds spent inside to `phase`."""
         began = time.perf_counter()
         try:
-            yield
+            with self._span(f"step {self._step + 1}: {phase}"):
+                yield
         finally:
             spent = time.perf_counter() - began
             self._phases[phase] = self._phases.get(phase, 0.0) + spent

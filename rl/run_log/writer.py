@@ -77,6 +77,7 @@ class RunLog:
                 "another name"
             )
         first = resume or 0
+        self._tell_progress(first, time.time())
         for path in (self._metrics_path, samples_path):
             filter_lines(path, lambda line: line["step"] < first)
         filter_lines(self._evaluations_path, lambda line: line["step"] <= first)
@@ -113,6 +114,7 @@ class RunLog:
             self._page.add_samples(kept)
             self._page.write()
         self._publish(step, "", metrics, kept[: self._recipe.log.wandb_samples])
+        self._tell_progress(step + 1, line["time"])
         self._show(step + 1, step_text(line, self._recipe.steps, self._view))
 
     def write_evaluation(self, step: int, figures: Mapping[str, float]) -> None:
@@ -191,6 +193,12 @@ class RunLog:
                 self._gauge(name, value)
         if self._tracker is not None:
             self._tracker.write(step, known, samples)
+
+    def _tell_progress(self, done: int, now: float) -> None:
+        """Hand to gauges how far the run is: whoever watches sees a step that does not end."""
+        if self._gauge is not None:
+            for name, value in (("steps_done", done), ("steps", self._recipe.steps), ("time", now)):
+                self._gauge(name, value)
 
     def _keep_images(self, images: Sequence[bytes | str]) -> list[str]:
         """Names of the images in the run's folder: paths stay, bytes are written to a file named by

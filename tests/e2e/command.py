@@ -123,6 +123,11 @@ class Place:
         """What a command wrote so far."""
         return self.log(log).read_text("utf-8", errors="replace")
 
+    def driver(self) -> psutil.Process:
+        """The process that runs `rl/grpo.py` here, as a job does."""
+        (found,) = (p for p in self.processes() if p.cmdline()[1:2] == ["rl/grpo.py"])
+        return found
+
     def processes(self) -> list[psutil.Process]:
         """Living processes that carry this place's cache in their environment, but Ray's agents."""
         found: list[psutil.Process] = []

@@ -1,5 +1,6 @@
 """A Ray head of one's own, as `ray start --head` makes it, on ports and in folders of its own."""
 
+import json
 import random
 import secrets
 import shutil
@@ -74,8 +75,7 @@ class Head:
 
     def answers(self) -> bool:
         """True when jobs can be submitted."""
-        token = {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
-        asked = urllib.request.Request(f"{self.dashboard}/api/version", headers=token)
+        asked = urllib.request.Request(f"{self.dashboard}/api/version", headers=self._token)
         try:
             with urllib.request.urlopen(asked, timeout=5) as page:
                 return page.status == 200
@@ -90,6 +90,18 @@ class Head:
             return subprocess.Popen(
                 command, cwd=ROOT, env=self.environment, stdout=out, stderr=subprocess.STDOUT
             )
+
+    def actors(self) -> dict[str, str]:
+        """Names of the actors that live, and what the dashboard shows beside them."""
+        url = f"{self.dashboard}/api/v0/actors?detail=1&filter_keys=state&filter_predicates=%3D"
+        asked = urllib.request.Request(f"{url}&filter_values=ALIVE", headers=self._token)
+        with urllib.request.urlopen(asked, timeout=30) as page:
+            found = json.load(page)["data"]["result"]["result"]
+        return {each["name"]: each["repr_name"] for each in found}
+
+    @property
+    def _token(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
 
     def uploaded(self) -> list[str]:
         """Top-level names of the working directory as it arrived."""

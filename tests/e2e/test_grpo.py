@@ -1,7 +1,8 @@
 """GRPO from the command line, as a job of a cluster."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from configs.jobs.grpo import GRPORecipe
 from configs.loading.recipe import read_recipe
+from rl.monitoring.metrics import METRICS
 from tests.e2e.command import PATIENCE_S, STEPS, Place, check_finished, leaks, lines
 from tests.e2e.head import ray_head
+from tests.e2e.prometheus import watching
 from tests.ray.chats import chat_file
 from tests.waiting import wait_until
 
@@ -22,6 +25,7 @@ TAUGHT = (
     "teacher={context: '{question} The answer is {answer}.'}",
 )
 """The policy that started the run is a teacher beside the rewards, and is told the answers."""
+TRACED = ("learner.profile={step: 2}", "learner.peak_tflops=1")
 
 
 @dataclass(frozen=True)
@@ -33,32 +37,59 @@ class Job:
     figures: set[str]
     """Names of all series that the head's Prometheus endpoint showed."""
     uploaded: list[str]
+    actors: dict[str, str]
+    """Names of the actors while it ran, and what Ray's dashboard showed beside them."""
+    watched: "Watched | None"
+    """None: there is no Prometheus here."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What Prometheus made of the run."""
+
+    dark: list[str]
+    """Panels without data."""
+    alerted_s: float
+    """From when the driver was held up to the alert."""
+    firing: set[str]
+    """Alerts at the run's end."""
 
 
 @pytest.fixture(scope="module")
 def whole(place: Place) -> Iterator[Job]:
     """A run that nothing disturbs, submitted to a head of its own."""
     figures: set[str] = set()
-    with ray_head(place) as head:
-        process = head.submit("grpo.py", place.words("whole", *TAUGHT), place)
+    with ray_head(place) as head, watching(head, place) as server:
+        began = time.time()
+        process = head.submit("grpo.py", place.words("whole", *TAUGHT, *TRACED), place)
 
         def ended() -> bool:
             names = {line.split("{")[0] for line in head.figures().splitlines()}
             figures.update(name for name in names if not name.startswith("#"))
             return process.poll() is not None
 
+        def wait_for(true: Callable[[], bool]) -> None:
+            wait_until(true, PATIENCE_S, lambda: place.said("grpo.py"), every_s=1.0)
+
+        metrics = place.run("whole") / "metrics.jsonl"
         try:
-            wait_until(ended, PATIENCE_S, lambda: place.said("grpo.py"), every_s=1.0)
+            wait_for(lambda: ended() or (metrics.is_file() and b"\n" in metrics.read_bytes()))
+            actors = head.actors()
+            alerted_s = server.alert_of_a_stalled_run(place.driver()) if server else 0.0
+            wait_for(ended)
         finally:
             process.kill()
         said, uploaded = place.said("grpo.py"), head.uploaded()
         assert process.returncode == 0, said
+        watched = None
+        if server:
+            watched = Watched(server.panels_without_data(began), alerted_s, {*server.firing()})
         tuning = head.submit("sft.py", supervised(place), place)
         try:
             assert tuning.wait(PATIENCE_S) == 0, place.said("sft.py")
         finally:
             tuning.kill()
-    yield Job(place.run("whole"), said, figures, uploaded)
+    yield Job(place.run("whole"), said, figures, uploaded, actors, watched)
 
 
 def supervised(place: Place) -> list[str]:
@@ -110,10 +141,41 @@ def test_a_supervised_job_is_submitted_in_the_same_way(whole: Job) -> None:
     AutoModelForImageTextToText.from_pretrained(tuned / "policy")
 
 
-def test_prometheus_sees_reward_and_rollout(whole: Job) -> None:
-    wanted = {"ray_r1v_reward", "ray_r1v_rollout_tokens_per_s", "ray_r1v_accuracy"}
-    assert wanted <= whole.figures
-    assert any(name.startswith("ray_reward_verdicts") for name in whole.figures)
+def test_every_metric_is_at_the_node_s_endpoint(whole: Job) -> None:
+    ends = ("", "_bucket")
+    missing = [m.series for m in METRICS if not whole.figures & {m.series + end for end in ends}]
+    assert not missing
+
+
+def seen_by_prometheus(job: Job) -> Watched:
+    if job.watched is None:
+        pytest.skip("no prometheus here")
+    return job.watched
+
+
+def test_every_panel_of_the_dashboards_has_data(whole: Job) -> None:
+    assert seen_by_prometheus(whole).dark == []
+
+
+def test_a_run_that_stalls_is_alerted_of_and_one_that_has_ended_is_not(whole: Job) -> None:
+    watched = seen_by_prometheus(whole)
+    assert 0 < watched.alerted_s < 60
+    assert not watched.firing
+
+
+def test_actors_are_called_after_their_run_and_role(whole: Job) -> None:
+    named = {name: told for name, told in whole.actors.items() if name.startswith("whole/")}
+    roles = ("rollout", "reward", "learner", "teacher")
+    assert named == {f"whole/{role}-0": f"{role}-0 of whole" for role in roles}
+
+
+def test_one_update_is_traced_and_all_tell_how_much_of_the_device_they_use(whole: Job) -> None:
+    (trace,) = (whole.run / "traces").iterdir()
+    assert trace.name == "step_2_rank_0.json"
+    events = json.loads(trace.read_text("utf-8"))["traceEvents"]
+    assert any(event["name"] == "aten::mm" for event in events)
+    steps = [line for line in lines(whole.run / "metrics.jsonl") if "grad_norm" in line]
+    assert all(0 < step["mfu"] < 1 and step["tokens_per_s"] > 0 for step in steps)
 
 
 def test_the_recipe_in_a_run_folder_is_the_one_that_ran(whole: Job) -> None:

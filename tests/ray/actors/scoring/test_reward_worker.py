@@ -88,19 +88,10 @@ def test_a_verifier_killed_from_outside_costs_no_later_answer(worker: Any) -> No
 
 def test_figures_reach_rays_metrics(worker: Any) -> None:
     ray.get(worker.score.remote(Problem("p", "", ("1",)), completions("\\boxed{1}")))
-    names = ray.get(
+    made = ray.get(
         worker.__ray_call__.remote(
-            lambda self: sorted(
-                metric.info["name"]
-                for metric in vars(self._metrics).values()
-                if hasattr(metric, "info")
-            )
+            lambda self: {metric.info["name"] for metric in self._metrics._made.values()}
         )
     )
-    assert names == [
-        "reward_kills",
-        "reward_queue_depth",
-        "reward_restarts",
-        "reward_score_ms",
-        "reward_verdicts",
-    ]
+    told = ("kills", "queue_depth", "restarts", "seconds", "verdicts")
+    assert made == {f"r1v_reward_{name}" for name in told}

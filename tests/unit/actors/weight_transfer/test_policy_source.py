@@ -41,9 +41,12 @@ def test_siblings_of_what_learns_are_sent_with_it_and_the_rest_only_once() -> No
     for _ in source.iter_groups():
         pass
     source.finish()
+    # Eleven matrices of 2 x 2 float32: adapters travel merged.
+    assert source.bytes_sent == 11 * 16
     assert source.names() == [
         name for name in WEIGHTS if ".self_attn." in name or "layers.1.mlp" in name
     ]
     sent = [name for names, _ in source.iter_groups() for name in names]
     assert sorted(sent) == sorted(meta.name for meta in source.metadata()) == sorted(source.names())
     assert set(source.sums) == set(WEIGHTS)
+    assert source.bytes_sent == len(sent) * 16

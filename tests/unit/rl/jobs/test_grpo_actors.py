@@ -13,7 +13,10 @@ from tests.unit.step_samples import recipe
 
 
 def test_restarts_are_the_recipe_s_by_role(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def pool(name: str, make: Any, size: int, restarts: int, health: Any = None) -> Any:
+    def pool(
+        name: str, make: Any, size: int, restarts: int, health: Any = None, *, run: str
+    ) -> Any:
+        assert run == "trial"
         return SimpleNamespace(name=name, size=size, restarts=restarts, health=health)
 
     for module in (grpo_actors, generate):

@@ -81,6 +81,8 @@ def test_a_step_s_figures_by_hand() -> None:
             "reward": mean,
             "reward_std": math.sqrt(sum((r - mean) ** 2 for r in rewards) / 3),
             "accuracy": 1 / 3,
+            "score/exact": 1 / 3,
+            "score/format": 0.75,
             "think_share": 0.5,
             "mean_length": 6.0,
             "max_length": 8.0,
@@ -101,8 +103,9 @@ def test_a_model_that_ran_out_of_time_counts_and_a_crash_does_not() -> None:
 
 
 def test_without_a_single_score_rewards_are_nan_and_the_rest_is_told() -> None:
-    figures = answer_metrics([scored([None, None])], CONFIG)
-    assert all(math.isnan(figures[name]) for name in ("reward", "reward_std", "accuracy"))
+    config = RewardConfig(weights={"exact": 1.0}, accuracy="exact")
+    figures = answer_metrics([scored([None, None])], config)
+    assert all(math.isnan(figures[name]) for name in ("reward", "reward_std", "score/exact"))
     assert (figures["unscored_share"], figures["verdicts/crash"]) == (1.0, 1.0)
     assert figures["mean_length"] == 1.5
 

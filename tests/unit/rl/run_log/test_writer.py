@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,17 @@ def test_an_answer_is_written_with_all_that_was_said_of_it(tmp_path: Path) -> No
     assert cut["verdicts"]["math"]["cause"] == "bad_gold"
 
 
+def test_gauges_tell_how_far_a_run_is_and_when_it_came_there(tmp_path: Path) -> None:
+    gauged: dict[str, float] = {}
+    before = time.time()
+    with RunLog(tmp_path, recipe(), gauge=gauged.__setitem__) as log:
+        assert (gauged["steps_done"], gauged["steps"]) == (0, 50)
+        began = gauged["time"]
+        log.write_step(0, {"reward": 0.5}, [])
+    assert gauged["steps_done"] == 1
+    assert before <= began <= gauged["time"] <= time.time() + 1e-3
+
+
 def test_a_step_can_be_read_as_soon_as_it_is_written(tmp_path: Path) -> None:
     log = RunLog(tmp_path, recipe())
     log.write_step(0, {"reward": 0.5}, [group()])
@@ -114,7 +126,8 @@ def test_figures_that_are_not_finite_become_null_and_are_named_and_counted(tmp_p
     (line,) = lines(tmp_path / "metrics.jsonl")
     assert (line["loss"], line["kl"], line["reward"], line["syncs"]) == (None, None, 0.5, 3)
     assert line["non_finite"] == ["loss", "kl"]
-    assert gauged == {"reward": 0.5, "syncs": 3, "evaluation/greedy_accuracy": 0.25}
+    shown = {name for name in gauged if name not in ("steps", "steps_done", "time")}
+    assert shown == {"reward", "syncs", "evaluation/greedy_accuracy"}
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary == {
         "accuracy_after": None,

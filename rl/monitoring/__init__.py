@@ -1,0 +1,1 @@
+"""What Prometheus sees of a run: every metric by name, and the dashboards made of them."""
