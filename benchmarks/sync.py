@@ -34,7 +34,7 @@ from configs.schema.learner import LearnerConfig, OptimizerConfig
 from configs.schema.policy import PolicyConfig
 from models.inputs.encoder import InputEncoder
 from models.policy.checkpoint_weights import CheckpointWeight
-from models.policy.loading import load_policy
+from models.policy.loading import build_policy, load_model
 from models.tiny.model import TinySize, build_tiny_text
 
 SIZE = TinySize(hidden=512, layers=8, heads=8, mlp=1536, context=1024)
@@ -207,13 +207,15 @@ def _rank(rank: int, port: int, folder: str, rounds: int, pipe: Any) -> None:
     config = PolicyConfig(path=folder, dtype="float32")
     encoder = InputEncoder(folder, PromptConfig(), False)
     learner = LearnerConfig(zero_stage=3, optimizer=OptimizerConfig())
-    policy = load_policy(config, folder, encoder, learner=learner, temperature=1.0)
+    model = load_model(config, folder, as_saved=True)
+    policy = build_policy(model, config, encoder, learner=learner, temperature=1.0)
     engine = DeepSpeedEngine(policy, learner, "float32", 1)
     weights = engine.weights()
     metadata = PolicySource(weights, engine.gathered).metadata()
     client: Any = None
     if rank == 0:
-        client = Client(Receiver({meta.name: tuple(meta.shape) for meta in metadata}).pipe)
+        receiver = Receiver({meta.name: tuple(meta.shape) for meta in metadata})
+        client = Client(receiver.pipe)
     trainer = GlooTrainer.trainer_init(GlooTrainerInit(HOST, 2, rank=rank), client=client)
 
     def send() -> None:
@@ -226,6 +228,7 @@ def _rank(rank: int, port: int, folder: str, rounds: int, pipe: Any) -> None:
     if rank == 0:
         size = sum(_bytes(meta.dtype, meta.shape) for meta in metadata)
         pipe.send((size, median(took["zero3"])))
+        receiver.close()
 
 
 def _bytes(dtype: torch.dtype, shape: tuple[int, ...]) -> int:

@@ -12,6 +12,8 @@ Sums = tuple[float, float]
 _LAYER = re.compile(r"^.*?\.\d+(?=\.)")
 _PIECE = 2**24
 """Elements that are summed at a time."""
+_PIECE_IN_CACHE = 2**16
+"""The same on a CPU, where passes over what lies in memory cost more than the sums."""
 
 
 class WeightSums(dict[str, Sums]):
@@ -35,9 +37,10 @@ def weight_group(name: str) -> str:
 def sum_and_squares(tensor: Tensor) -> Sums:
     """Sums of a tensor of any shape and dtype, a piece at a time: a whole copy could fill a GPU."""
     total = torch.zeros(2, dtype=torch.float64, device=tensor.device)
-    for piece in tensor.detach().reshape(-1).split(_PIECE):
+    piece_size = _PIECE if tensor.is_cuda else _PIECE_IN_CACHE
+    for piece in tensor.detach().reshape(-1).split(piece_size):
         values = piece.double()
-        total += torch.stack([values.sum(), values.square().sum()])
+        total += torch.stack([values.sum(), values.dot(values)])
     return float(total[0]), float(total[1])
 
 
