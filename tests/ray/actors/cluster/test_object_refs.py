@@ -1,12 +1,18 @@
 """Problems in the object store."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import ray
 
 from actors.cluster.object_refs import ProblemRefs
+from tests.ray.actors.cluster.store_check import IMAGE_BYTES, SHARED, STORE_BYTES
 from tests.ray.system import problem
+from tests.repository import ROOT
 
 pytestmark = pytest.mark.ray
 
@@ -26,3 +32,17 @@ def test_a_problem_that_fell_out_is_put_again(cluster: None) -> None:
     refs.put(problem(2))
     again = refs.put(problem(1))
     assert again != first and ray.get(again) == problem(1)
+
+
+@pytest.mark.slow
+def test_images_beyond_the_stores_room_go_to_disk_and_arrive_all_the_same() -> None:
+    assert SHARED * IMAGE_BYTES > 1.5 * STORE_BYTES
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.ray.actors.cluster.store_check"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert json.loads(run.stdout.splitlines()[-1]) == [IMAGE_BYTES] * SHARED
