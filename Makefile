@@ -1,5 +1,5 @@
 # The two commands a newcomer needs are `make quickstart` and `make test`.
-.PHONY: setup quickstart pipeline test lint types imports pytest bench fmt clean
+.PHONY: setup quickstart pipeline test lint types imports pytest bench soak fmt clean
 
 PYTHON ?=
 PYTEST_ARGS ?=
@@ -42,6 +42,9 @@ bench: setup  ## time this machine beside TRL and beside the committed baselines
 	@for name in $(BENCHMARKS); do \
 		$(BIN)/python benchmarks/$$name.py --out $(RESULTS)/$$name.json || exit 1; done
 	$(BIN)/python benchmarks/compare.py $(RESULTS)
+
+soak: setup  ## half an hour with a fault every minute: memory, accuracy, nothing lost
+	$(BIN)/python benchmarks/soak.py --out soak.json
 
 fmt: setup  ## put the code into the form that `make test` asks for
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,247 @@
+"""A run that loses something every minute: what it costs in time, memory and accuracy.
+
+    make soak
+    python benchmarks/soak.py --minutes 5 --every 25 --steps 100 --out soak.json
+
+The laptop's text recipe is trained twice, undisturbed and with a fault a minute, each of another
+kind: processes are killed with SIGKILL or stopped with SIGSTOP, the driver is killed and the same
+command given again. Told are each process's memory over its life, whether each answer counted once,
+and the accuracy of both runs.
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from rl.storage.jsonl import read_lines
+
+ROOT = Path(__file__).resolve().parents[1]
+LOOK_EVERY_S = 2.0
+WARM_UP_S = 60.0
+"""Of a process's life, in which its memory may grow: imports, caches, first batches."""
+SETTINGS = (
+    "loss.kl.coef=0.001",  # so that there is a reference policy to lose
+    "rollout.health_timeout_s=20",
+    "log.wandb=false",
+    "checkpoint.every=10",
+    "evaluation.every=1000",
+    *(f"{role}.restarts=1000" for role in ("rollout", "reward", "reference", "learner")),
+)
+
+
+@dataclass
+class Soaked:
+    """A run, its processes, and what their memory was."""
+
+    folder: Path
+    words: Sequence[str]
+    driver: "subprocess.Popen[bytes] | None" = None
+    rss: dict[tuple[str, int], list[tuple[float, float]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    """(seconds, MB) by role and process id."""
+
+    @property
+    def log(self) -> Path:
+        return self.folder.with_suffix(".log")
+
+    def submit(self) -> None:
+        """Give the command, or give it again."""
+        with self.log.open("ab") as out:
+            self.driver = subprocess.Popen(
+                [sys.executable, "rl/grpo.py", "digits_text", *self.words, "--resume-or-start"],
+                cwd=ROOT,
+                env={key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
+    def done(self) -> bool:
+        """Whether the driver has ended; one that ended badly ends this, too."""
+        assert self.driver is not None
+        status = self.driver.poll()
+        if status:
+            raise SystemExit(f"the run ended with status {status}; see {self.log}")
+        return status == 0
+
+    def processes(self) -> Iterator[tuple[str, psutil.Process]]:
+        """The run's own processes with their roles."""
+        assert self.driver is not None
+        with suppress(psutil.Error):
+            driver = psutil.Process(self.driver.pid)
+            yield "driver", driver
+            for each in driver.children(recursive=True):
+                with suppress(psutil.Error):
+                    yield _role(each), each
+
+    def look(self) -> None:
+        """Note the memory of each process."""
+        for role, process in self.processes():
+            with suppress(psutil.Error):
+                megabytes = process.memory_info().rss / 1e6
+                if megabytes:  # one that is just ending has none
+                    self.rss[role, process.pid].append((time.monotonic(), megabytes))
+
+    def steps(self) -> int:
+        """Steps in the run's log now."""
+        return sum(1 for _ in read_lines(self.folder / "metrics.jsonl"))
+
+
+def _role(process: psutil.Process) -> str:
+    title = " ".join(process.cmdline())
+    named = re.match(r"ray::(\w+)", title)
+    if named:
+        return named[1]
+    for part in ("EngineCore", "raylet", "gcs_server", "forkserver", "dashboard"):
+        if part in title:
+            return part
+    return process.name()
+
+
+def _signal(role: str, number: int) -> Callable[[Soaked], bool]:
+    """A fault: the newest process of a role gets a signal; False where there is none."""
+
+    def fault(run: Soaked) -> bool:
+        found = [process for named, process in run.processes() if named == role]
+        with suppress(psutil.Error, ValueError):
+            max(found, key=psutil.Process.create_time).send_signal(number)
+            return True
+        return False
+
+    return fault
+
+
+def _lose_driver(run: Soaked) -> bool:
+    assert run.driver is not None
+    own = [process for _, process in run.processes()]
+    run.driver.kill()
+    run.driver.wait()
+    psutil.wait_procs(own, timeout=60)
+    run.submit()
+    return True
+
+
+FAULTS: dict[str, Callable[[Soaked], bool]] = {
+    "engine process killed": _signal("EngineCore", signal.SIGKILL),
+    "reward worker killed": _signal("RewardWorker", signal.SIGKILL),
+    "reward child killed": _signal("forkserver", signal.SIGKILL),
+    "rollout worker killed": _signal("RolloutWorker", signal.SIGKILL),
+    "reference killed": _signal("ReferencePolicy", signal.SIGKILL),
+    "learner rank killed": _signal("LearnerRank", signal.SIGKILL),
+    "rollout worker stopped": _signal("RolloutWorker", signal.SIGSTOP),
+    "driver killed": _lose_driver,
+}
+
+
+def soak(run: Soaked, minutes: float, every_s: float) -> list[dict[str, Any]]:
+    """The run from its start to its end, with a fault every so often for so many minutes; these.
+
+    A fault waits until the run has come further than at the one before.
+    """
+    faults: list[dict[str, Any]] = []
+    kinds = cycle(FAULTS)
+    began = last = time.monotonic()
+    lost_at = 0
+    run.submit()
+    while not run.done():
+        time.sleep(LOOK_EVERY_S)
+        run.look()
+        now, steps = time.monotonic(), run.steps()
+        if now - began > 60 * minutes or now - last < every_s or steps <= lost_at:
+            continue
+        kind = next(kinds)
+        if FAULTS[kind](run):
+            faults.append({"kind": kind, "at_s": round(now - began), "steps": steps})
+            last, lost_at = now, steps
+    return faults
+
+
+def memory(run: Soaked) -> list[dict[str, Any]]:
+    """Of each role the process that lived longest: its memory and how it grew."""
+    longest: dict[str, list[tuple[float, float]]] = {}
+    for (role, _), seen in run.rss.items():
+        if len(seen) > len(longest.get(role, ())):
+            longest[role] = seen
+    lines: list[dict[str, Any]] = []
+    for role, seen in sorted(longest.items()):
+        warm = np.array([each for each in seen if each[0] - seen[0][0] > WARM_UP_S])
+        if len(warm) < 10:
+            continue
+        minutes_N = (warm[:, 0] - warm[0, 0]) / 60
+        slope = float(np.polyfit(minutes_N, warm[:, 1], 1)[0])
+        line = {"role": role, "minutes": round(float(minutes_N[-1]), 1)}
+        line |= {"first_mb": round(float(warm[0, 1])), "last_mb": round(float(warm[-1, 1]))}
+        lines.append(line | {"mb_per_minute": round(slope, 2)})
+    return lines
+
+
+def counted(run: Soaked) -> dict[str, Any]:
+    """How the run ended, and how often each answer of each step was scored."""
+    summary = json.loads((run.folder / "summary.json").read_text("utf-8"))
+    samples = list(read_lines(run.folder / "samples.jsonl"))
+    times = Counter((each["step"], each["problem"], each["sample"]) for each in samples)
+    return {
+        "steps": [line["step"] for line in read_lines(run.folder / "metrics.jsonl")][-1] + 1,
+        "answers": len(times),
+        "answers_twice": sum(count > 1 for count in times.values()),
+        "accuracy_before": summary["accuracy_before"],
+        "accuracy_after": summary["accuracy_after"],
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    """Tables of what was found."""
+    console = Console()
+    for name in ("undisturbed", "soaked"):
+        console.print(name, found[name])
+    console.print(*[f"{each['at_s']} s: {each['kind']}" for each in found["faults"]], sep="\n")
+    table = Table("process", "minutes", "first MB", "last MB", "MB a minute")
+    for line in found["memory"]:
+        table.add_row(*[str(value) for value in line.values()])
+    console.print(table)
+
+
+def main() -> None:
+    """Run both, and tell."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=30.0, help="how long faults go on")
+    parser.add_argument("--every", type=float, default=60.0, help="seconds between two faults")
+    parser.add_argument("--steps", type=int, default=500, help="of both runs")
+    parser.add_argument("--folder", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=Path, help="file for all figures as JSON")
+    parser.add_argument("overrides", nargs="*", help="of the recipe, as section.key=value")
+    asked = parser.parse_args()
+    found: dict[str, Any] = {}
+    for name, minutes in (("undisturbed", 0.0), ("soaked", asked.minutes)):
+        folder = asked.folder.resolve() / f"soak-{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        own = (f"name={folder.name}", f"log.folder={folder.parent}", f"steps={asked.steps}")
+        run = Soaked(folder, [*SETTINGS, *own, *asked.overrides])
+        faults = soak(run, minutes, asked.every)
+        found |= {name: counted(run), "faults": faults, "memory": memory(run)}
+    show(found)
+    if asked.out:
+        asked.out.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
