@@ -39,8 +39,6 @@ from rl.jobs.prepare import StartPolicy
 from rl.run_log.samples import Logged
 from rl.tiny.start_policy import start_policy
 
-WARM_UP = 2
-
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -52,6 +50,8 @@ class Case:
     """TRL's best here."""
     goal: float
     """How many times faster this project should be."""
+    warm_up: int = 1
+    """Steps that do not count."""
 
 
 def tiny(folder: Path, steps: int | None, changes: Sequence[str] = ()) -> Case:
@@ -68,7 +68,7 @@ def tiny(folder: Path, steps: int | None, changes: Sequence[str] = ()) -> Case:
         *changes,
     ]
     recipe = read_recipe(find_recipe("digits"), GRPORecipe, overrides)
-    return Case(recipe, start_policy(recipe), micro_batch=256, goal=1.5)
+    return Case(recipe, start_policy(recipe), micro_batch=256, goal=1.5, warm_up=3)
 
 
 def pictures(folder: Path, steps: int | None) -> Case:
@@ -140,12 +140,12 @@ def measured(case: Case, rival: bool, scratch: Path) -> Turns:
 def figures_of(name: str, case: Case, turns: Turns) -> tuple[dict[str, Any], dict[str, float]]:
     """What is reported: figures, and ratios."""
     answers = case.recipe.problems_per_step * case.recipe.rollout.group_size
-    ours, theirs = turns.ours[WARM_UP:], turns.theirs[WARM_UP:]
+    ours, theirs = turns.ours[case.warm_up :], turns.theirs[case.warm_up :]
     phases = ("seconds_rollout", "seconds_update", "seconds_sync")
     figures: dict[str, Any] = {
         f"{name}_samples_per_s": answers / median(ours),
         f"{name}_step_s": median(ours),
-        **{f"{name}_{p}": median(m[p] for m in turns.phases[WARM_UP:]) for p in phases},
+        **{f"{name}_{p}": median(m[p] for m in turns.phases[case.warm_up :]) for p in phases},
     }
     if not theirs:
         return figures, {}
@@ -155,11 +155,17 @@ def figures_of(name: str, case: Case, turns: Turns) -> tuple[dict[str, Any], dic
         f"{name}_trl_micro_batch": case.micro_batch,
         f"{name}_reward": mean(a for a, _ in turns.rewards),
         f"{name}_trl_reward": mean(b for _, b in turns.rewards),
-        f"{name}_reward_gap_in_standard_errors": mean(gaps) / (stdev(gaps) / math.sqrt(len(gaps))),
+        f"{name}_reward_gap_in_standard_errors": _in_standard_errors(gaps),
         f"{name}_rewards": turns.rewards,
     }
     ratio = median(b / a for a, b in zip(ours, theirs, strict=True))
     return figures, {f"{name}_vs_trl": ratio}
+
+
+def _in_standard_errors(gaps: Sequence[float]) -> float:
+    """The mean gap by what it would scatter if it were chance."""
+    scatter = stdev(gaps) / math.sqrt(len(gaps))
+    return mean(gaps) / scatter if scatter else 0.0
 
 
 CASES: dict[str, Callable[[Path, int | None], Case]] = {
