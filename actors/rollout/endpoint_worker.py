@@ -23,6 +23,19 @@ class NoAnswer(UserError):
     """The server gave no answer, however often it was asked."""
 
 
+def _others(request: SamplingRequest) -> dict[str, Any]:
+    """What is sent only where it is asked for: not every server knows these."""
+    beyond = {
+        "repetition_penalty": request.repetition_penalty,
+        "top_k": request.top_k,
+        "min_p": request.min_p,
+    }
+    nothing = {"repetition_penalty": 1.0, "top_k": None, "min_p": 0.0}
+    extra = {name: value for name, value in beyond.items() if value != nothing[name]}
+    body = {"extra_body": extra} if extra else {}
+    return body | ({"stop": list(request.stop)} if request.stop else {})
+
+
 class EndpointWorker(NamedActor):
     """Asks a server, many problems at a time; to its pool as a worker with an engine is.
 
@@ -66,7 +79,6 @@ class EndpointWorker(NamedActor):
         return Group(problem.without_images(), prompt_ids=(), answers=tuple(answers))
 
     def _ask(self, messages: list[dict[str, Any]], request: SamplingRequest, seed: int) -> Answer:
-        penalty = request.repetition_penalty
         try:
             return self._client.ask(
                 self._answer,
@@ -76,7 +88,7 @@ class EndpointWorker(NamedActor):
                 top_p=request.top_p,
                 max_tokens=request.max_new_tokens,
                 seed=seed,
-                **({"extra_body": {"repetition_penalty": penalty}} if penalty != 1.0 else {}),
+                **_others(request),
             )
         except NO_REPLY as error:
             raise NoAnswer(

@@ -67,8 +67,8 @@ def engine_args(
         # random numbers back, which a CPU generator cannot.
         enable_chunked_prefill=torch.cuda.is_available(),
         max_num_batched_tokens=max(_BATCHED_TOKENS, longest),
-        # What the policy could have said at the sampling temperature, banned tokens left out: the
-        # distribution that the learner reconstructs.
+        # Of the distribution that was drawn from, which the learner rebuilds: at the sampling
+        # temperature, without banned tokens, and without those that top_p, top_k and min_p cut.
         logprobs_mode="processed_logprobs",
         worker_extension_cls=EXTENSION,
         weight_transfer_config=WeightTransferConfig(backend=transport) if transport else None,
@@ -122,6 +122,10 @@ def sampling_params(request: SamplingRequest, banned: Iterable[int]) -> Any:
         n=request.count,
         temperature=request.temperature,
         top_p=request.top_p,
+        top_k=request.top_k or 0,
+        min_p=request.min_p,
+        stop=list(request.stop),
+        skip_special_tokens=False,  # of the text that stop strings are looked for in
         repetition_penalty=request.repetition_penalty,
         max_tokens=request.max_new_tokens,
         logprobs=0,  # the sampled token's alone
@@ -129,5 +133,5 @@ def sampling_params(request: SamplingRequest, banned: Iterable[int]) -> Any:
         logit_bias=dict.fromkeys(banned, -math.inf) or None,
         seed=request.seed,
         output_kind=RequestOutputKind.FINAL_ONLY,
-        detokenize=False,
+        detokenize=bool(request.stop),
     )

@@ -10,6 +10,7 @@ from actors.cluster.object_refs import SharedBatches
 from configs.schema.data import PromptConfig
 from configs.schema.learner import LearnerConfig
 from configs.schema.policy import ModelConfig
+from configs.schema.rollout import DistributionConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import PackedBatch, pack
 from rl.algorithms.rows import TrainingRow, split_row
@@ -25,10 +26,11 @@ class FrozenPolicy(NamedActor):
         prompt: PromptConfig,
         *,
         learner: LearnerConfig,
-        temperature: float,
+        distribution: DistributionConfig,
         device: str,
     ) -> None:
-        """`temperature` as the sampler's; sizes of passes and chunks as the learner's."""
+        """`distribution`: what the sampler draws from; sizes of passes and chunks as the
+        learner's."""
         from models.policy.loading import build_policy, load_model
 
         self._encoder = InputEncoder(folder, prompt, model.trust_remote_code)
@@ -39,7 +41,7 @@ class FrozenPolicy(NamedActor):
             model,
             self._encoder,
             learner=learner,
-            temperature=temperature,
+            distribution=distribution,
             learns=False,
         )
         self._policy.to(self._device).eval()

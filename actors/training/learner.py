@@ -26,6 +26,7 @@ from configs.jobs.grpo import PolicyConfig
 from configs.schema.data import PromptConfig
 from configs.schema.learner import LearnerConfig
 from configs.schema.loss import LossConfig
+from configs.schema.rollout import DistributionConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import PackedBatch, pack
 from models.policy.flops import TrainingFlops, peak_flops
@@ -50,8 +51,8 @@ class LearnerSpec:
     learner: LearnerConfig
     engine_dtype: str
     """Precision of the engines' weights: bfloat16 or float32."""
-    temperature: float
-    """What the sampler divides its logits by."""
+    distribution: DistributionConfig
+    """What the sampler draws from."""
     critical_words: tuple[str, ...]
     """At whose beginnings the entropy is told apart."""
     total_steps: int
@@ -112,7 +113,7 @@ class LearnerRank(NamedActor):
             config=job.policy,
             encoder=self._encoder,
             learner=job.learner,
-            temperature=job.temperature,
+            distribution=job.distribution,
         )
         model = load_model(job.policy, job.folder, as_saved=job.learner.zero_stage == 3)
         policy = build(model)

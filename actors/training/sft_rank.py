@@ -60,9 +60,7 @@ class SFTRank:
         )
         sharded = recipe.learner.zero_stage == 3
         model = load_model(recipe.policy, recipe.policy.path, as_saved=sharded)
-        policy = build_policy(
-            model, recipe.policy, self._encoder, learner=recipe.learner, temperature=1.0
-        )
+        policy = build_policy(model, recipe.policy, self._encoder, learner=recipe.learner)
         self._tower: FrozenTower | None = None
         self._features: FeatureCache | None = None
         if store is not None:

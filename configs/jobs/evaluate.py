@@ -17,7 +17,7 @@ from configs.schema.data import DataConfig
 from configs.schema.endpoint import EndpointConfig
 from configs.schema.policy import ModelConfig
 from configs.schema.reward import RewardConfig
-from configs.schema.rollout import EngineConfig
+from configs.schema.rollout import EngineConfig, SamplingConfig
 from configs.schema.run import Fraction
 
 PUBLISHED = (
@@ -49,7 +49,7 @@ class AnsweringModel(ModelConfig):
     """Ask an OpenAI-compatible server; null: start engines on the checkpoint."""
 
 
-class AnsweringConfig(EngineConfig):
+class AnsweringConfig(EngineConfig, SamplingConfig):
     """How each problem is asked, and the engines that answer."""
 
     samples: PositiveInt = 5
@@ -58,9 +58,7 @@ class AnsweringConfig(EngineConfig):
     """Sampling temperature; 0: the likeliest token each time. The paper does not state it; 0.6 and
     top_p 0.95 are of its published inference script."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
-    """Smallest share of probability that is sampled from."""
-    repetition_penalty: PositiveFloat = 1.0
-    """Divides logits of tokens that were seen; 1: none."""
+    """Smallest share of probability that is sampled from; 1: all."""
     max_new_tokens: PositiveInt = 64_000
     """Longest answer (paper, section 4.1: 64K tokens)."""
 

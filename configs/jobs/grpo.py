@@ -14,7 +14,7 @@ from configs.schema.learner import GRPOLearnerConfig
 from configs.schema.loss import LossConfig, ReferenceConfig
 from configs.schema.policy import PolicyConfig
 from configs.schema.reward import RewardConfig
-from configs.schema.rollout import RolloutConfig, SyncConfig
+from configs.schema.rollout import RolloutConfig, SamplingConfig, SyncConfig
 from configs.schema.run import ClusterConfig, GRPOCheckpointConfig, GRPOLogConfig, TrainingRecipe
 from configs.schema.start import StartConfig
 from configs.schema.teacher import FrozenTeacherConfig
@@ -40,7 +40,9 @@ class EvaluationConfig(StrictModel):
     every: PositiveInt = 20
     """Steps between evaluations."""
     samples: PositiveInt = 4
-    """k of avg@k: answers sampled to each problem at the rollout temperature."""
+    """k of avg@k: answers sampled to each problem."""
+    sampling: SamplingConfig | None = None
+    """How tokens of held-out answers are drawn; null: as rollout says."""
     problems: PositiveInt | None = None
     """Use only the first so many; null: all."""
 

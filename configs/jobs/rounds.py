@@ -8,6 +8,7 @@ from configs.jobs.stage import DistillStage, SFTStage
 from configs.schema.base import StrictModel
 from configs.schema.data import DataConfig
 from configs.schema.quality import QualityConfig
+from configs.schema.rollout import SamplingConfig
 from configs.schema.run import RunRecipe
 
 
@@ -31,7 +32,7 @@ PAPER_ROUNDS = (
 )
 
 
-class HeldOutSetsConfig(StrictModel):
+class HeldOutSetsConfig(SamplingConfig):
     """Problems that every policy on the way is asked."""
 
     sets: Annotated[dict[str, DataConfig], Field(min_length=1)]

@@ -1,11 +1,49 @@
 """The sections of a recipe about engines: how they answer, and how new weights reach them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from configs.schema.base import StrictModel
 from configs.schema.policy import ModelConfig, PolicyConfig
+
+
+class DistributionConfig(StrictModel):
+    """What tokens are drawn from. The learner divides its logits alike, and cuts and renormalises
+    its probabilities alike, so that sampler and learner speak of one distribution."""
+
+    temperature: PositiveFloat = 1.0
+    """Sampling temperature (paper, section 2.2: 1.0)."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Smallest share of probability that is sampled from; 1: all."""
+    top_k: PositiveInt | None = None
+    """Most tokens that are sampled from, the likeliest; null: all."""
+    min_p: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Least probability of a token that is sampled from, as a share of the likeliest one's."""
+
+    @property
+    def distribution(self) -> "DistributionConfig":
+        """These four alone."""
+        return DistributionConfig(**self.model_dump(include=set(DistributionConfig.model_fields)))
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether some tokens are not drawn from, though they have a probability."""
+        return self.top_p < 1 or self.top_k is not None or self.min_p > 0
+
+
+WHOLE = DistributionConfig()
+"""What a model says by itself: every token, at temperature 1."""
+
+
+class SamplingConfig(DistributionConfig):
+    """How tokens are drawn."""
+
+    repetition_penalty: PositiveFloat = 1.0
+    """Divides positive logits of tokens that stand in the prompt or the answer so far, and
+    multiplies negative ones; 1: none."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts that end an answer, which keeps them. No probability changes by them."""
 
 
 class EngineConfig(StrictModel):
@@ -48,11 +86,27 @@ class EngineConfig(StrictModel):
     free engine included; the run ends behind them."""
 
 
-class RolloutConfig(EngineConfig):
-    """The engines that answer."""
+class RolloutConfig(EngineConfig, SamplingConfig):
+    """The engines that answer, and how."""
 
     group_size: Annotated[int, Field(ge=2)] = 8
     """Answers to each problem (paper, section 2.2: 8)."""
+
+    @model_validator(mode="after")
+    def _the_learner_knows_what_is_drawn_from(self) -> Self:
+        if self.repetition_penalty != 1:
+            raise ValueError(
+                f"rollout.repetition_penalty={self.repetition_penalty:g}: the probability of each "
+                "token then hangs on all tokens before it, and the learner does not rebuild that, "
+                "so its ratios would be wrong; leave it at 1, and give repetition a reward below 0 "
+                "(reward.weights: repetition). evaluation.sampling may set it"
+            )
+        if self.top_k == 1:
+            raise ValueError(
+                "rollout.top_k=1: all answers of a group would be the same, and nothing is "
+                "learned; raise it, or leave it null"
+            )
+        return self
 
 
 class SyncConfig(StrictModel):

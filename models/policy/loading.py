@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from configs.schema.learner import LearnerConfig
 from configs.schema.policy import ModelConfig, Part, PolicyConfig
+from configs.schema.rollout import WHOLE, DistributionConfig
 from models.inputs.encoder import InputEncoder, has_vision
 from models.policy.lora import add_adapters, is_adapter
 from models.policy.parts import part_of
@@ -22,19 +23,19 @@ def build_policy(
     encoder: InputEncoder,
     *,
     learner: LearnerConfig,
-    temperature: float,
+    distribution: DistributionConfig = WHOLE,
     learns: bool = True,
 ) -> Policy:
     """A loaded model as a policy, with what the recipe trains unless it `learns` nothing.
 
-    `temperature`: what the sampler divides its logits by.
+    `distribution`: what the sampler draws from.
     """
     if learns:
         assert isinstance(config, PolicyConfig), "says what learns"
         prepare_to_learn(model, config)
     if learns and learner.gradient_checkpointing:
         recompute_activations(model)
-    return Policy(model, encoder, temperature=temperature, chunk=learner.logprob_chunk)
+    return Policy(model, encoder, chunk=learner.logprob_chunk, distribution=distribution)
 
 
 def load_model(config: ModelConfig, folder: str | Path, *, as_saved: bool = False) -> Any:

@@ -7,6 +7,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from configs.schema.rollout import DistributionConfig
+from models.policy.truncation import kept_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class OutputLayer:
@@ -16,16 +19,18 @@ class OutputLayer:
     """[*, H] -> [*, V] logits."""
     banned: Tensor
     """int64 [B], ids that the sampler may never draw; their probability is 0 here too."""
-    temperature: float
-    """What the sampler divides its logits by."""
+    distribution: DistributionConfig
+    """What the sampler draws from."""
     chunk: int
     """Positions at a time."""
 
     def logprobs(
         self, hidden_NH: Tensor, targets_N: Tensor, others_NK: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """log softmax(head(h) / temperature)[target].
+        """log softmax(head(h) / temperature)[target], over the tokens that the sampler draws from.
 
+        Where those are few, the policy's own decide, and the target counts as one of them: it was
+        drawn, if by an earlier policy or one that rounds otherwise.
         Logits are made again in the backward pass, so at most [chunk, vocabulary] of them exist.
         Where there are several ranks this is a collective: those that shard the head's weight meet
         each time it is called, so all call it as often as the one with the most positions.
@@ -65,7 +70,7 @@ class OutputLayer:
         made: list[tuple[Tensor, Tensor, Tensor]] = []
         for begin in range(0, len(targets_N), self.chunk):
             part = slice(begin, begin + self.chunk)
-            logprobs_NV = self._log_softmax(hidden_NH[part])
+            logprobs_NV = self._log_softmax(hidden_NH[part], targets_N[part])
             chosen_N = logprobs_NV.gather(1, targets_N[part, None])[:, 0]
             known_NV = logprobs_NV[:, :vocabulary]
             top = known_NV.topk(min(count, known_NV.shape[1]), dim=1)
@@ -76,19 +81,23 @@ class OutputLayer:
     def _read(
         self, hidden_NH: Tensor, targets_N: Tensor, others_NK: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        logprobs_NV = self._log_softmax(hidden_NH)
+        logprobs_NV = self._log_softmax(hidden_NH, targets_N)
         with torch.no_grad():
             # p log p -> 0 where p = 0, which a banned token's -inf would turn into NaN.
             entropy_N = -(logprobs_NV.exp() * logprobs_NV.clamp_min(-1e4)).sum(-1)
         chosen_N = logprobs_NV.gather(1, targets_N[:, None])[:, 0]
         return chosen_N, entropy_N, logprobs_NV.gather(1, others_NK)
 
-    def _log_softmax(self, hidden_NH: Tensor) -> Tensor:
+    def _log_softmax(self, hidden_NH: Tensor, targets_N: Tensor) -> Tensor:
         """float32 [N, V] nats."""
-        logits_NV = self.head(hidden_NH).float() / self.temperature
+        logits_NV = self.head(hidden_NH).float() / self.distribution.temperature
         if self.banned.numel():
             logits_NV = logits_NV.index_fill(1, self.banned, float("-inf"))
-        return torch.log_softmax(logits_NV, dim=-1)
+        logprobs_NV = torch.log_softmax(logits_NV, dim=-1)
+        if not self.distribution.is_cut:
+            return logprobs_NV
+        kept_NV = kept_tokens(logprobs_NV, self.distribution).scatter(1, targets_N[:, None], True)
+        return torch.log_softmax(logits_NV.masked_fill(~kept_NV, float("-inf")), dim=-1)
 
 
 def _most_of_all_ranks(count: int, device: torch.device) -> int:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from configs.schema.rollout import WHOLE, DistributionConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import PackedBatch
 from models.policy.attention import attend_by_spans, empty_mask, spans_of
@@ -26,15 +27,20 @@ class Policy(nn.Module):
     """A transformers model seen as log pi(answer tokens | prompt, images)."""
 
     def __init__(
-        self, model: Any, encoder: InputEncoder, *, temperature: float, chunk: int
+        self,
+        model: Any,
+        encoder: InputEncoder,
+        *,
+        chunk: int,
+        distribution: DistributionConfig = WHOLE,
     ) -> None:
-        """`temperature`: what the sampler divides its logits by; `chunk`: positions whose logits
-        are held at a time."""
+        """`chunk`: positions whose logits are held at a time; `distribution`: what the sampler
+        draws from."""
         super().__init__()
         self.model = model
         self._by_spans = attend_by_spans(model)
-        self._temperature = temperature
         self._chunk = chunk
+        self._distribution = distribution
         self.register_buffer(
             "banned", torch.tensor(encoder.image_token_ids, dtype=torch.int64), persistent=False
         )
@@ -63,7 +69,7 @@ class Policy(nn.Module):
 
     def _output(self) -> OutputLayer:
         head = self.model.get_output_embeddings()
-        return OutputLayer(head, self.banned, self._temperature, self._chunk)
+        return OutputLayer(head, self.banned, self._distribution, self._chunk)
 
     def _hidden_states(self, batch: PackedBatch) -> Tensor:
         """[N, H]: the states that predict the trained tokens, in the model's precision."""

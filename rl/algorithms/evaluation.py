@@ -1,6 +1,7 @@
-"""Held-out problems: avg@k at the rollout temperature, and greedy."""
+"""Held-out problems: avg@k as the recipe samples, and greedy."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from configs.jobs.grpo import GRPORecipe
@@ -26,12 +27,14 @@ class HeldOutEvaluator:
         Verdicts that say nothing of the policy are left out of all three.
         """
         recipe = self._recipe
-        k = recipe.evaluation.samples
-        limit = recipe.rollout.max_new_tokens
-        sampled = self._rollouts.submit(
-            self._problems, SamplingRequest(k, recipe.rollout.temperature, limit, _SEED)
+        request = SamplingRequest.drawn(
+            recipe.evaluation.sampling or recipe.rollout,
+            count=recipe.evaluation.samples,
+            max_new_tokens=recipe.rollout.max_new_tokens,
+            seed=_SEED,
         )
-        greedy = self._rollouts.submit(self._problems, SamplingRequest(1, 0.0, limit, _SEED))
+        sampled = self._rollouts.submit(self._problems, request)
+        greedy = self._rollouts.submit(self._problems, replace(request, count=1, temperature=0.0))
         groups = sampled.result()
         name = recipe.reward.accuracy
         verdicts = [[score.verdicts[name] for score in g.scores] for g in groups]

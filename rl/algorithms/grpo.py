@@ -36,11 +36,11 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
 
     def submit(step: int) -> Pending[list[ScoredGroup]]:  # begins, and waits for nothing
         rollout = recipe.rollout
-        request = SamplingRequest(
-            rollout.group_size,
-            rollout.temperature,
-            rollout.max_new_tokens,
-            recipe.seed * _SEED_STRIDE + step,
+        request = SamplingRequest.drawn(
+            rollout,
+            count=rollout.group_size,
+            max_new_tokens=rollout.max_new_tokens,
+            seed=recipe.seed * _SEED_STRIDE + step,
         )
         return parts.rollouts.submit(
             parts.problems.take(recipe.problems_per_step, step=step), request

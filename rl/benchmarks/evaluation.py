@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from configs.schema.reward import RewardConfig
+from configs.schema.rollout import SamplingConfig
 from rl.algorithms.guards import UnscoredGuard
 from rl.algorithms.interfaces import AnswerStream
 from rl.benchmarks.votes import vote_of
@@ -25,13 +26,11 @@ class EvaluationSettings:
     name: str
     samples: int
     """k: independent runs, each with one answer to each problem."""
-    temperature: float
-    top_p: float
+    sampling: SamplingConfig
     max_new_tokens: int
     seed: int
     reward: RewardConfig
     """Its `accuracy` is the score."""
-    repetition_penalty: float = 1.0
     at_a_time: int = 256
     """Answers under way at a time; more than engines decode at once keeps them busy."""
 
@@ -88,13 +87,11 @@ def evaluate(
 
 
 def _request(config: EvaluationSettings, sample: int) -> SamplingRequest:
-    return SamplingRequest(
+    return SamplingRequest.drawn(
+        config.sampling,
         count=1,
-        temperature=config.temperature,
         max_new_tokens=config.max_new_tokens,
         seed=config.seed * _SEED_STRIDE + sample,
-        top_p=config.top_p,
-        repetition_penalty=config.repetition_penalty,
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.schema.rollout import SamplingConfig
+
 Cause = Literal["correct", "wrong", "no_answer", "unparsable", "bad_gold", "timeout", "crash"]
 CAUSES: tuple[Cause, ...] = (
     "correct",
@@ -192,6 +194,29 @@ class SamplingRequest:
     """Smallest share of probability that is sampled from."""
     repetition_penalty: float = 1.0
     """vLLM's: logits of tokens that were seen are divided by it where positive, else multiplied."""
+    top_k: int | None = None
+    """Most tokens that are sampled from; None: all."""
+    min_p: float = 0.0
+    """Least probability that is sampled from, as a share of the likeliest token's."""
+    stop: tuple[str, ...] = ()
+    """Texts that end an answer."""
+
+    @classmethod
+    def drawn(
+        cls, sampling: SamplingConfig, *, count: int, max_new_tokens: int, seed: int
+    ) -> "SamplingRequest":
+        """A request whose tokens are drawn as `sampling` says."""
+        return cls(
+            count,
+            sampling.temperature,
+            max_new_tokens,
+            seed,
+            top_p=sampling.top_p,
+            repetition_penalty=sampling.repetition_penalty,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            stop=sampling.stop,
+        )
 
 
 @dataclass(frozen=True, slots=True)

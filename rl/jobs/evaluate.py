@@ -11,6 +11,7 @@ from actors.cluster.ray_session import ray_session
 from actors.cluster.shared_folder import check_run_folder
 from configs.jobs.evaluate import EvaluateRecipe
 from configs.loading.recipe import SAVED_AS
+from configs.schema.rollout import SamplingConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.think_tags import reward_for_template
 from models.policy.check import read_config
@@ -30,7 +31,7 @@ from rl.run_log.benchmark_figures import BenchmarkResult
 from rl.run_log.wandb_tracker import Tracker
 from rl.storage.run_folder import aside_of, save_recipe, take_run_folder
 
-_ASKED_WITH = ("temperature", "top_p", "repetition_penalty", "max_new_tokens")
+_ASKED_WITH = (*SamplingConfig.model_fields, "max_new_tokens")
 _FIXED = (
     *("seed", "options_seed", "policy.path", "policy.dtype", "prompt", "reward"),
     *(f"rollout.{name}" for name in _ASKED_WITH),
@@ -169,12 +170,10 @@ def _asked(recipe: EvaluateRecipe, benchmark: Benchmark, rollouts: AnswerStream)
     settings = EvaluationSettings(
         name=benchmark.name,
         samples=rollout.samples,
-        temperature=rollout.temperature,
-        top_p=rollout.top_p,
+        sampling=rollout,
         max_new_tokens=rollout.max_new_tokens,
         seed=recipe.seed,
         reward=recipe.reward,
-        repetition_penalty=rollout.repetition_penalty,
         at_a_time=recipe.at_a_time,
     )
     answered = read_answers(path)

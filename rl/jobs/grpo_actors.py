@@ -20,7 +20,7 @@ from actors.training.learner import LearnerRank, LearnerSpec
 from actors.training.learner_group import LearnerGroup
 from actors.weight_transfer.sync import WeightSync
 from configs.jobs.grpo import GRPORecipe
-from configs.schema.rollout import engine_dtype
+from configs.schema.rollout import DistributionConfig, engine_dtype
 from rl.algorithms.minibatches import UpdatePlan
 from rl.jobs.generate import actor_options, start_engines, start_rewards
 
@@ -34,7 +34,7 @@ def learner_spec(recipe: GRPORecipe, folder: Path, device: str) -> LearnerSpec:
         loss=recipe.loss,
         learner=recipe.learner,
         engine_dtype=engine_dtype(recipe.policy, recipe.rollout),
-        temperature=recipe.rollout.temperature,
+        distribution=recipe.rollout.distribution,
         critical_words=recipe.log.critical_words,
         total_steps=recipe.steps * recipe.learner.updates_per_step,
         reference=None if recipe.reference_in == "actor" else recipe.reference_in,
@@ -94,6 +94,9 @@ def _start_frozen(
     model = recipe.teacher if role == "teacher" else recipe.policy
     section = recipe.teacher if role == "teacher" else recipe.reference
     assert model is not None and section is not None
+    distribution = recipe.rollout.distribution
+    if role == "teacher":  # says what it thinks of every token, drawn from or not
+        distribution = DistributionConfig(temperature=distribution.temperature)
     make = ray.remote(**_options(recipe, plan, role))(kind)
     return ActorPool(
         role,
@@ -102,7 +105,7 @@ def _start_frozen(
             model,
             recipe.prompt,
             learner=recipe.learner,
-            temperature=recipe.rollout.temperature,
+            distribution=distribution,
             device=plan.device,
         ),
         1,

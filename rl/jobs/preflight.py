@@ -21,7 +21,7 @@ def preflight(
     """
     asked = _sample(problems, recipe.preflight.problems)
     limit = min(_TOKENS, recipe.rollout.max_new_tokens)
-    request = SamplingRequest(2, recipe.rollout.temperature, limit, recipe.seed)
+    request = SamplingRequest.drawn(recipe.rollout, count=2, max_new_tokens=limit, seed=recipe.seed)
     groups = actors.rollouts.sample(asked, request)
     expected = [encoder.encode(problem) for problem in asked]
     check_prompts(groups, expected, encoder.tokenizer.convert_ids_to_tokens)
@@ -32,7 +32,9 @@ def preflight(
 def graded_answer(recipe: GRPORecipe, problems: ProblemSet, actors: RunningActors) -> ScoredGroup:
     """One answer of the real engine, scored by the real rewards, to be looked at by a person."""
     rollout = recipe.rollout
-    request = SamplingRequest(1, rollout.temperature, rollout.max_new_tokens, recipe.seed)
+    request = SamplingRequest.drawn(
+        rollout, count=1, max_new_tokens=rollout.max_new_tokens, seed=recipe.seed
+    )
     (group,) = actors.rollouts.submit(_sample(problems, 1), request).result()
     return group
 

@@ -68,8 +68,7 @@ class Measure:
         settings = EvaluationSettings(
             name=name,
             samples=self.config.samples,
-            temperature=self.config.temperature,
-            top_p=self.config.top_p,
+            sampling=self.config,
             max_new_tokens=self.max_new_tokens,
             seed=self.seed,
             reward=reward,

@@ -1,10 +1,12 @@
 """Engine and learner read the same prompts and mean the same policy, before and after a sync."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
+from configs.schema.rollout import WHOLE, DistributionConfig
 from models.policy.loading import load_model
 from rl.algorithms.parity import parity_rows
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
@@ -77,6 +79,39 @@ def test_image_tokens_are_never_sampled_even_where_they_are_likeliest(system: Sy
     assert not any(banned & set(a.token_ids) for g in groups for a in g.answers)
     gaps = system.gaps(groups[: len(asked)])
     assert mean_gap(gaps) < 1e-4 and all(math.isfinite(gap) for gap in gaps)
+
+
+@pytest.mark.parametrize(
+    "cut", [{"top_p": 0.8}, {"top_k": 5}, {"min_p": 0.1}, {"top_p": 0.9, "top_k": 8}]
+)
+def test_logprobs_of_a_truncated_sampler_are_the_learners(system: System, cut: Any) -> None:
+    request = SamplingRequest(4, 0.8, 24, seed=5, **cut)
+    groups = system.rollouts.sample(PROBLEMS, request)
+    system.in_learner(_draw_from, DistributionConfig(temperature=0.8, **cut))
+    gaps = system.gaps(groups)
+    system.in_learner(_draw_from, WHOLE)
+    assert mean_gap(gaps) < 1e-4
+    assert mean_gap(system.gaps(groups)) > 1e-2
+
+
+def _draw_from(learner: Any, distribution: DistributionConfig) -> None:
+    """Take the sampler for one of these. Runs in a learner."""
+    learner._engine.policy._distribution = distribution
+
+
+def test_a_stop_string_ends_an_answer_and_stays_in_it(system: System) -> None:
+    (whole,) = system.rollouts.sample([problem(1)], SamplingRequest(1, 1.0, 24, seed=6))
+    text = whole.answers[0].text
+    stop = text[3:5]
+    (group,) = system.rollouts.sample(
+        [problem(1)], SamplingRequest(1, 1.0, 24, seed=6, stop=(stop,))
+    )
+    (answer,) = group.answers
+    length = len(answer.token_ids)
+    assert answer.finish_reason == "stop" and length < len(whole.answers[0].token_ids)
+    assert answer.token_ids == whole.answers[0].token_ids[:length]
+    assert answer.logprobs == whole.answers[0].logprobs[:length]
+    assert stop in answer.text and stop not in answer.text[:-2]
 
 
 def _favour(learner: object, token: int, state: torch.Tensor) -> None:

@@ -55,7 +55,7 @@ class PlainTorch:
 def plain_policy(plan: GRPORecipe, folder: Path) -> tuple[Policy, InputEncoder]:
     encoder = InputEncoder(folder, plan.prompt, False)
     model = load_model(plan.policy, folder)
-    return Policy(model, encoder, temperature=1.0, chunk=1024), encoder
+    return Policy(model, encoder, chunk=1024), encoder
 
 
 def _backward(

@@ -75,7 +75,7 @@ def _sharded(folder: Path, dtype: str) -> Policy:
     config = PolicyConfig.model_validate({"path": str(folder), "dtype": dtype})
     encoder = InputEncoder(folder, PromptConfig(), trust_remote_code=False)
     model = load_model(config, folder, as_saved=True)
-    policy = build_policy(model, config, encoder, learner=learner, temperature=1.0)
+    policy = build_policy(model, config, encoder, learner=learner)
     shard(policy, deepspeed_config(learner, dtype), dtype)
     return policy
 

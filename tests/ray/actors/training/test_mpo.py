@@ -44,7 +44,7 @@ class Plain:
 
     def _policy(self) -> Policy:
         model = load_learning_model(self.recipe.policy, self.recipe.policy.path)
-        return Policy(model, self.encoder, temperature=1.0, chunk=64)
+        return Policy(model, self.encoder, chunk=64)
 
     def pairs(self, data: Any, rows: Sequence[int] | None = None) -> list[Pair]:
         chats = ChatSet.open(

@@ -43,7 +43,7 @@ def begun(recipe: SFTRecipe) -> tuple[Policy, InputEncoder, ChatSet]:
         rejected=recipe.run_folder / "again.jsonl",
         seed=recipe.seed,
     )
-    return Policy(start, encoder, temperature=1.0, chunk=64), encoder, chats
+    return Policy(start, encoder, chunk=64), encoder, chats
 
 
 def mean_loss(policy: Policy, encoder: InputEncoder, chats: Sequence[Chat]) -> Tensor:

@@ -60,6 +60,14 @@ def test_several_answers_have_seeds_of_their_own_and_a_penalty_is_sent(server: S
     assert {body["repetition_penalty"] for body in server.asked} == {1.05}
 
 
+def test_what_cuts_and_ends_answers_is_sent_where_it_is_asked_for(server: Server) -> None:
+    asked(worker(server), top_k=20, min_p=0.1, stop=("END",))
+    asked(worker(server))
+    first, second = server.asked
+    assert (first["top_k"], first["min_p"], first["stop"]) == (20, 0.1, ["END"])
+    assert not {"top_k", "min_p", "stop", "repetition_penalty"} & set(second)
+
+
 def test_system_message_and_suffix_are_sent(server: Server) -> None:
     asked(worker(server, PromptConfig(system="Be brief.", suffix="Box it.")))
     assert server.asked[0]["messages"] == [

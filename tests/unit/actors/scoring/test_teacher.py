@@ -13,6 +13,7 @@ from actors.scoring.teacher import TeacherPolicy, told_more
 from configs.schema.data import PromptConfig
 from configs.schema.learner import LearnerConfig
 from configs.schema.policy import ModelConfig
+from configs.schema.rollout import DistributionConfig
 from models.policy.loading import load_model
 from models.tiny.model import build_tiny_vlm
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
@@ -38,7 +39,7 @@ def policy(folder: Path) -> TeacherPolicy:
         ModelConfig(path=str(folder), dtype="float32"),
         PromptConfig(),
         learner=LearnerConfig(max_tokens_per_microbatch=64, logprob_chunk=2),
-        temperature=0.7,
+        distribution=DistributionConfig(temperature=0.7),
         device="cpu",
     )
 

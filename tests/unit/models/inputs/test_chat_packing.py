@@ -99,7 +99,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     BUILDERS[request.param](folder)
     encoder = InputEncoder(folder, PromptConfig(), trust_remote_code=False)
     config = PolicyConfig(path=str(folder), dtype="float32")
-    policy = Policy(load_model(config, folder), encoder, temperature=1.0, chunk=4)
+    policy = Policy(load_model(config, folder), encoder, chunk=4)
     return policy, encoder, CHATS if encoder.has_vision else (CHATS[1],) * 3
 
 

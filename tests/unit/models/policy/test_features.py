@@ -36,7 +36,7 @@ def chat(*images: bytes | str) -> Chat:
 def load(folder: Path) -> tuple[Policy, InputEncoder]:
     encoder = InputEncoder(folder, PromptConfig(), trust_remote_code=False)
     model = load_model(PolicyConfig(path=str(folder), dtype="float32"), folder)
-    return Policy(model, encoder, temperature=1.0, chunk=64), encoder
+    return Policy(model, encoder, chunk=64), encoder
 
 
 def cache_of(folder: Path, store: FeatureStore) -> tuple[Policy, FeatureCache]:

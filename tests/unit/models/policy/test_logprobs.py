@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from configs.schema.rollout import WHOLE, DistributionConfig
 from models.policy.logprobs import OutputLayer
 
 NONE = torch.tensor([], dtype=torch.int64)
@@ -17,7 +18,9 @@ def logits_as_they_are(logits: list[list[float]]) -> tuple[nn.Module, Tensor]:
 
 def test_probabilities_of_one_two_and_four_in_seven() -> None:
     head, hidden = logits_as_they_are([[0.0, math.log(2), math.log(4)]] * 3)
-    logprobs, entropy, _ = OutputLayer(head, NONE, 1.0, 8).logprobs(hidden, torch.tensor([0, 1, 2]))
+    logprobs, entropy, _ = OutputLayer(head, NONE, WHOLE, 8).logprobs(
+        hidden, torch.tensor([0, 1, 2])
+    )
     assert logprobs.exp().tolist() == pytest.approx([1 / 7, 2 / 7, 4 / 7])
     by_hand = math.log(7) - (2 * math.log(2) + 4 * math.log(4)) / 7
     assert entropy.tolist() == pytest.approx([by_hand] * 3)
@@ -26,7 +29,9 @@ def test_probabilities_of_one_two_and_four_in_seven() -> None:
 
 def test_temperature_divides_the_logits_and_so_the_gradient() -> None:
     head, hidden = logits_as_they_are([[0.0, math.log(2), math.log(4)]])
-    logprobs, _, _ = OutputLayer(head, NONE, 0.5, 8).logprobs(hidden, torch.tensor([2]))
+    logprobs, _, _ = OutputLayer(head, NONE, DistributionConfig(temperature=0.5), 8).logprobs(
+        hidden, torch.tensor([2])
+    )
     logprobs.sum().backward()
     assert logprobs.exp().item() == pytest.approx(16 / 21)
     # d log p_i / d logit_j = (1[i = j] - p_j) / temperature.
@@ -35,7 +40,7 @@ def test_temperature_divides_the_logits_and_so_the_gradient() -> None:
 
 def test_banned_tokens_have_no_probability_and_get_no_gradient() -> None:
     head, hidden = logits_as_they_are([[0.0, math.log(2), 50.0]] * 2)
-    logprobs, entropy, _ = OutputLayer(head, torch.tensor([2]), 1.0, 8).logprobs(
+    logprobs, entropy, _ = OutputLayer(head, torch.tensor([2]), WHOLE, 8).logprobs(
         hidden, torch.tensor([0, 2])
     )
     assert logprobs.exp().tolist() == pytest.approx([1 / 3, 0])
@@ -56,9 +61,9 @@ def test_the_chunk_changes_neither_values_nor_gradients(chunk: int) -> None:
     def run(size: int) -> list[Tensor]:
         head.zero_grad()
         hidden.grad = None
-        values, entropy, _ = OutputLayer(head, torch.tensor([4]), 0.7, size).logprobs(
-            hidden, targets
-        )
+        values, entropy, _ = OutputLayer(
+            head, torch.tensor([4]), DistributionConfig(temperature=0.7), size
+        ).logprobs(hidden, targets)
         targeted = targets != 4
         (values[targeted] * weights[targeted]).sum().backward()
         return [values.detach(), entropy, hidden.grad.clone(), head.weight.grad.clone()]
@@ -75,14 +80,14 @@ def test_the_chunk_changes_neither_values_nor_gradients(chunk: int) -> None:
 def test_without_gradients_the_values_are_the_same() -> None:
     torch.manual_seed(0)
     head, hidden, targets = nn.Linear(4, 5), torch.randn(7, 4), torch.randint(5, (7,))
-    kept, _, _ = OutputLayer(head, NONE, 1.0, 3).logprobs(hidden, targets)
+    kept, _, _ = OutputLayer(head, NONE, WHOLE, 3).logprobs(hidden, targets)
     with torch.no_grad():
-        free, _, _ = OutputLayer(head, NONE, 1.0, 3).logprobs(hidden, targets)
+        free, _, _ = OutputLayer(head, NONE, WHOLE, 3).logprobs(hidden, targets)
     assert kept.requires_grad and not free.requires_grad
     assert torch.equal(kept.detach(), free)
 
 
 def test_half_precision_heads_are_read_in_full_precision() -> None:
     head, hidden = nn.Linear(8, 9).bfloat16(), torch.randn(2, 8).bfloat16()
-    values, entropy, _ = OutputLayer(head, NONE, 1.0, 2).logprobs(hidden, torch.tensor([1, 2]))
+    values, entropy, _ = OutputLayer(head, NONE, WHOLE, 2).logprobs(hidden, torch.tensor([1, 2]))
     assert (values.dtype, entropy.dtype) == (torch.float32, torch.float32)

@@ -50,7 +50,7 @@ def learned(folder: Path, **changes: Any) -> Any:
 
 def logprobs(model: Any, folder: Path) -> torch.Tensor:
     encoder = InputEncoder(folder, PromptConfig(), trust_remote_code=False)
-    policy = Policy(model, encoder, temperature=1.0, chunk=64)
+    policy = Policy(model, encoder, chunk=64)
     answer = TrainingAnswer(0, (40, 51, 62, 73))
     row = TrainingRow(PROBLEM, encoder.encode(PROBLEM), (answer,))
     with torch.no_grad():

@@ -52,7 +52,7 @@ def _model() -> Any:
 def test_answers_packed_behind_an_image_prompt_mean_what_each_means_alone_under_m_rope() -> None:
     model = _model()
     encoder: Any = SimpleNamespace(image_token_ids=(IMAGE,), has_vision=False)
-    policy = Policy(model, encoder, temperature=1.0, chunk=4)
+    policy = Policy(model, encoder, chunk=4)
     pixels = {"pixel_values": torch.randn(24, 3 * 2 * 14 * 14), "image_grid_thw": GRID}
     problem = Problem("p", "?", ("1",))
     answers = tuple(TrainingAnswer(i, ids) for i, ids in enumerate(ANSWERS))

@@ -11,6 +11,7 @@ from torch import Tensor
 from configs.jobs.grpo import PolicyConfig
 from configs.schema.data import PromptConfig
 from configs.schema.loss import LossConfig
+from configs.schema.rollout import DistributionConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import PackedBatch, pack
 from models.policy import attention
@@ -30,7 +31,10 @@ def load(folder: Path, chunk: int = 4) -> tuple[Policy, InputEncoder]:
     encoder = InputEncoder(folder, PromptConfig(), trust_remote_code=False)
     config = PolicyConfig(path=str(folder), dtype="float32")
     return Policy(
-        load_model(config, folder), encoder, temperature=TEMPERATURE, chunk=chunk
+        load_model(config, folder),
+        encoder,
+        distribution=DistributionConfig(temperature=TEMPERATURE),
+        chunk=chunk,
     ), encoder
 
 

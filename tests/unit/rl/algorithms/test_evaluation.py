@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from configs.schema.rollout import SamplingConfig
 from rl.algorithms.evaluation import HeldOutEvaluator
 from rl.data.records import Problem, SamplingRequest, ScoredGroup
 from tests.unit.step_samples import Ready, recipe, scored
@@ -43,6 +44,17 @@ def test_each_problem_is_asked_k_times_as_in_rollouts_and_once_greedily() -> Non
     assert figures["pass_at_k"] == 1 / 2
     assert figures["greedy_accuracy"] == 1.0
     assert figures["mean_length"] == 2.5
+
+
+def test_held_out_answers_can_be_drawn_otherwise_than_rollouts() -> None:
+    own = {"temperature": 0.6, "top_p": 0.95, "repetition_penalty": 1.05, "stop": ["END"]}
+    evaluation = RECIPE.evaluation.model_copy(update={"sampling": SamplingConfig(**own)})
+    rollouts = Told([scored([1.0] * 4)], [scored([1.0])])
+    changed = RECIPE.model_copy(update={"evaluation": evaluation})
+    HeldOutEvaluator(changed, PROBLEMS[:1], rollouts)()
+    for (_, request), temperature in zip(rollouts.asked, (0.6, 0.0), strict=True):
+        assert request.temperature == temperature
+        assert (request.top_p, request.repetition_penalty, request.stop) == (0.95, 1.05, ("END",))
 
 
 def test_every_evaluation_draws_with_the_same_seed() -> None:

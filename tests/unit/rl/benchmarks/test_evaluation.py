@@ -6,6 +6,7 @@ from itertools import islice
 import pytest
 
 from configs.schema.reward import RewardConfig
+from configs.schema.rollout import SamplingConfig
 from rl.algorithms.guards import TooManyUnscored
 from rl.benchmarks.evaluation import ChangedQuestion, EvaluationSettings, evaluate
 from rl.data.records import Answer, Group, Problem, SamplingRequest, Score, ScoredGroup, Verdict
@@ -46,8 +47,7 @@ def settings(samples: int = 3, seed: int = 5) -> EvaluationSettings:
     return EvaluationSettings(
         name="held out",
         samples=samples,
-        temperature=0.6,
-        top_p=0.95,
+        sampling=SamplingConfig(temperature=0.6, top_p=0.95),
         max_new_tokens=64,
         seed=seed,
         reward=REWARD,
