@@ -9,7 +9,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from configs.schema.base import StrictModel
 from configs.schema.buffer import SampleBufferConfig
-from configs.schema.data import DataConfig, PromptConfig
+from configs.schema.data import DataConfig, PromptConfig, TrainingDataConfig
 from configs.schema.learner import GRPOLearnerConfig
 from configs.schema.loss import LossConfig, ReferenceConfig
 from configs.schema.policy import PolicyConfig
@@ -56,7 +56,7 @@ class GRPORecipe(TrainingRecipe):
     """Problems asked for each step."""
     max_staleness: NonNegativeInt = 0
     """Versions that an answer's policy may lag behind the learner; 0: exactly on-policy."""
-    data: DataConfig
+    data: TrainingDataConfig
     """Problems to learn from."""
     policy: PolicyConfig = PolicyConfig()
     prompt: PromptConfig = PromptConfig()
@@ -112,12 +112,13 @@ class GRPORecipe(TrainingRecipe):
                 "policy.path is empty and there is no start section: name a checkpoint "
                 "folder or hub name in policy.path"
             )
-        if self.data.source not in self.start.sources:
-            raise ValueError(
-                f"policy.path is empty, and the start section makes policies for "
-                f"{', '.join(self.start.sources)} only, not data.source={self.data.source!r}: "
-                "name a checkpoint in policy.path"
-            )
+        for data in self.data.sources.values():
+            if data.source not in self.start.sources:
+                raise ValueError(
+                    f"policy.path is empty, and the start section makes policies for "
+                    f"{', '.join(self.start.sources)} only, not data.source={data.source!r}: "
+                    "name a checkpoint in policy.path"
+                )
         return self
 
     @model_validator(mode="after")
@@ -136,7 +137,8 @@ class GRPORecipe(TrainingRecipe):
                 f"sample_buffer with loss.kind={self.loss.kind}: a teacher says something of each "
                 "answer, so there is no place for earlier ones; remove the section"
             )
-        known = {"question", "answer", *self.data.reward_columns}
+        columns = [set(data.reward_columns) for data in self.data.sources.values()]
+        known = {"question", "answer", *set.intersection(*columns)}
         if unknown := teacher.context_fields - known:
             raise ValueError(
                 f"teacher.context names {sorted(unknown)}, and knows {sorted(known)} only: correct "

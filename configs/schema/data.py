@@ -1,9 +1,12 @@
 """Recipe sections: where problems and chats come from, and what a prompt may hold."""
 
+import fractions
+from collections.abc import Mapping
+from math import lcm
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from configs.schema.base import StrictModel
 from configs.schema.run import Fraction
@@ -44,6 +47,80 @@ class DataConfig(SourceConfig):
     text only."""
     reward_columns: tuple[str, ...] = ()
     """Further columns handed to the rewards."""
+
+
+class WeightedDataConfig(DataConfig):
+    """One source of several."""
+
+    weight: PositiveFloat = 1.0
+    """Its share of the problems, beside the other sources' weights."""
+
+
+class CurriculumConfig(StrictModel):
+    """An order of the problems other than a shuffle; equal ones come as without it."""
+
+    column: str | None = None
+    """Column with a number by which each epoch is sorted; null: by the share of right answers to
+    each problem when it was asked last, so that the first epoch has no order."""
+    first: Literal["low", "high"]
+    """Whether low or high values come first; easy ones: high shares of right answers."""
+
+
+_SourceName = Annotated[str, Field(pattern=r"^[\w.-]+$")]
+
+
+class TrainingDataConfig(DataConfig):
+    """Where the problems to learn from come from, and in what order."""
+
+    source: str = ""
+    """Hub name or `name:subset`, or a path to a parquet, JSONL, CSV or Arrow file, a saved data
+    set, or an image folder with a metadata file, or the name of a built-in set; empty with mix."""
+    mix: dict[_SourceName, WeightedDataConfig] = Field(default={})
+    """Several sources in place of one, by names for the metrics, each with its own columns and a
+    weight: {geometry: {source: a.jsonl, weight: 3}, charts: {source: b.parquet}}."""
+    shuffle: bool = True
+    """Shuffle each epoch anew; false: the data's own order."""
+    curriculum: CurriculumConfig | None = None
+    """Sort each epoch; null: as shuffle says."""
+
+    @property
+    def sources(self) -> Mapping[str, DataConfig]:
+        """Each source by its name; one alone has none."""
+        return self.mix or {"": self}
+
+    @property
+    def weights(self) -> list[float]:
+        """The sources' weights, in their order."""
+        return [own.weight for own in self.mix.values()]
+
+    @model_validator(mode="after")
+    def _is_one_source_or_several(self) -> Self:
+        if not self.mix:
+            if not self.source:
+                raise ValueError("data.source is empty: name the rows, or several sources in mix")
+            return self
+        own = [name for name in DataConfig.model_fields if getattr(self, name) != _DEFAULTS[name]]
+        if own:
+            raise ValueError(
+                f"data.{own[0]}={getattr(self, own[0])!r} beside data.mix: each source of a mix "
+                "says that itself; move it there, or leave mix out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_share_a_batch(self) -> Self:
+        shares = [fractions.Fraction(str(weight)) for weight in self.weights]
+        cycle = sum(shares) * lcm(*(share.denominator for share in shares))
+        if cycle > _LONGEST_CYCLE:
+            raise ValueError(
+                f"the weights of data.mix, {self.weights}, are whole shares of no fewer than "
+                f"{int(cycle):,} problems; round them, such as to 7 and 3"
+            )
+        return self
+
+
+_DEFAULTS = {name: field.default for name, field in TrainingDataConfig.model_fields.items()}
+_LONGEST_CYCLE = 100_000
 
 
 class ChatLimits(StrictModel):

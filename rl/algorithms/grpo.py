@@ -17,7 +17,12 @@ from rl.algorithms.training_rows import (
     training_rows,
 )
 from rl.data.records import SamplingRequest, ScoredGroup
-from rl.run_log.answer_metrics import answer_metrics, staleness_metrics
+from rl.run_log.answer_metrics import (
+    answer_metrics,
+    right_shares,
+    source_metrics,
+    staleness_metrics,
+)
 from rl.run_log.timing import StepTimer
 
 _SEED_STRIDE = 1_000_000
@@ -42,9 +47,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
             max_new_tokens=rollout.max_new_tokens,
             seed=recipe.seed * _SEED_STRIDE + step,
         )
-        return parts.rollouts.submit(
-            parts.problems.take(recipe.problems_per_step, step=step), request
-        )
+        return parts.rollouts.submit(parts.problems.take(recipe.problems_per_step), request)
 
     ahead = Lookahead(submit, first=first, stop=recipe.steps, depth=recipe.max_staleness)
     guard = NonFiniteGuard(recipe.learner.max_skipped_in_a_row)
@@ -57,6 +60,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
         with watch.time("rollout"):
             groups = ahead.next_result()
         check_staleness(groups, oldest=step - recipe.max_staleness)
+        parts.problems.done(right_shares(groups, recipe.reward))
         unscored.check(groups)
 
         advantages = step_advantages(groups, recipe.loss)
@@ -72,6 +76,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
             parts.weights.sync(step + 1)
 
         metrics = answer_metrics(groups, recipe.reward) | staleness_metrics(groups, step)
+        metrics |= source_metrics(groups, recipe.reward)
         metrics |= {**learned_metrics(groups, own, rows), **report.metrics}
         parts.log.write_step(
             step,

@@ -29,10 +29,14 @@ class Pending(Protocol[T_co]):
 
 
 class Problems(Protocol):
-    """Problems in an order that only seed and step decide."""
+    """Problems in their order."""
 
-    def take(self, count: int, *, step: int) -> list[Problem]:
-        """The `count` problems of `step`."""
+    def take(self, count: int) -> list[Problem]:
+        """The next `count` problems."""
+        ...
+
+    def done(self, asked: Iterable[tuple[Problem, float]]) -> None:
+        """Count problems as used; with each the share of right answers, NaN where unknown."""
         ...
 
 

@@ -5,7 +5,7 @@ the largest advantages take their places (arXiv:2504.16656, "Selective Sample Bu
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,15 +73,14 @@ class SampleBuffer:
             for kept in self._kept:
                 writer.write(_line(kept))
 
-    def restore(self, path: Path, problems_of: Callable[[int], Iterable[Problem]]) -> None:
-        """Read what `save` wrote; `problems_of`: the problems that a step asked."""
+    def restore(
+        self, path: Path, problems_of: Callable[[Collection[str]], Mapping[str, Problem]]
+    ) -> None:
+        """Read what `save` wrote; `problems_of`: the problems of some ids, by them."""
+        lines = list(read_lines(path))
+        problems = problems_of({line["problem"] for line in lines})
         self._kept.clear()
-        found: dict[int, dict[str, Problem]] = {}
-        for line in read_lines(path):
-            step = line["step"]
-            if step not in found:
-                found[step] = {problem.id: problem for problem in problems_of(step)}
-            self._kept.append(_kept(line, found[step][line["problem"]]))
+        self._kept.extend(_kept(line, problems[line["problem"]]) for line in lines)
 
     def _drop_older_than(self, step: int) -> None:
         while self._kept and self._kept[0].step < step:

@@ -190,7 +190,7 @@ def _published_rows(
     label = name.replace("/", "_").replace(":", "_")
     rejected = limits.folder / f"rejected_{config.name}_{label}.jsonl"
     found = check_rows(source, data, make, limits.measure, limits.max_tokens, rejected)
-    problems = ProblemSet(source, make, found, seed=0)
+    problems = ProblemSet(source, make, found)
     return Benchmark(config.name, problems.first(None), found.rejected)
 
 
@@ -210,7 +210,6 @@ def _own_rows(config: BenchmarkConfig, limits: Limits) -> Benchmark:
         measure=limits.measure,
         max_tokens=limits.max_tokens,
         rejected=limits.folder / f"rejected_{config.name}.jsonl",
-        seed=0,
     )
     return Benchmark(
         config.name, [_own(config, one) for one in problems.first(None)], problems.rejected

@@ -1,10 +1,11 @@
-"""Problems of a data set: checked once, then read by step.
+"""Problems of a data set: checked once, then read by their places.
 
 Images are never all in memory: rows are read from a memory-mapped table when they are needed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +13,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema.data import DataConfig
-from rl.data.order import ShuffledOrder
+from rl.console.errors import UserError
 from rl.data.problem_rows import problem_from
 from rl.data.records import Problem
 from rl.data.row_checks import Checked, TooManyRejected, check_rows
-from rl.data.row_values import check_columns, top_column
+from rl.data.row_values import check_columns, shown, top_column
 from rl.tables.sources import Source, open_source
 
 __all__ = ["ProblemSet", "TooManyRejected"]
 
+_ROWS_AT_A_TIME = 4096
+
 
 class ProblemSet:
-    """The usable rows of one split, in an order that only seed and step decide."""
+    """The usable rows of one split."""
 
     def __init__(
         self,
         source: Source,
         make: Callable[[Mapping[str, Any], int], Problem],
         found: Checked,
-        seed: int,
     ) -> None:
         self.rejected = found.rejected
         """Rows left out, by reason."""
         self.fingerprints: NDArray[np.uint64] = np.array(found.fingerprints, dtype=np.uint64)
         """[n] of the usable rows, in the data's own order."""
+        self.ids = found.ids
+        """Of the problems, in the data's own order."""
         self._source = source
         self._make = make
         self._usable = found.numbers
-        self._order = ShuffledOrder(len(found.numbers), seed)
 
     @classmethod
     def open(
@@ -49,11 +52,14 @@ class ProblemSet:
         measure: Callable[[Problem], int],
         max_tokens: int,
         rejected: Path,
-        seed: int,
+        name: str = "",
+        sorted_by: str | None = None,
     ) -> "ProblemSet":
         """Check every row of `data`; write those that cannot be used to `rejected` (JSONL).
 
         Args:
+            name: the source's among several: problems bear it, and their ids begin with it.
+            sorted_by: a column that `numbers_in` will be asked for.
             measure: length of a problem's prompt in tokens, image tokens included, called from
                 this thread; ValueError rejects the row.
             max_tokens: rows with a longer prompt are rejected.
@@ -69,24 +75,40 @@ class ProblemSet:
             "image_column": data.image_column,
             "id_column": data.id_column,
             "system_column": data.system_column,
+            "curriculum.column": sorted_by,
         } | {f"reward_columns, {column}": column for column in data.reward_columns}
         check_columns(source, named)
         read = [top_column(c, source.columns) for c in named.values() if c is not None]
         source = source.select_columns(dict.fromkeys(c for c in read if c is not None))
-        make = partial(problem_from, data=data, folders=source.folders)
+        make = partial(problem_from, data=data, folders=source.folders, name=name)
         found = check_rows(source, data, make, measure, max_tokens, rejected)
-        return cls(source, make, found, seed)
+        return cls(source, make, found)
 
     def __len__(self) -> int:
         return len(self._usable)
 
-    def take(self, count: int, *, step: int) -> list[Problem]:
-        """The `count` problems of `step` (0, 1, ...).
+    def numbers_in(self, column: str) -> list[float]:
+        """What `column` holds for each problem, as numbers.
 
-        Steps walk through one permutation of all problems an epoch, so that none is lost or asked
-        twice within an epoch, wherever an epoch ends within a step.
+        Raises:
+            UserError: names the first problem whose value is none.
         """
-        return self.select(self._order.items(step * count, count))
+        values: list[float] = []
+        cells = self._source.select_columns([column])
+        for start in range(0, len(self), _ROWS_AT_A_TIME):
+            for row in cells.select_rows(self._usable[start : start + _ROWS_AT_A_TIME]):
+                try:
+                    values.append(float(row[column]))
+                except (TypeError, ValueError):
+                    values.append(nan)
+                if isnan(values[-1]):
+                    named = self.ids[len(values) - 1]
+                    raise UserError(
+                        f"data.curriculum.column={column!r} of problem {named!r} is "
+                        f"{shown(row[column])}, which is no number; mend the row, leave it out by "
+                        "data.ids, or sort by another column"
+                    )
+        return values
 
     def first(self, count: int | None) -> list[Problem]:
         """The first `count` problems in the data's own order; None: all."""
@@ -95,5 +117,5 @@ class ProblemSet:
     def select(self, indices: Sequence[int]) -> list[Problem]:
         """The problems at `indices`, places in the data's own order without its unusable rows."""
         numbers = [self._usable[index] for index in indices]
-        rows = self._source.select_rows(numbers)
+        rows = self._source.select_rows(numbers) if numbers else []
         return [self._make(row, number) for row, number in zip(rows, numbers, strict=True)]

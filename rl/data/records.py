@@ -42,6 +42,8 @@ class Problem:
     """Further columns that the recipe names for its rewards (options, boxes)."""
     context: "tuple[Turn, ...]" = ()
     """Turns before the question: a system message of the row's own, and a conversation so far."""
+    source: str = ""
+    """The name of its source among several; empty where there is one."""
 
     def without_images(self) -> "Problem":
         """The same problem for those who read text only, and on messages where a ref goes along."""

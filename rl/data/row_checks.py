@@ -64,6 +64,7 @@ class Checked:
     has_image: list[bool] = field(default_factory=list[bool])
     fingerprints: list[int] = field(default_factory=list[int])
     """64 bits of each row's values."""
+    ids: list[str] = field(default_factory=list[str])
     rejected: Counter[str] = field(default_factory=Counter[str])
     """Rows left out, by reason."""
 
@@ -117,6 +118,7 @@ def check_rows(
                     raise BadRow("duplicate_id", f"id {made.id!r} is that of row {before} too")
                 found.tokens.append(_length(made, measure, max_tokens))
                 found.numbers.append(number)
+                found.ids.append(made.id)
                 found.has_image.append(bool(made.images))
                 found.fingerprints.append(row_fingerprint(row))
             except BadRow as error:

@@ -100,7 +100,6 @@ class Distillation:
                 measure=encoder.measure,
                 max_tokens=recipe.prompt.max_tokens,
                 rejected=aside / "rejected.jsonl",
-                seed=recipe.seed,
             )
         try_rewards(reward_for_template(recipe.reward, encoder), problems.first(1)[0])
         take_run_folder(folder, aside, new=not resume)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from actors.cluster.metrics import Metrics
@@ -27,8 +26,8 @@ from rl.algorithms.interfaces import GRPOParts
 from rl.algorithms.sample_buffer import SampleBuffer
 from rl.console.errors import UserError
 from rl.console.progress import CONSOLE, phase
-from rl.data.problems import ProblemSet
 from rl.data.records import Problem
+from rl.data.training_problems import TrainingProblems
 from rl.jobs.grpo_actors import RunningActors, running_actors
 from rl.jobs.preflight import graded_answer, preflight
 from rl.jobs.prepare import (
@@ -36,7 +35,7 @@ from rl.jobs.prepare import (
     check_resume,
     check_sources,
     checkpoints_of,
-    open_rows,
+    open_problems,
     plan_run,
     with_absolute_folders,
 )
@@ -49,7 +48,8 @@ from rl.storage.fingerprint import check_same_rows, save_fingerprint
 from rl.storage.run_folder import aside_of, save_recipe, take_run_folder
 
 _BUFFER = "sample_buffer.jsonl"
-"""The sample buffer's file in a checkpoint."""
+_CURSOR = "problems.json"
+"""Files in a checkpoint: the sample buffer, and how far the run has come through its problems."""
 Train = Callable[[GRPORecipe, GRPOParts, int], None]
 """The loop: recipe, parts, first step."""
 
@@ -110,7 +110,8 @@ def _run(looked: _Looked, train: Train, start: StartPolicy | None) -> None:
     aside = aside_of(recipe.run_folder)
     ready = _prepared(looked, aside)
     if newest is not None:
-        check_same_rows(newest.folder, ready.problems.fingerprints, recipe.data.source)
+        sources = ", ".join(data.source for data in recipe.data.sources.values())
+        check_same_rows(newest.folder, ready.problems.fingerprints, sources)
     take_run_folder(recipe.run_folder, aside, new=newest is None)
     if newest is None:
         save_recipe(recipe, recipe.run_folder)
@@ -164,7 +165,7 @@ def _start_again(saved: _Saved, allowed: int, error: Exception) -> _Saved:
 class _Prepared:
     """What a run needs besides its actors."""
 
-    problems: ProblemSet
+    problems: TrainingProblems
     held_out: list[Problem] | None
     encoder: InputEncoder
 
@@ -173,8 +174,9 @@ def _prepared(looked: _Looked, aside: Path) -> _Prepared:
     """The rows, checked, and the rewards, tried on one of them."""
     recipe = looked.recipe
     measure = _measure(recipe, looked.tokenizer, looked.encoder)
-    problems, held_out = open_rows(recipe, ProblemSet.open, measure, aside)
-    try_rewards(recipe.reward, problems.first(1)[0])
+    problems, held_out = open_problems(recipe, measure, aside)
+    for problem in problems.one_of_each():
+        try_rewards(recipe.reward, problem)
     asked = held_out.first(recipe.evaluation.problems) if held_out else None
     return _Prepared(problems, asked, looked.encoder)
 
@@ -192,17 +194,33 @@ def _measure(recipe: GRPORecipe, folder: Path, encoder: InputEncoder) -> Callabl
     return measure
 
 
-def _buffer(
-    recipe: GRPORecipe, problems: ProblemSet, newest: Checkpoint | None
-) -> SampleBuffer | None:
-    """The recipe's sample buffer, as the checkpoint left it."""
-    if recipe.sample_buffer is None:
-        return None
-    made = SampleBuffer(recipe.sample_buffer, recipe.seed)
-    if newest:
-        asked = partial(problems.take, recipe.problems_per_step)
-        made.restore(newest.folder / _BUFFER, lambda step: asked(step=step))
-    return made
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """What a checkpoint holds beside the policy: where in its problems the run is, and answers."""
+
+    problems: TrainingProblems
+    buffer: SampleBuffer | None
+
+    @classmethod
+    def of(
+        cls, recipe: GRPORecipe, problems: TrainingProblems, newest: Checkpoint | None
+    ) -> "_Progress":
+        """As the checkpoint left it, or at the start."""
+        config = recipe.sample_buffer
+        made = cls(problems, SampleBuffer(config, recipe.seed) if config else None)
+        if newest:
+            asked = newest.step * recipe.problems_per_step
+            problems.cursor.restore(newest.folder / _CURSOR, before=asked)
+            if made.buffer is not None:
+                made.buffer.restore(newest.folder / _BUFFER, problems.with_ids)
+        return made
+
+    def save(self, folder: Path) -> None:
+        """Write it into a checkpoint's folder."""
+        self.problems.cursor.save(folder / _CURSOR)
+        save_fingerprint(folder, self.problems.fingerprints)
+        if self.buffer is not None:
+            self.buffer.save(folder / _BUFFER)
 
 
 @contextmanager
@@ -233,7 +251,7 @@ def _train(
     shown = graded_answer(recipe, ready.problems, actors)
     print_line(first, graded_answer_text(shown, recipe.reward.weights))
 
-    buffer = _buffer(recipe, ready.problems, newest)
+    progress = _Progress.of(recipe, ready.problems, newest)
     before = checkpoints.best() if newest else None
     if before and before.step > first:
         before = None  # of a checkpoint that cannot be read, and will be made again
@@ -246,10 +264,8 @@ def _train(
         def fill(checkpoint: Checkpoint) -> None:
             actors.learners.save(checkpoint.learner)
             actors.learners.export(checkpoint.policy)
-            if buffer is not None:
-                buffer.save(checkpoint.folder / _BUFFER)
+            progress.save(checkpoint.folder)
             save_recipe(recipe, checkpoint.folder)
-            save_fingerprint(checkpoint.folder, ready.problems.fingerprints)
 
         checkpoints.write(step, fill, best=best.best)
 
@@ -259,7 +275,7 @@ def _train(
         if evaluate and not newest:
             log.write_evaluation(0, evaluate())
         parts = GRPOParts(
-            ready.problems,
+            ready.problems.cursor,
             actors.rollouts,
             actors.learners,
             weights=actors.weights,
@@ -268,7 +284,7 @@ def _train(
             save=save,
             best=best,
             token_texts=TokenTexts(ready.encoder.tokenizer),
-            buffer=buffer,
+            buffer=progress.buffer,
             span=span,
         )
         train(recipe, parts, first)

@@ -3,8 +3,8 @@
 from configs.jobs.grpo import GRPORecipe
 from models.inputs.encoder import InputEncoder
 from rl.algorithms.parity import check_logprobs, check_prompts, parity_rows
-from rl.data.problems import ProblemSet
 from rl.data.records import Problem, SamplingRequest, ScoredGroup
+from rl.data.training_problems import TrainingProblems
 from rl.jobs.grpo_actors import RunningActors
 
 _LOOKED_AT = 256
@@ -12,7 +12,7 @@ _TOKENS = 64
 
 
 def preflight(
-    recipe: GRPORecipe, problems: ProblemSet, encoder: InputEncoder, actors: RunningActors
+    recipe: GRPORecipe, problems: TrainingProblems, encoder: InputEncoder, actors: RunningActors
 ) -> float:
     """Let engine and learner read the same problems; the mean logprob gap in nats.
 
@@ -29,7 +29,9 @@ def preflight(
     return check_logprobs(rows, actors.learners.logprobs(rows), recipe.preflight.max_logprob_gap)
 
 
-def graded_answer(recipe: GRPORecipe, problems: ProblemSet, actors: RunningActors) -> ScoredGroup:
+def graded_answer(
+    recipe: GRPORecipe, problems: TrainingProblems, actors: RunningActors
+) -> ScoredGroup:
     """One answer of the real engine, scored by the real rewards, to be looked at by a person."""
     rollout = recipe.rollout
     request = SamplingRequest.drawn(
@@ -39,7 +41,7 @@ def graded_answer(recipe: GRPORecipe, problems: ProblemSet, actors: RunningActor
     return group
 
 
-def _sample(problems: ProblemSet, count: int) -> list[Problem]:
+def _sample(problems: TrainingProblems, count: int) -> list[Problem]:
     """The first problems with images, filled up with others where there are too few."""
     looked_at = problems.first(_LOOKED_AT)
     return sorted(looked_at, key=lambda problem: not problem.images)[:count]

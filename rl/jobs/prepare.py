@@ -1,6 +1,7 @@
 """What every run does before its actors start: the plan, the folder, the rows."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -12,15 +13,17 @@ from configs.jobs.generate import GenerationRecipe
 from configs.jobs.grpo import GRPORecipe
 from configs.jobs.sft import AlignRecipe, SFTRecipe, SupervisedRecipe
 from configs.loading.recipe import SAVED_AS
-from configs.schema.data import SourceConfig
+from configs.schema.data import ChatDataConfig, PreferenceDataConfig
 from configs.schema.policy import ModelConfig
 from rl.console.errors import as_user_error
 from rl.console.progress import CONSOLE
+from rl.data.chats import ChatSet
+from rl.data.problems import ProblemSet
+from rl.data.records import Problem
+from rl.data.training_problems import TrainingProblems
 from rl.jobs.resume import changes_to_apply
 from rl.storage.checkpoints import Checkpoint, Checkpoints
 from rl.tables.sources import check_path
-
-S = TypeVar("S")
 
 
 class StartPolicy(Protocol):
@@ -118,26 +121,26 @@ def check_resume(recipe: GRPORecipe | SFTRecipe, newest: Checkpoint | None) -> C
 
 def check_sources(recipe: GRPORecipe | SFTRecipe) -> None:
     """Refuse data files that are not there; for before Ray starts, and rows are read."""
-    for data in (recipe.data, recipe.evaluation.data):
+    own = recipe.data.sources.values() if isinstance(recipe, GRPORecipe) else [recipe.data]
+    for data in (*own, recipe.evaluation.data):
         if data is not None:
             check_path(data.source)
 
 
-def open_rows(
-    recipe: GRPORecipe | SFTRecipe,
-    open_set: Callable[..., S],
-    measure: Callable[[Any], int],
-    rejected: Path,
-) -> tuple[S, S | None]:
-    """The recipe's rows and its held-out ones, each checked.
+_HELD_OUT = "rejected_held_out.jsonl"
 
-    `open_set`: `open` of ProblemSet or ChatSet; `measure`: tokens of a row; `rejected`: folder of
-    the lists of rows that cannot be used.
+
+def open_chats(
+    recipe: SFTRecipe, measure: Callable[[Any], int], rejected: Path
+) -> tuple[ChatSet, ChatSet | None]:
+    """The recipe's chats and its held-out ones, each checked.
+
+    `measure`: tokens of a chat; `rejected`: folder of the lists of rows that cannot be used.
     """
 
-    def opened(data: SourceConfig, rejected: Path) -> S:
+    def opened(data: ChatDataConfig | PreferenceDataConfig, rejected: Path) -> ChatSet:
         with as_user_error():  # where there is no such source or column, or no format that is known
-            return open_set(
+            return ChatSet.open(
                 data,
                 measure=measure,
                 max_tokens=recipe.prompt.max_tokens,
@@ -147,5 +150,27 @@ def open_rows(
 
     held_out = None  # few, so what is wrong with them is told before all others are read
     if recipe.evaluation.data is not None:
-        held_out = opened(recipe.evaluation.data, rejected / "rejected_held_out.jsonl")
+        held_out = opened(recipe.evaluation.data, rejected / _HELD_OUT)
     return opened(recipe.data, rejected / "rejected.jsonl"), held_out
+
+
+def open_problems(
+    recipe: GRPORecipe, measure: Callable[[Problem], int], rejected: Path
+) -> tuple[TrainingProblems, ProblemSet | None]:
+    """The recipe's problems, of all its sources, and its held-out ones; as `open_chats`."""
+    opened = partial(ProblemSet.open, measure=measure, max_tokens=recipe.prompt.max_tokens)
+    held_out, data = None, recipe.data
+    column = data.curriculum.column if data.curriculum else None
+    with as_user_error():
+        if recipe.evaluation.data is not None:
+            held_out = opened(recipe.evaluation.data, rejected=rejected / _HELD_OUT)
+        sets = {
+            name: opened(
+                own,
+                rejected=rejected / (f"rejected_{name}.jsonl" if name else "rejected.jsonl"),
+                name=name,
+                sorted_by=column,
+            )
+            for name, own in data.sources.items()
+        }
+        return TrainingProblems(sets, data, recipe.seed), held_out

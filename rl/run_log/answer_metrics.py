@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean, pstdev
 
 from configs.schema.reward import RewardConfig
-from rl.data.records import CAUSES, Answer, Score, ScoredGroup
+from rl.data.records import CAUSES, Answer, Problem, Score, ScoredGroup
 from rl.data.thinking import has_thoughts
 
 
@@ -42,6 +42,31 @@ def answer_metrics(groups: Sequence[ScoredGroup], config: RewardConfig) -> dict[
         "unscored_share": 1.0 - len(rewards) / len(scores),
         **{f"verdicts/{cause}": causes[cause] / len(scores) for cause in CAUSES},
     }
+
+
+def right_shares(
+    groups: Iterable[ScoredGroup], config: RewardConfig
+) -> list[tuple[Problem, float]]:
+    """Each group's problem with its accuracy."""
+    return [(g.group.problem, accuracy(g.scores, config)) for g in groups]
+
+
+_OF_EACH_SOURCE = ("reward", "accuracy", "mean_length", "truncated_share")
+
+
+def source_metrics(groups: Sequence[ScoredGroup], config: RewardConfig) -> dict[str, float]:
+    """Of a mix, each source's problems/NAME, and reward/NAME, accuracy/NAME, mean_length/NAME and
+    truncated_share/NAME of its answers; nothing where there is one source."""
+    by_source: dict[str, list[ScoredGroup]] = {}
+    for scored in groups:
+        if scored.group.problem.source:
+            by_source.setdefault(scored.group.problem.source, []).append(scored)
+    figures: dict[str, float] = {}
+    for name, own in sorted(by_source.items()):
+        measured = answer_metrics(own, config)
+        figures[f"problems/{name}"] = float(len(own))
+        figures |= {f"{figure}/{name}": measured[figure] for figure in _OF_EACH_SOURCE}
+    return figures
 
 
 def staleness_metrics(groups: Sequence[ScoredGroup], version: int) -> dict[str, float]:

@@ -63,7 +63,6 @@ class Measure:
             measure=encoder.measure,
             max_tokens=self.prompt.max_tokens,
             rejected=folder / f"rejected_{name}.jsonl",
-            seed=self.seed,
         ).first(None)
         settings = EvaluationSettings(
             name=name,

@@ -86,4 +86,4 @@ def start_policy(recipe: GRPORecipe) -> TinyStartPolicy | None:
 
 
 def _reads_text_only(recipe: GRPORecipe) -> bool:
-    return recipe.data.image_column is None
+    return all(data.image_column is None for data in recipe.data.sources.values())

@@ -85,7 +85,6 @@ def accuracies(policy: Path, recipe: TransferRecipe) -> dict[str, float]:
             measure=encoder.measure,
             max_tokens=_MOST_TOKENS,
             rejected=recipe.run_folder / f"rejected_{name}.jsonl",
-            seed=recipe.seed,
         ).first(None)
         answers = greedy_answers(model, encoder, problems, _MOST_TOKENS, _BATCH)
         right = [last_box(said) in one.gold for said, one in zip(answers, problems, strict=True)]

@@ -125,13 +125,12 @@ def test_all_faults_are_told_at_once_each_with_its_place_value_and_rule(tmp_path
         text="name: n\ndata:\n  split: 3\n  colour: red\nlearner: {zero_stage: 1, offload: true}",
     )
     path = tmp_path / "small.yaml"
-    assert told.startswith("the recipe has 7 faults:")
+    assert told.startswith("the recipe has 6 faults:")
     assert "rollout.group_size (command line): is 1, but must be greater than or equal to 2" in told
     assert "sync (command line): is 3, but it is a section; set its fields, such as sync." in told
     assert "name.x (command line): name is n, not a section; set name itself" in told
     assert f"data.split ({path}:3): is 3, but must be a valid string; put it in quotes" in told
     assert f"data.colour ({path}:4): there is no such field" in told
-    assert f"data.source ({path}): is not set and has no default" in told
     assert f"learner ({path}:5): offload=true with zero_stage=1" in told
 
 
@@ -233,7 +232,7 @@ def test_help_lists_every_field_with_its_type_default_and_meaning(
     assert "  rollout.group_size: int >= 2 = 8\n" in shown
     assert "  loss.kl.estimator: k1 | k2 | k3 = k3\n" in shown
     assert "  data.limit: int > 0 | null = null\n" in shown
-    assert "  data.source: text = required\n" in shown
+    assert "  name: text = required\n" in shown
     assert "  learner.optimizer.betas: list of 2: float >= 0, <= 1, float >= 0, <= 1" in shown
     assert "  reward.weights: mapping of text to float >= 0 = {math: 0.9, format: 0.1}\n" in shown
 

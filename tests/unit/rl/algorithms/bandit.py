@@ -11,6 +11,7 @@ from rl.algorithms.best_policy import BestPolicy
 from rl.algorithms.interfaces import Evaluator, GRPOParts
 from rl.algorithms.rows import TrainingRow
 from rl.algorithms.sample_buffer import SampleBuffer
+from rl.data.cursor import ProblemCursor
 from rl.data.order import ShuffledOrder
 from rl.data.records import (
     Answer,
@@ -33,15 +34,14 @@ def softmax(logits: Sequence[float]) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-class Questions:
-    """Six problems, each with an arm that is right, in the order of a cursor."""
+QUESTIONS = [Problem(str(i), f"Which arm, {i}?", (str(i % ARMS),)) for i in range(6)]
+"""Each with an arm that is right."""
 
-    def __init__(self, seed: int) -> None:
-        self.all = [Problem(str(i), f"Which arm, {i}?", (str(i % ARMS),)) for i in range(6)]
-        self._order = ShuffledOrder(len(self.all), seed)
 
-    def take(self, count: int, *, step: int) -> list[Problem]:
-        return [self.all[i] for i in self._order.items(step * count, count)]
+def asked_from(seed: int, start: int = 0) -> ProblemCursor:
+    """A cursor through the questions from a position on."""
+    order = ShuffledOrder(len(QUESTIONS), seed)
+    return ProblemCursor(order, lambda places: [QUESTIONS[i] for i in places], start)
 
 
 class Learner:
@@ -115,8 +115,9 @@ class Bandit:
     evaluate: Evaluator | None = None
 
     def __post_init__(self) -> None:
-        self.questions = Questions(self.recipe.seed)
-        table = {problem.id: [0.0] * ARMS for problem in self.questions.all}
+        asked = self.first * self.recipe.problems_per_step
+        self.problems = asked_from(self.recipe.seed, asked)
+        table = {problem.id: [0.0] * ARMS for problem in QUESTIONS}
         self.learner = Learner(table, self.lr)
         self.engines = Engines(table, version=self.first)
         self.saved: list[int] = []
@@ -128,7 +129,7 @@ class Bandit:
         resume = self.first or None
         with RunLog(self.folder, self.recipe, resume=resume) as log:
             parts = GRPOParts(
-                self.questions,
+                self.problems,
                 self.engines,
                 self.learner,
                 weights=self.engines,
@@ -143,5 +144,5 @@ class Bandit:
 
     def chance_of_right(self) -> float:
         """Mean probability of the right arm."""
-        right = [softmax(self.learner.table[p.id])[int(p.gold[0])] for p in self.questions.all]
+        right = [softmax(self.learner.table[p.id])[int(p.gold[0])] for p in QUESTIONS]
         return sum(right) / len(right)

@@ -16,7 +16,7 @@ from rl.algorithms.rows import TrainingRow
 from rl.data.records import Problem, Score, UpdateReport
 from rl.storage.checkpoints import Best
 from rl.storage.jsonl import read_lines
-from tests.unit.rl.algorithms.bandit import Bandit, by_gold
+from tests.unit.rl.algorithms.bandit import Bandit, asked_from, by_gold
 from tests.unit.step_samples import recipe, score
 
 Make = Callable[..., Bandit]
@@ -62,9 +62,9 @@ def test_the_reward_rises(bandit: Make, staleness: int, advantage: str) -> None:
 def test_problems_are_asked_by_step_with_a_seed_for_each(bandit: Make) -> None:
     run = bandit()
     run.train(train)
+    problems = asked_from(run.recipe.seed)
     expected = [
-        ([p.id for p in run.questions.take(2, step=step)], run.recipe.seed * 1_000_000 + step)
-        for step in range(10)
+        ([p.id for p in problems.take(2)], run.recipe.seed * 1_000_000 + step) for step in range(10)
     ]
     assert run.engines.asked == expected
     assert [line["step"] for line in metrics(run)] == list(range(10))

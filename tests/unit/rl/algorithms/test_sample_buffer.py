@@ -81,7 +81,9 @@ def test_a_resumed_run_draws_what_one_that_never_stopped_draws(tmp_path: Path) -
         whole.mix(step, [row(f"p{step}", (1.0, -0.5, 0.25))], asked=4)
     whole.save(tmp_path / "buffer.jsonl")
     again = buffer(max_age=50)
-    again.restore(tmp_path / "buffer.jsonl", lambda step: [Problem(f"p{step}", "?", ("1",))])
+    again.restore(
+        tmp_path / "buffer.jsonl", lambda ids: {name: Problem(name, "?", ("1",)) for name in ids}
+    )
     assert len(again) == len(whole) > 10
     for step in range(5, 8):
         assert again.mix(step, [], asked=3) == whole.mix(step, [], asked=3)

@@ -34,7 +34,6 @@ def opened(
     source: Path,
     *,
     measure: Callable[[Problem], int] = lambda problem: 1,
-    seed: int = 0,
     **data: Any,
 ) -> ProblemSet:
     config = {"max_rejected_share": 0.9} | data | {"source": str(source)}
@@ -43,7 +42,6 @@ def opened(
         measure=measure,
         max_tokens=10,
         rejected=source.parent / "run" / "rejected.jsonl",
-        seed=seed,
     )
 
 
@@ -247,19 +245,6 @@ def test_missing_columns_are_told_all_at_once_with_the_nearest(tmp_path: Path) -
     assert "data.question_column is 'question', which is no column" in told
     assert "data.answer_column is 'answer', which is no column; did you mean 'answers'?" in told
     assert "data without images needs data.image_column=null" in told
-
-
-def test_steps_ask_everything_once_an_epoch_and_the_same_after_a_restart(tmp_path: Path) -> None:
-    rows = text_rows(10)
-    rows[4]["answer"] = None
-    path = jsonl(tmp_path, *rows)
-    problems = opened(path, image_column=None, seed=3)
-    asked = [p.id for step in range(9) for p in problems.take(4, step=step)]
-    for epoch in range(4):
-        assert sorted(asked[epoch * 9 : (epoch + 1) * 9]) == sorted("012356789")
-    again = opened(path, image_column=None, seed=3)
-    assert [p.id for step in range(5, 9) for p in again.take(4, step=step)] == asked[20:]
-    assert again.take(4, step=2)[0].question == f"{asked[8]} + 1?"
 
 
 def test_the_limit_counts_rows_before_bad_ones_are_left_out(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def problems(folder: Path, rows: list[dict[str, Any]], **said: Any) -> list[Prob
 
 def read_problems(data: DataConfig, folder: Path) -> list[Problem]:
     opened = ProblemSet.open(
-        data, measure=lambda _: 1, max_tokens=9, rejected=folder / "rejected.jsonl", seed=0
+        data, measure=lambda _: 1, max_tokens=9, rejected=folder / "rejected.jsonl"
     )
     return opened.first(None)
 

@@ -57,7 +57,6 @@ def passes(tmp_path: Path) -> ProblemPasses:
         measure=lambda problem: 1,
         max_tokens=9,
         rejected=tmp_path / "rejected.jsonl",
-        seed=0,
     )
     return ProblemPasses(problems, tmp_path / "journal", rows_per_shard=3, at_a_time=8)
 

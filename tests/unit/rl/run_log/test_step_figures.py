@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from rl.algorithms.guards import (
 )
 from rl.data.records import Answer, Group, Problem, Score, ScoredGroup, UpdateReport, Verdict
 from rl.data.thinking import has_thoughts
-from rl.run_log.answer_metrics import accuracy, answer_metrics, staleness_metrics
+from rl.run_log.answer_metrics import accuracy, answer_metrics, source_metrics, staleness_metrics
 from rl.run_log.summary import summarise
 from rl.run_log.timing import BusyTime, StepTimer
 from tests.unit.step_samples import answer, score, scored, shares
@@ -50,6 +51,20 @@ def test_an_answer_thinks_when_something_stands_between_the_tags(
     text: str, prompt_opens: bool, expected: bool
 ) -> None:
     assert has_thoughts(text, ThinkingConfig(prompt_opens=prompt_opens)) is expected
+
+
+def test_a_mix_has_figures_of_each_source_and_one_source_has_none() -> None:
+    groups = [scored([1.0, 0.0]), scored([1.0, 1.0]), scored([0.0, None])]
+    config = RewardConfig(weights={"exact": 1.0}, accuracy="exact")
+    assert source_metrics(groups, config) == {}
+    named = [
+        replace(g, group=replace(g.group, problem=replace(g.group.problem, source=source)))
+        for g, source in zip(groups, ("sums", "names", "sums"), strict=True)
+    ]
+    figures = source_metrics(named, config)
+    assert (figures["problems/sums"], figures["problems/names"]) == (2, 1)
+    assert (figures["reward/sums"], figures["accuracy/sums"]) == pytest.approx((1 / 3, 1 / 3))
+    assert figures["accuracy/names"] == 1.0 and figures["mean_length/names"] == 1.5
 
 
 def test_a_step_s_figures_by_hand() -> None:

@@ -23,7 +23,7 @@ def rows_of(folder: Path, rows: list[dict[str, Any]]) -> np.ndarray:
         {"source": str(file), "question_column": "problem", "image_column": None, "id_column": None}
     )
     problems = ProblemSet.open(
-        data, measure=lambda _: 1, max_tokens=8, rejected=folder / "rejected.jsonl", seed=0
+        data, measure=lambda _: 1, max_tokens=8, rejected=folder / "rejected.jsonl"
     )
     return problems.fingerprints
 

@@ -1,0 +1,95 @@
+"""The problems that a run learns from: one source or several in fixed shares, in their order."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.schema.data import CurriculumConfig, TrainingDataConfig
+from rl.data.cursor import ProblemCursor
+from rl.data.order import (
+    EpochOrder,
+    FileOrder,
+    MixedOrder,
+    Order,
+    PassRateOrder,
+    ShuffledOrder,
+    SortedOrder,
+)
+from rl.data.problems import ProblemSet
+from rl.data.records import Problem
+
+
+class TrainingProblems:
+    """Sets of problems behind one another, and a cursor that goes through them.
+
+    A place is a problem's number over all sets.
+    """
+
+    def __init__(self, sets: Mapping[str, ProblemSet], data: TrainingDataConfig, seed: int) -> None:
+        """`sets`: the usable problems of `data.sources`, by their names."""
+        self._sets = list(sets.values())
+        self._ends = list(accumulate(len(own) for own in self._sets))
+        self.cursor = ProblemCursor(_order_of(self._sets, data, seed), self.select)
+        """What the loop takes problems from."""
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @property
+    def rejected(self) -> Counter[str]:
+        """Rows left out, by reason."""
+        return sum((own.rejected for own in self._sets), Counter[str]())
+
+    @property
+    def fingerprints(self) -> NDArray[np.uint64]:
+        """uint64 [n] of all usable rows, set behind set."""
+        return np.concatenate([own.fingerprints for own in self._sets])
+
+    def first(self, count: int) -> list[Problem]:
+        """The first `count` problems of all sets, taken in turn."""
+        turns = [
+            (place, start + place)
+            for start, end in zip([0, *self._ends], self._ends, strict=False)
+            for place in range(min(count, end - start))
+        ]
+        return self.select([place for _, place in sorted(turns)[:count]])
+
+    def one_of_each(self) -> list[Problem]:
+        """The first problem of each set."""
+        return [own.first(1)[0] for own in self._sets]
+
+    def select(self, places: Sequence[int]) -> list[Problem]:
+        """The problems at `places`, in that order."""
+        found: dict[int, Problem] = {}
+        start = 0
+        for own, end in zip(self._sets, self._ends, strict=True):
+            mine = sorted({place for place in places if start <= place < end})
+            found |= zip(mine, own.select([place - start for place in mine]), strict=True)
+            start = end
+        return [found[place] for place in places]
+
+    def with_ids(self, ids: Collection[str]) -> dict[str, Problem]:
+        """The problems of these ids."""
+        wanted = set(ids)
+        names = (name for own in self._sets for name in own.ids)
+        places = [place for place, name in enumerate(names) if name in wanted]
+        return {problem.id: problem for problem in self.select(places)}
+
+
+def _order_of(sets: Sequence[ProblemSet], data: TrainingDataConfig, seed: int) -> Order:
+    orders = [_of_one_set(own, data, seed) for own in sets]
+    return MixedOrder(orders, data.weights) if data.mix else orders[0]
+
+
+def _of_one_set(problems: ProblemSet, data: TrainingDataConfig, seed: int) -> EpochOrder:
+    size = len(problems)
+    plain = ShuffledOrder(size, seed) if data.shuffle else FileOrder(size)
+    curriculum: CurriculumConfig | None = data.curriculum
+    if curriculum is None:
+        return plain
+    if curriculum.column is None:
+        return PassRateOrder(curriculum.first, plain)
+    return SortedOrder(problems.numbers_in(curriculum.column), curriculum.first, plain)
