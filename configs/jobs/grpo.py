@@ -176,6 +176,23 @@ class GRPORecipe(TrainingRecipe):
         return self
 
     @model_validator(mode="after")
+    def _flat_groups_are_filled_up_in_one_way(self) -> Self:
+        if self.rollout.dynamic_sampling is None:
+            return self
+        if self.sample_buffer is not None:
+            raise ValueError(
+                "rollout.dynamic_sampling with a sample_buffer section: new problems, or answers "
+                "of earlier steps, take the places of answers that teach nothing; remove one of "
+                "the two"
+            )
+        if self.loss.has_teacher:
+            raise ValueError(
+                f"rollout.dynamic_sampling with loss.kind={self.loss.kind}: a teacher says "
+                "something of each answer, whatever its reward; remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _longest_answer_fits_the_learner(self) -> Self:
         longest = self.prompt.max_tokens + self.rollout.max_new_tokens - 1
         if longest > self.learner.max_tokens_per_microbatch:

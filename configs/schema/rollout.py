@@ -86,11 +86,23 @@ class EngineConfig(StrictModel):
     free engine included; the run ends behind them."""
 
 
+class DynamicSamplingConfig(StrictModel):
+    """Other problems for those whose answers all have the same reward (DAPO, arXiv:2503.14476,
+    sec. 3.2)."""
+
+    max_extra: PositiveFloat = 2.0
+    """Most further problems of a step, as a multiple of problems_per_step; behind them the step
+    learns from what it has."""
+
+
 class RolloutConfig(EngineConfig, SamplingConfig):
     """The engines that answer, and how."""
 
     group_size: Annotated[int, Field(ge=2)] = 8
     """Answers to each problem (paper, section 2.2: 8)."""
+    dynamic_sampling: DynamicSamplingConfig | None = None
+    """Ask as many further problems as have answers of equal rewards; {} for all defaults; null:
+    such problems are left out of the update, which is smaller then."""
 
     @model_validator(mode="after")
     def _the_learner_knows_what_is_drawn_from(self) -> Self:

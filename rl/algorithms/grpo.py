@@ -8,25 +8,16 @@ from rl.algorithms.guards import (
     NonFiniteGuard,
     UnscoredGuard,
 )
-from rl.algorithms.interfaces import GRPOParts, Pending
-from rl.algorithms.lookahead import Lookahead, check_staleness
+from rl.algorithms.interfaces import GRPOParts
+from rl.algorithms.lookahead import StepRollouts
 from rl.algorithms.training_rows import (
     learned_metrics,
     logged_groups,
     step_advantages,
     training_rows,
 )
-from rl.data.records import SamplingRequest, ScoredGroup
-from rl.run_log.answer_metrics import (
-    answer_metrics,
-    right_shares,
-    source_metrics,
-    staleness_metrics,
-)
+from rl.run_log.answer_metrics import answer_metrics, source_metrics, staleness_metrics
 from rl.run_log.timing import StepTimer
-
-_SEED_STRIDE = 1_000_000
-"""Keeps the draws of one seed's steps apart from another seed's."""
 
 
 def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
@@ -38,18 +29,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
         GapOverBound: sampler and learner logprobs parted.
         TooManyUnscored: too many verdicts say nothing of the policy.
     """
-
-    def submit(step: int) -> Pending[list[ScoredGroup]]:  # begins, and waits for nothing
-        rollout = recipe.rollout
-        request = SamplingRequest.drawn(
-            rollout,
-            count=rollout.group_size,
-            max_new_tokens=rollout.max_new_tokens,
-            seed=recipe.seed * _SEED_STRIDE + step,
-        )
-        return parts.rollouts.submit(parts.problems.take(recipe.problems_per_step), request)
-
-    ahead = Lookahead(submit, first=first, stop=recipe.steps, depth=recipe.max_staleness)
+    rollouts = StepRollouts(recipe, parts.problems, parts.rollouts, first)
     guard = NonFiniteGuard(recipe.learner.max_skipped_in_a_row)
     gaps = GapGuard(recipe.sync.max_logprob_gap)
     unscored = UnscoredGuard(recipe.reward.max_unscored_share)
@@ -58,9 +38,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
     for step in range(first, recipe.steps):
         watch = StepTimer(step, parts.span)
         with watch.time("rollout"):
-            groups = ahead.next_result()
-        check_staleness(groups, oldest=step - recipe.max_staleness)
-        parts.problems.done(right_shares(groups, recipe.reward))
+            groups = rollouts.next_groups()
         unscored.check(groups)
 
         advantages = step_advantages(groups, recipe.loss)
@@ -76,11 +54,11 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
             parts.weights.sync(step + 1)
 
         metrics = answer_metrics(groups, recipe.reward) | staleness_metrics(groups, step)
-        metrics |= source_metrics(groups, recipe.reward)
+        metrics |= source_metrics(groups, recipe.reward) | rollouts.metrics
         metrics |= {**learned_metrics(groups, own, rows), **report.metrics}
         parts.log.write_step(
             step,
-            metrics | watch.metrics(groups, ahead.seconds),
+            metrics | watch.metrics(groups, rollouts.seconds),
             logged_groups(
                 groups, advantages, report, parts.token_texts, recipe.log.tokens_per_step
             ),

@@ -1,12 +1,14 @@
-"""Work begun before its result is needed: rollouts asked ahead of the learner, which is all that
-tells synchronous from asynchronous, and packs made ready ahead of it."""
+"""Rollouts of each step, asked ahead of the learner, which is all that tells synchronous from
+asynchronous, and asked again where all answers to a problem have the same reward."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
-from rl.algorithms.interfaces import Pending
-from rl.data.records import ScoredGroup
+from configs.jobs.grpo import GRPORecipe
+from rl.algorithms.interfaces import Pending, Problems, Rollouts
+from rl.data.records import SamplingRequest, ScoredGroup
+from rl.run_log.answer_metrics import right_shares
 
 T = TypeVar("T")
 
@@ -45,6 +47,89 @@ class Lookahead(Generic[T]):
         result = pending.result()
         self.seconds = pending.seconds
         return result
+
+
+_SEED_STRIDE = 1_000_000
+"""Keeps the draws of one seed's steps apart from another seed's."""
+_ROUND_STRIDE = 1 << 50
+"""Keeps the draws of a step's rounds apart, where a small data set gives a problem twice."""
+
+
+class StepRollouts:
+    """The scored groups that each step learns from."""
+
+    def __init__(
+        self, recipe: GRPORecipe, problems: Problems, rollouts: Rollouts, first: int
+    ) -> None:
+        """`first`: the step that comes next."""
+        self._recipe = recipe
+        self._problems = problems
+        self._rollouts = rollouts
+        self._step = first
+        self._ahead = Lookahead(
+            self._submit, first=first, stop=recipe.steps, depth=recipe.max_staleness
+        )
+        self.seconds = 0.0
+        """What the step taken last took of the engines' time, waited for or not."""
+        self.metrics: dict[str, float] = {}
+        """With dynamic sampling, of the step taken last: flat_share, the groups of equal rewards
+        among all that were asked, extra_problems, and sampling_rounds, 1 where none were needed."""
+
+    def next_groups(self) -> list[ScoredGroup]:
+        """Those of the next step: one for each problem, and with dynamic sampling one for each
+        further problem, so that as many as problems_per_step teach something.
+
+        Raises:
+            StaleRollout: an answer's policy lags more than `max_staleness` versions.
+        """
+        groups = self._ahead.next_result()
+        self.seconds = self._ahead.seconds
+        config = self._recipe.rollout.dynamic_sampling
+        if config is not None:
+            groups = self._filled_up(groups, config.max_extra)
+        check_staleness(groups, oldest=self._step - self._recipe.max_staleness)
+        self._problems.done(right_shares(groups, self._recipe.reward))
+        self._step += 1
+        return groups
+
+    def _filled_up(self, groups: Sequence[ScoredGroup], max_extra: float) -> list[ScoredGroup]:
+        wanted = self._recipe.problems_per_step
+        most = wanted + round(max_extra * wanted)
+        all_groups, rounds = list(groups), 1
+        while True:
+            flat = sum(is_flat(scored) for scored in all_groups)
+            missing = min(wanted - (len(all_groups) - flat), most - len(all_groups))
+            if missing <= 0:
+                break
+            pending = self._submit(self._step, missing, rounds)
+            all_groups += pending.result()
+            self.seconds += pending.seconds
+            rounds += 1
+        self.metrics = {
+            "flat_share": flat / len(all_groups),
+            "extra_problems": float(len(all_groups) - wanted),
+            "sampling_rounds": float(rounds),
+        }
+        return all_groups
+
+    def _submit(
+        self, step: int, count: int | None = None, sampling_round: int = 0
+    ) -> Pending[list[ScoredGroup]]:
+        """Ask the next problems, and wait for nothing; `count`: None for a whole step's."""
+        recipe = self._recipe
+        request = SamplingRequest.drawn(
+            recipe.rollout,
+            count=recipe.rollout.group_size,
+            max_new_tokens=recipe.rollout.max_new_tokens,
+            seed=recipe.seed * _SEED_STRIDE + step + sampling_round * _ROUND_STRIDE,
+        )
+        problems = self._problems.take(count or recipe.problems_per_step)
+        return self._rollouts.submit(problems, request)
+
+
+def is_flat(scored: ScoredGroup) -> bool:
+    """True where no two rewards of the group differ, so that it teaches nothing."""
+    return len({score.reward for score in scored.scores} - {None}) < 2
 
 
 def check_staleness(groups: Iterable[ScoredGroup], *, oldest: int) -> None:
