@@ -5,8 +5,11 @@ works on the expanded form. Both come from the same text here, and the check bef
 them on real problems.
 """
 
+import inspect
+import json
 from collections.abc import Collection, Sequence
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,7 @@ class InputEncoder:
             UserError: it has no config, processor or tokenizer that can be read.
         """
         trust = {"trust_remote_code": trust_remote_code}
+        self._made_of = (folder, prompt, trust_remote_code)
         self._prompt = prompt
         self.max_pixels = prompt.max_pixels
         self.images = DecodedImages(prompt.max_pixels)
@@ -60,6 +64,24 @@ class InputEncoder:
             read: Any = reader.from_pretrained(folder, **trust)
         self.processor: Any = read if self.has_vision else None
         self.tokenizer: Any = read.tokenizer if self.has_vision else read
+
+    def __reduce__(self) -> tuple[type["InputEncoder"], tuple[str | Path, PromptConfig, bool]]:
+        """Pickled as what it was made of; another process reads the folder again."""
+        return InputEncoder, self._made_of
+
+    @cached_property
+    def settings(self) -> str:
+        """A digest of all that tokens and their number hang on: prompt settings, tokenizer, chat
+        template, processor and, where they are the checkpoint's own code, that."""
+        reader = self.processor if self.has_vision else self.tokenizer
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        words = backend.to_str() if backend else json.dumps(sorted(self.tokenizer.get_vocab()))
+        parts = [self._prompt.model_dump_json(), words, str(reader.chat_template)]
+        if self.has_vision:
+            parts.append(json.dumps(self.processor.to_dict(), sort_keys=True, default=str))
+        for kind in {type(reader), type(self.tokenizer)}:
+            parts.append(Path(inspect.getfile(kind)).read_text("utf-8"))
+        return sha256("\0".join(parts).encode()).hexdigest()
 
     @property
     def pad_id(self) -> int:

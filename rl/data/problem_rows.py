@@ -12,18 +12,13 @@ from rl.data.row_values import BadRow, cell, forms_of, images_in, row_id, shown
 
 
 def problem_from(
-    row: Mapping[str, Any],
-    number: int,
-    data: DataConfig,
-    folders: Sequence[Path],
-    name: str = "",
+    row: Mapping[str, Any], number: int, data: DataConfig, folders: Sequence[Path]
 ) -> Problem:
     """The problem in `row`; images stay encoded, paths are made absolute.
 
     Args:
         number: the row's number, its id where the recipe names no id column.
         folders: resolved folders that image paths may lead into.
-        name: the source's among several, put before the problem's id.
 
     Raises:
         BadRow: question, answer or id are missing; an image is missing or lies outside `folders`;
@@ -43,15 +38,13 @@ def problem_from(
     marks = sum(turn.text.count(IMAGE_MARK) for turn in (*context, last))
     if marks > len(images):
         raise BadRow("missing_image", f"{marks} {IMAGE_MARK} marks for {len(images)} images")
-    own_id = row_id(row, number, data.id_column)
     return Problem(
-        id=f"{name}/{own_id}" if name else own_id,
+        id=row_id(row, number, data.id_column),
         question=last.text,
         gold=_gold(cell(row, data.answer_column), data.answer_column),
         images=images,
         fields={column: cell(row, column) for column in data.reward_columns},
         context=tuple(context),
-        source=name,
     )
 
 

@@ -4,6 +4,7 @@ Images are never all in memory: rows are read from a memory-mapped table when th
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from math import isnan, nan
 from pathlib import Path
@@ -33,12 +34,15 @@ class ProblemSet:
         source: Source,
         make: Callable[[Mapping[str, Any], int], Problem],
         found: Checked,
+        name: str = "",
     ) -> None:
+        """`name`: the source's among several: problems bear it, and their ids begin with it."""
         self.rejected = found.rejected
         """Rows left out, by reason."""
         self.fingerprints: NDArray[np.uint64] = np.array(found.fingerprints, dtype=np.uint64)
         """[n] of the usable rows, in the data's own order."""
-        self.ids = found.ids
+        self._name = name
+        self.ids = [f"{name}/{own}" for own in found.ids] if name else found.ids
         """Of the problems, in the data's own order."""
         self._source = source
         self._make = make
@@ -58,7 +62,7 @@ class ProblemSet:
         """Check every row of `data`; write those that cannot be used to `rejected` (JSONL).
 
         Args:
-            name: the source's among several: problems bear it, and their ids begin with it.
+            name: the source's among several.
             sorted_by: a column that `numbers_in` will be asked for.
             measure: length of a problem's prompt in tokens, image tokens included, called from
                 this thread; ValueError rejects the row.
@@ -80,9 +84,9 @@ class ProblemSet:
         check_columns(source, named)
         read = [top_column(c, source.columns) for c in named.values() if c is not None]
         source = source.select_columns(dict.fromkeys(c for c in read if c is not None))
-        make = partial(problem_from, data=data, folders=source.folders, name=name)
+        make = partial(problem_from, data=data, folders=source.folders)
         found = check_rows(source, data, make, measure, max_tokens, rejected)
-        return cls(source, make, found)
+        return cls(source, make, found, name)
 
     def __len__(self) -> int:
         return len(self._usable)
@@ -118,4 +122,7 @@ class ProblemSet:
         """The problems at `indices`, places in the data's own order without its unusable rows."""
         numbers = [self._usable[index] for index in indices]
         rows = self._source.select_rows(numbers) if numbers else []
-        return [self._make(row, number) for row, number in zip(rows, numbers, strict=True)]
+        made = [self._make(row, number) for row, number in zip(rows, numbers, strict=True)]
+        if not self._name:
+            return made
+        return [replace(one, id=f"{self._name}/{one.id}", source=self._name) for one in made]

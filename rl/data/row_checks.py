@@ -1,36 +1,27 @@
 """Checks every row of a data set before a run starts."""
 
 import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from rl.console.errors import UserError
-from rl.console.progress import phase
-from rl.data.row_values import BadRow, check_images
-from rl.storage.fingerprint import row_fingerprint
+from rl.console.progress import CONSOLE, Phase, phase
+from rl.data.row_outcomes import KnownMeasure, RowCheck, S
+from rl.storage.atomic import atomic_file
+from rl.storage.cache import cache_folder, code_digest
 from rl.tables.sources import Source
 
-_ROWS_AT_A_TIME = 64
 _IDS_AT_A_TIME = 65_536
 _EXAMPLES = 3
 
 
 class TooManyRejected(UserError):
     """More of the rows than the recipe allows cannot be used."""
-
-
-class Sample(Protocol):
-    """What a row is made into: a problem or a chat."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def images(self) -> Sequence[bytes | str]: ...
 
 
 class RowsConfig(Protocol):
@@ -48,9 +39,7 @@ class RowsConfig(Protocol):
     def limit(self) -> int | None: ...
     @property
     def ids(self) -> Path | None: ...
-
-
-S = TypeVar("S", bound=Sample)
+    def model_dump_json(self, *, exclude: set[str]) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +56,8 @@ class Checked:
     ids: list[str] = field(default_factory=list[str])
     rejected: Counter[str] = field(default_factory=Counter[str])
     """Rows left out, by reason."""
+    files: set[str] = field(default_factory=set[str])
+    """Image files that rows name, usable or not."""
 
 
 def check_rows(
@@ -81,8 +72,9 @@ def check_rows(
 
     Args:
         make: makes a sample of a row and its number, in several threads; BadRow rejects the row.
-        measure: a sample's length in tokens, called from this thread; ValueError rejects the row,
-            as unprocessable or, where it is a BadRow, for its own reason.
+        measure: a sample's length in tokens; ValueError rejects the row, as unprocessable or, where
+            it is a BadRow, for its own reason. A `KnownMeasure` may be sent to other processes, and
+            what it found is kept: rows that were looked at so before are not looked at again.
         max_tokens: rows that are longer are rejected.
 
     Raises:
@@ -91,46 +83,108 @@ def check_rows(
             `data.max_rejected_share`.
     """
     numbers = chosen_rows(source, data)
-    total = len(numbers)
-
-    def decode(row: Mapping[str, Any], number: int) -> S | BadRow:
-        try:
-            sample = make(row, number)
-            check_images(sample.images, data.max_image_pixels)
-        except BadRow as error:
-            return error
-        return sample
-
-    found = Checked()
-    ids: dict[str, int] = {}
-    faults: list[dict[str, Any]] = []
+    check = RowCheck(source, data.id_column, data.max_image_pixels, make, measure, max_tokens)
+    place = _kept_at(check, data, numbers)
+    looked = None if place is None else _kept(place)
+    if looked is None:
+        with phase(f"checking rows of {data.source}", len(numbers)) as work:
+            looked = _looked_at(check, numbers, work)
+        if place is not None:
+            _keep(place, *looked)
+    else:
+        CONSOLE.print(f"rows of {data.source} were checked before: {len(numbers):,}")
+    found, faults = looked
     rejected.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        rejected.open("w", encoding="utf-8") as out,
-        phase(f"checking rows of {data.source}", total) as work,
-    ):
-        for number, row, made in _in_threads(source, numbers, decode):
-            try:
-                if isinstance(made, BadRow):
-                    raise made
-                before = ids.setdefault(made.id, number)
-                if before != number:
-                    raise BadRow("duplicate_id", f"id {made.id!r} is that of row {before} too")
-                found.tokens.append(_length(made, measure, max_tokens))
-                found.numbers.append(number)
-                found.ids.append(made.id)
-                found.has_image.append(bool(made.images))
-                found.fingerprints.append(row_fingerprint(row))
-            except BadRow as error:
-                name = str(number if data.id_column is None else row[data.id_column])
-                fault = {"row": number, "id": name, "reason": error.fault, "detail": str(error)}
-                faults.append(fault)
-                out.write(json.dumps(fault, ensure_ascii=False) + "\n")
-            work.advance(note=f"{len(faults):,} rejected" if faults else None)
-    found.rejected.update(fault["reason"] for fault in faults)
-    if not found.numbers or len(faults) > data.max_rejected_share * total:
-        raise TooManyRejected(_worst(faults, total, data, rejected))
+    lines = [json.dumps(fault, ensure_ascii=False) + "\n" for fault in faults]
+    rejected.write_text("".join(lines), "utf-8")
+    if not found.numbers or len(faults) > data.max_rejected_share * len(numbers):
+        raise TooManyRejected(_worst(faults, len(numbers), data, rejected))
     return found
+
+
+Fault = dict[str, Any]
+"""A line of the list of rejected rows."""
+
+
+def _looked_at(
+    check: RowCheck[Any], numbers: Sequence[int], work: Phase
+) -> tuple[Checked, list[Fault]]:
+    found, faults = Checked(), list[Fault]()
+    ids: dict[str, int] = {}
+    for row in check.outcomes(numbers):
+        fault, detail = row.fault, row.detail
+        found.files.update(row.files)
+        if row.id is not None and (before := ids.setdefault(row.id, row.number)) != row.number:
+            fault, detail = "duplicate_id", f"id {row.id!r} is that of row {before} too"
+        if fault:
+            faults.append({"row": row.number, "id": row.label, "reason": fault, "detail": detail})
+        else:
+            assert row.id is not None, "a usable row has made a sample"
+            found.numbers.append(row.number)
+            found.ids.append(row.id)
+            found.tokens.append(row.tokens)
+            found.has_image.append(row.has_image)
+            found.fingerprints.append(row.fingerprint)
+        work.advance(note=f"{len(faults):,} rejected" if faults else None)
+    found.rejected.update(fault["reason"] for fault in faults)
+    return found, faults
+
+
+_CODE = [
+    path
+    for folder in ("configs/schema", "models/inputs", "rewards", "rl/data", "rl/tables")
+    for path in sorted((Path(__file__).parents[2] / folder).rglob("*.py"))
+]
+_LIBRARIES = ("datasets", "math-verify", "pillow", "tokenizers", "transformers")
+"""Code that decides what is found of a row."""
+_GOES_UNSEEN = frozenset({"missing_image", "image_outside_folder"})
+"""Faults that may be mended without a trace in the rows or in a file that they led to."""
+
+
+def _kept_at(check: RowCheck[Any], data: RowsConfig, numbers: Sequence[int]) -> Path | None:
+    """The file of what is found of these rows, by all that decides it; None: that is not known."""
+    if not isinstance(check.measure, KnownMeasure):
+        return None
+    source = check.source
+    decided_by = (
+        *(source.fingerprint, source.columns, source.folders, list(numbers)),
+        *(data.model_dump_json(exclude={"max_rejected_share"}), check.max_tokens),
+        *(check.measure.settings, [version(library) for library in _LIBRARIES]),
+    )
+    code = code_digest(tuple(str(path) for path in _CODE))
+    name = sha256(json.dumps([code, *map(str, decided_by)]).encode()).hexdigest()[:32]
+    return cache_folder() / "row_checks" / f"{name}.json"
+
+
+def _kept(place: Path) -> tuple[Checked, list[Fault]] | None:
+    """What an earlier check found; None where there was none, or images have changed since."""
+    try:
+        said = json.loads(place.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    if any(_stamp(path) != stamp for path, stamp in said["files"].items()):
+        return None
+    found = said["found"]
+    return Checked(**found | {"rejected": Counter(found["rejected"])}), said["faults"]
+
+
+def _keep(place: Path, found: Checked, faults: list[Fault]) -> None:
+    if not _GOES_UNSEEN.isdisjoint(found.rejected):
+        return
+    plain = {each.name: getattr(found, each.name) for each in fields(found)}
+    files = {path: _stamp(path) for path in sorted(plain.pop("files"))}
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(place) as aside:
+        aside.write_text(json.dumps({"found": plain, "faults": faults, "files": files}), "utf-8")
+
+
+def _stamp(path: str) -> list[int]:
+    """Size and time of change of a file; nothing where it is gone."""
+    try:
+        told = Path(path).stat()
+    except OSError:
+        return []
+    return [told.st_size, told.st_mtime_ns]
 
 
 def chosen_rows(source: Source, data: RowsConfig) -> Sequence[int]:
@@ -172,32 +226,6 @@ def _listed_rows(source: Source, data: RowsConfig, path: Path) -> list[int]:
             f"have {len(found):,} of them; mend the file, or set data.id_column to what it lists"
         )
     return found
-
-
-def _in_threads(
-    source: Source,
-    numbers: Sequence[int],
-    decode: Callable[[Mapping[str, Any], int], S | BadRow],
-) -> Iterator[tuple[int, dict[str, Any], S | BadRow]]:
-    """Each of `numbers`, the row that it names, and what `decode` makes of it."""
-    threads = min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        for start in range(0, len(numbers), _ROWS_AT_A_TIME):
-            some = numbers[start : start + _ROWS_AT_A_TIME]
-            rows = source.select_rows(some)
-            yield from zip(some, rows, pool.map(decode, rows, some), strict=True)
-
-
-def _length(sample: S, measure: Callable[[S], int], max_tokens: int) -> int:
-    try:
-        tokens = measure(sample)
-    except BadRow:
-        raise
-    except ValueError as error:
-        raise BadRow("unprocessable", str(error)) from error
-    if tokens > max_tokens:
-        raise BadRow("too_long", f"{tokens:,} tokens are more than {max_tokens:,}")
-    return tokens
 
 
 def _worst(faults: list[dict[str, Any]], total: int, data: RowsConfig, rejected: Path) -> str:

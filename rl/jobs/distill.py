@@ -28,6 +28,7 @@ from rl.algorithms.interfaces import AnswerStream
 from rl.console.errors import UserError, as_user_error
 from rl.console.progress import CONSOLE
 from rl.data.problems import ProblemSet
+from rl.data.row_outcomes import KnownMeasure
 from rl.distillation.chain_length import penalty_range, repetition_penalties
 from rl.distillation.chains import attempts, mended_request, opened, own_request
 from rl.distillation.judge_scoring import judge_problems, judge_scores
@@ -97,7 +98,7 @@ class Distillation:
         with as_user_error():
             problems = ProblemSet.open(
                 recipe.data,
-                measure=encoder.measure,
+                measure=KnownMeasure(encoder.measure, encoder.settings),
                 max_tokens=recipe.prompt.max_tokens,
                 rejected=aside / "rejected.jsonl",
             )

@@ -13,6 +13,7 @@ from actors.cluster.timeline import span
 from actors.training.learner_group import LearnerDied
 from actors.weight_transfer.sync import SyncOverdue
 from configs.jobs.grpo import GRPORecipe
+from configs.schema.reward import RewardConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.think_tags import reward_for_template
 from models.inputs.token_texts import TokenTexts
@@ -27,6 +28,7 @@ from rl.algorithms.sample_buffer import SampleBuffer
 from rl.console.errors import UserError
 from rl.console.progress import CONSOLE, phase
 from rl.data.records import Problem
+from rl.data.row_outcomes import KnownMeasure
 from rl.data.training_problems import TrainingProblems
 from rl.jobs.grpo_actors import RunningActors, running_actors
 from rl.jobs.preflight import graded_answer, preflight
@@ -181,17 +183,26 @@ def _prepared(looked: _Looked, aside: Path) -> _Prepared:
     return _Prepared(problems, asked, looked.encoder)
 
 
-def _measure(recipe: GRPORecipe, folder: Path, encoder: InputEncoder) -> Callable[[Problem], int]:
+def _measure(recipe: GRPORecipe, folder: Path, encoder: InputEncoder) -> KnownMeasure[Problem]:
     """Tokens of a problem's prompt; a problem that no answer can be scored on is a BadRow."""
     teacher = TeacherPrompts(recipe, recipe.teacher, folder) if recipe.teacher else None
+    known = (encoder.settings, recipe.reward.model_dump_json(), teacher and teacher.settings)
+    return KnownMeasure(_PromptMeasure(recipe.reward, encoder, teacher), repr(known))
 
-    def measure(problem: Problem) -> int:
-        check_gold(recipe.reward, problem)
-        if teacher:
-            teacher.check(problem)
-        return encoder.measure(problem)
 
-    return measure
+@dataclass(frozen=True, slots=True)
+class _PromptMeasure:
+    """Tokens of a problem's prompt."""
+
+    reward: RewardConfig
+    encoder: InputEncoder
+    teacher: TeacherPrompts | None
+
+    def __call__(self, problem: Problem) -> int:
+        check_gold(self.reward, problem)
+        if self.teacher:
+            self.teacher.check(problem)
+        return self.encoder.measure(problem)
 
 
 @dataclass(frozen=True, slots=True)

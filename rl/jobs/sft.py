@@ -17,6 +17,7 @@ from models.policy.features import check_kind
 from rl.algorithms.sft import SFTJob, finished
 from rl.console.errors import UserError, as_user_error
 from rl.console.progress import CONSOLE
+from rl.data.row_outcomes import KnownMeasure
 from rl.jobs.prepare import (
     check_resume,
     check_sources,
@@ -148,7 +149,9 @@ def prepared(
     run: SFTRecipe, encoder: InputEncoder, device: Device, rejected: Path, resume: bool = False
 ) -> SFTJob:
     """The run with its rows checked, which happens once and here; bad ones go to `rejected`."""
-    chats, held_out = open_chats(run, encoder.measure_chat, rejected)
+    chats, held_out = open_chats(
+        run, KnownMeasure(encoder.measure_chat, encoder.settings), rejected
+    )
     if resume and (newest := checkpoints_of(run).newest()):
         check_same_rows(newest.folder, chats.index.fingerprints, run.data.source)
     return SFTJob(run, chats.index, held_out.index if held_out else None, device)

@@ -31,6 +31,13 @@ class TeacherPrompts:
         own = InputEncoder(folder, recipe.prompt, recipe.policy.trust_remote_code)
         check_same_tokens(own.tokenizer.get_vocab(), self._encoder.tokenizer.get_vocab(), teacher)
 
+    @property
+    def settings(self) -> str:
+        """All that `check` goes by beside the problem."""
+        recipe = self._recipe
+        limits = (recipe.rollout.max_new_tokens, recipe.learner.max_tokens_per_microbatch)
+        return repr((self._encoder.settings, self._context, *limits))
+
     def check(self, problem: Problem) -> None:
         """Check that the learner's micro-batch, which the teacher reads by, holds its longest row.
 

@@ -49,6 +49,11 @@ class Source:
     def columns(self) -> list[str]:
         return list(self.table.column_names)
 
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the files behind the rows, and with the columns."""
+        return str(self.table._fingerprint)
+
     def __len__(self) -> int:
         return len(self.table)
 

@@ -11,7 +11,6 @@ from rl.algorithms.best_policy import BestPolicy
 from rl.algorithms.interfaces import Evaluator, GRPOParts
 from rl.algorithms.rows import TrainingRow
 from rl.algorithms.sample_buffer import SampleBuffer
-from rl.data.cursor import ProblemCursor
 from rl.data.order import ShuffledOrder
 from rl.data.records import (
     Answer,
@@ -22,6 +21,7 @@ from rl.data.records import (
     ScoredGroup,
     UpdateReport,
 )
+from rl.data.training_problems import ProblemCursor
 from rl.run_log.writer import RunLog
 from tests.unit.step_samples import Ready, score
 

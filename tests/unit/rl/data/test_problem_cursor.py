@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from rl.data.cursor import ProblemCursor
 from rl.data.order import EpochOrder, FileOrder, PassRateOrder, ShuffledOrder
 from rl.data.records import Problem
+from rl.data.training_problems import ProblemCursor
 
 NAN = float("nan")
 
