@@ -185,6 +185,11 @@ class GRPORecipe(TrainingRecipe):
                 "of earlier steps, take the places of answers that teach nothing; remove one of "
                 "the two"
             )
+        if self.loss.advantage == "reinforce_plus_plus":
+            raise ValueError(
+                "rollout.dynamic_sampling with loss.advantage=reinforce_plus_plus: there groups of "
+                "equal rewards teach something, too; remove it, or take another advantage"
+            )
         if self.loss.has_teacher:
             raise ValueError(
                 f"rollout.dynamic_sampling with loss.kind={self.loss.kind}: a teacher says "

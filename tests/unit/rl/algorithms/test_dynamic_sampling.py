@@ -102,6 +102,7 @@ def test_a_group_is_flat_where_no_two_rewards_differ() -> None:
     ("changes", "fault"),
     [
         ({"sample_buffer": {}}, "take the places of answers"),
+        ({"loss": {"advantage": "reinforce_plus_plus"}}, "teach something, too"),
         ({"loss": {"kind": "distill"}, "teacher": {"path": "some/teacher"}}, "whatever its reward"),
     ],
 )
