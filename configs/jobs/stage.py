@@ -9,7 +9,7 @@ from configs.jobs.evaluate import AnsweringModel, EvaluateRecipe
 from configs.jobs.grpo import GRPORecipe
 from configs.jobs.sft import AlignPolicyConfig, AlignRecipe, SFTRecipe
 from configs.schema.base import StrictModel
-from configs.schema.data import ChatDataConfig, DataConfig
+from configs.schema.data import ChatDataConfig, TrainingDataConfig
 from configs.schema.policy import ModelConfig, PolicyConfig
 
 FROM_PARENT = "set by the whole run"
@@ -90,7 +90,7 @@ class GRPOStage(GRPORecipe, _StageOfARun):
 
     name: str = "grpo"
     policy: HandedPolicy = HandedPolicy()  # pyright: ignore[reportIncompatibleVariableOverride]
-    data: DataConfig = DataConfig(source=FROM_PARENT)
+    data: TrainingDataConfig = TrainingDataConfig(source=FROM_PARENT)
 
 
 class EvaluateStage(EvaluateRecipe, _StageOfARun):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from configs.jobs.pipeline import PipelineRecipe
+from configs.schema.data import TrainingDataConfig
 from models.assembly.r1v import plan_assembly, plan_swap
 from rl.algorithms.grpo import train
 from rl.console.progress import phase
@@ -132,7 +133,8 @@ class Pipeline:
 
     def _grpo(self, resume: bool) -> Figures:
         recipe = self._stage(self.recipe.grpo, path=str(self.rounds.best))
-        data = self.recipe.distill.data.model_copy(update={"ids": self.rounds.best_chains})
+        rows = self.recipe.distill.data.model_dump() | {"ids": self.rounds.best_chains}
+        data = TrainingDataConfig.model_validate(rows)
         recipe = recipe.model_copy(update={"data": data})
         begun = any((recipe.run_folder / "checkpoints").glob("step_*"))
         grpo_in_session(recipe, train, None, resume and begun)
