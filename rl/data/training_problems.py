@@ -91,7 +91,13 @@ class TrainingProblems:
         """`sets`: the usable problems of `data.sources`, by their names."""
         self._sets = list(sets.values())
         self._ends = list(accumulate(len(own) for own in self._sets))
-        self.cursor = ProblemCursor(_order_of(self._sets, data, seed), self.select)
+        self._data, self._seed = data, seed
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Begin with the first problem again."""
+        order = _order_of(self._sets, self._data, self._seed)
+        self.cursor = ProblemCursor(order, self.select)
         """What the loop takes problems from."""
 
     def __len__(self) -> int:

@@ -13,22 +13,19 @@ from actors.cluster.timeline import span
 from actors.training.learner_group import LearnerDied
 from actors.weight_transfer.sync import SyncOverdue
 from configs.jobs.grpo import GRPORecipe
-from configs.schema.reward import RewardConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.think_tags import reward_for_template
 from models.inputs.token_texts import TokenTexts
 from models.policy.check import check_policy
 from models.policy.export_check import check_export
 from models.policy.families import check_packing, check_sync
-from rewards.trial import check_gold, try_rewards
+from rewards.trial import try_rewards
 from rl.algorithms.best_policy import BestPolicy
 from rl.algorithms.evaluation import HeldOutEvaluator
 from rl.algorithms.interfaces import GRPOParts
-from rl.algorithms.sample_buffer import SampleBuffer
 from rl.console.errors import UserError
 from rl.console.progress import CONSOLE, phase
 from rl.data.records import Problem
-from rl.data.row_outcomes import KnownMeasure
 from rl.data.training_problems import TrainingProblems
 from rl.jobs.grpo_actors import RunningActors, running_actors
 from rl.jobs.preflight import graded_answer, preflight
@@ -41,17 +38,15 @@ from rl.jobs.prepare import (
     plan_run,
     with_absolute_folders,
 )
-from rl.jobs.teacher import TeacherPrompts
+from rl.jobs.resume import Progress
+from rl.jobs.teacher import prompt_measure
 from rl.run_log.console_lines import graded_answer_text, print_line
 from rl.run_log.summary import summarise
 from rl.run_log.writer import RunLog
 from rl.storage.checkpoints import Checkpoint, Checkpoints
-from rl.storage.fingerprint import check_same_rows, save_fingerprint
+from rl.storage.fingerprint import check_same_rows
 from rl.storage.run_folder import aside_of, save_recipe, take_run_folder
 
-_BUFFER = "sample_buffer.jsonl"
-_CURSOR = "problems.json"
-"""Files in a checkpoint: the sample buffer, and how far the run has come through its problems."""
 Train = Callable[[GRPORecipe, GRPOParts, int], None]
 """The loop: recipe, parts, first step."""
 
@@ -175,63 +170,12 @@ class _Prepared:
 def _prepared(looked: _Looked, aside: Path) -> _Prepared:
     """The rows, checked, and the rewards, tried on one of them."""
     recipe = looked.recipe
-    measure = _measure(recipe, looked.tokenizer, looked.encoder)
+    measure = prompt_measure(recipe, looked.tokenizer, looked.encoder)
     problems, held_out = open_problems(recipe, measure, aside)
     for problem in problems.one_of_each():
         try_rewards(recipe.reward, problem)
     asked = held_out.first(recipe.evaluation.problems) if held_out else None
     return _Prepared(problems, asked, looked.encoder)
-
-
-def _measure(recipe: GRPORecipe, folder: Path, encoder: InputEncoder) -> KnownMeasure[Problem]:
-    """Tokens of a problem's prompt; a problem that no answer can be scored on is a BadRow."""
-    teacher = TeacherPrompts(recipe, recipe.teacher, folder) if recipe.teacher else None
-    known = (encoder.settings, recipe.reward.model_dump_json(), teacher and teacher.settings)
-    return KnownMeasure(_PromptMeasure(recipe.reward, encoder, teacher), repr(known))
-
-
-@dataclass(frozen=True, slots=True)
-class _PromptMeasure:
-    """Tokens of a problem's prompt."""
-
-    reward: RewardConfig
-    encoder: InputEncoder
-    teacher: TeacherPrompts | None
-
-    def __call__(self, problem: Problem) -> int:
-        check_gold(self.reward, problem)
-        if self.teacher:
-            self.teacher.check(problem)
-        return self.encoder.measure(problem)
-
-
-@dataclass(frozen=True, slots=True)
-class _Progress:
-    """What a checkpoint holds beside the policy: where in its problems the run is, and answers."""
-
-    problems: TrainingProblems
-    buffer: SampleBuffer | None
-
-    @classmethod
-    def of(
-        cls, recipe: GRPORecipe, problems: TrainingProblems, newest: Checkpoint | None
-    ) -> "_Progress":
-        """As the checkpoint left it, or at the start."""
-        config = recipe.sample_buffer
-        made = cls(problems, SampleBuffer(config, recipe.seed) if config else None)
-        if newest:
-            asked = newest.step * recipe.problems_per_step
-            problems.cursor.restore(newest.folder / _CURSOR, before=asked)
-            if made.buffer is not None:
-                made.buffer.restore(newest.folder / _BUFFER, problems.with_ids)
-        return made
-
-    def save(self, folder: Path) -> None:
-        """Write it into a checkpoint's folder."""
-        self.problems.cursor.save(folder / _CURSOR)
-        save_fingerprint(folder, self.problems.fingerprints)
-        if self.buffer is not None:
-            self.buffer.save(folder / _BUFFER)
 
 
 @contextmanager
@@ -262,7 +206,7 @@ def _train(
     shown = graded_answer(recipe, ready.problems, actors)
     print_line(first, graded_answer_text(shown, recipe.reward.weights))
 
-    progress = _Progress.of(recipe, ready.problems, newest)
+    progress = Progress.of(recipe, ready.problems, newest)
     before = checkpoints.best() if newest else None
     if before and before.step > first:
         before = None  # of a checkpoint that cannot be read, and will be made again

@@ -1,14 +1,21 @@
-"""What a changed recipe does to a run that goes on: each key is applied, or refused by name."""
+"""What a run goes on from, and what a changed recipe does to it: each key is applied, or refused by
+name."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from configs.jobs.grpo import GRPORecipe
 from configs.loading import yaml12
 from configs.loading.suggest import current_name
+from rl.algorithms.sample_buffer import SampleBuffer
 from rl.console.errors import UserError
+from rl.data.training_problems import TrainingProblems
+from rl.storage.checkpoints import Checkpoint
+from rl.storage.fingerprint import save_fingerprint
 
 _ORDER = "it decides which rows a step learns from, and some would come twice and others never"
 _STATE = "the checkpoint's learner state is of the old value"
@@ -38,6 +45,41 @@ RESUME_RULES: dict[str, str | None] = {
 }
 """For each section or key, by its dotted name, why a change of it is refused at a resume; None
 where the new value is used from the next step on. The longest name that fits a key decides."""
+
+
+_BUFFER = "sample_buffer.jsonl"
+_CURSOR = "problems.json"
+"""Files in a checkpoint: the sample buffer, and how far the run has come through its problems."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a checkpoint holds beside the policy: where in its problems the run is, and answers."""
+
+    problems: TrainingProblems
+    buffer: SampleBuffer | None
+
+    @classmethod
+    def of(
+        cls, recipe: GRPORecipe, problems: TrainingProblems, newest: Checkpoint | None
+    ) -> "Progress":
+        """As the checkpoint left it, or at the start."""
+        problems.rewind()
+        config = recipe.sample_buffer
+        made = cls(problems, SampleBuffer(config, recipe.seed) if config else None)
+        if newest:
+            asked = newest.step * recipe.problems_per_step
+            problems.cursor.restore(newest.folder / _CURSOR, before=asked)
+            if made.buffer is not None:
+                made.buffer.restore(newest.folder / _BUFFER, problems.with_ids)
+        return made
+
+    def save(self, folder: Path) -> None:
+        """Write it into a checkpoint's folder."""
+        self.problems.cursor.save(folder / _CURSOR)
+        save_fingerprint(folder, self.problems.fingerprints)
+        if self.buffer is not None:
+            self.buffer.save(folder / _BUFFER)
 
 
 class CannotResume(UserError):

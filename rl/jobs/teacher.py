@@ -1,15 +1,19 @@
-"""Looks at the teacher of on-policy distillation before anything is started."""
+"""Looks at each problem, and at a teacher of on-policy distillation, before anything is started."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from actors.scoring.teacher import told_more
 from configs.jobs.grpo import GRPORecipe
+from configs.schema.reward import RewardConfig
 from configs.schema.teacher import FrozenTeacherConfig
 from models.inputs.encoder import InputEncoder
 from models.policy.check import read_config
+from rewards.trial import check_gold
 from rl.console.errors import UserError
 from rl.data.records import Problem
+from rl.data.row_outcomes import KnownMeasure
 
 
 class TeacherPrompts:
@@ -53,6 +57,30 @@ class TeacherPrompts:
                 f"rollout.max_new_tokens={recipe.rollout.max_new_tokens}, more together than "
                 f"learner.max_tokens_per_microbatch={recipe.learner.max_tokens_per_microbatch}"
             )
+
+
+def prompt_measure(
+    recipe: GRPORecipe, folder: Path, encoder: InputEncoder
+) -> KnownMeasure[Problem]:
+    """Tokens of a problem's prompt; a problem that no answer can be scored on is a BadRow."""
+    teacher = TeacherPrompts(recipe, recipe.teacher, folder) if recipe.teacher else None
+    known = (encoder.settings, recipe.reward.model_dump_json(), teacher and teacher.settings)
+    return KnownMeasure(_PromptMeasure(recipe.reward, encoder, teacher), repr(known))
+
+
+@dataclass(frozen=True, slots=True)
+class _PromptMeasure:
+    """Tokens of a problem's prompt."""
+
+    reward: RewardConfig
+    encoder: InputEncoder
+    teacher: TeacherPrompts | None
+
+    def __call__(self, problem: Problem) -> int:
+        check_gold(self.reward, problem)
+        if self.teacher:
+            self.teacher.check(problem)
+        return self.encoder.measure(problem)
 
 
 def check_same_tokens(
