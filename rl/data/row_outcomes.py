@@ -16,7 +16,7 @@ from rl.tables.sources import Source
 _ROWS_AT_A_TIME = 64
 _TRIED_ROWS = 128
 """Rows that are checked here before it is known how long the others would take."""
-PAYS_FROM_S = 20.0
+PAYS_FROM_S = 30.0
 """Seconds of work from which on processes pay: each takes some to import what it needs."""
 _MOST_PROCESSES = 32
 
