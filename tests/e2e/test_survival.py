@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from configs.jobs.grpo import GRPORecipe
 from configs.loading.recipe import read_recipe
 from models.inputs.encoder import InputEncoder
-from rl.data.problems import ProblemSet
+from rl.jobs.prepare import open_problems
 from tests.e2e.command import (
     OUTLIVED_S,
     PATIENCE_S,
@@ -127,15 +127,9 @@ def test_a_resumed_run_asks_what_it_would_have_asked(
     recipe = read_recipe(resumed.run / "recipe.yaml", GRPORecipe)
     saved = resumed.run / "checkpoints" / f"step_{SAVED:06d}" / "policy"
     encoder = InputEncoder(saved, recipe.prompt, False)
-    problems = ProblemSet.open(
-        recipe.data,
-        measure=encoder.measure,
-        max_tokens=recipe.prompt.max_tokens,
-        rejected=resumed.run / "again.jsonl",
-        seed=recipe.seed,
-    )
+    problems, _ = open_problems(recipe, encoder.measure, resumed.run / "again")
     size = recipe.problems_per_step
-    wanted = {step: [one.id for one in problems.take(size, step=step)] for step in range(STEPS)}
+    wanted = {step: [one.id for one in problems.cursor.take(size)] for step in range(STEPS)}
     assert asked(lines(resumed.run / "samples.jsonl")) == wanted
     assert asked(resumed.before).items() <= wanted.items()
 
