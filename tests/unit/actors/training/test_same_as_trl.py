@@ -48,7 +48,7 @@ class Batch:
 def policy(text: Path) -> tuple[Policy, InputEncoder]:
     encoder = InputEncoder(text, PromptConfig(), trust_remote_code=False)
     model = load_model(PolicyConfig(path=str(text), dtype="float32"), text)
-    return Policy(model, encoder, temperature=1.0, chunk=1024), encoder
+    return Policy(model, encoder, chunk=1024), encoder
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,7 @@ def test_answers_packed_behind_a_prompt_mean_what_each_means_alone(
     prompt = encoder.encode(problem)
     row = TrainingRow(problem, prompt, tuple(TrainingAnswer(i, a) for i, a in enumerate(ANSWERS)))
     monkeypatch.setattr(policy_module, "spans_of", all_spans if by_spans else lambda _: None)
-    policy = Policy(load_model(config, tmp_path), encoder, temperature=1.0, chunk=4)
+    policy = Policy(load_model(config, tmp_path), encoder, chunk=4)
     with torch.no_grad():
         packed, *_ = policy(pack((row,), encoder.pad_id, encoder.pixels([problem])))
     expected = [_alone(load_model(config, tmp_path), encoder, problem, a) for a in ANSWERS]
