@@ -186,7 +186,7 @@ def main() -> None:
     )
     recompute_activations(model)
     encoder: Any = SimpleNamespace(image_token_ids=(IMAGE,), has_vision=False)
-    policy = Policy(model, encoder, temperature=1.0, chunk=1024)
+    policy = Policy(model, encoder, chunk=1024)
     learner = LearnerConfig(zero_stage=chosen.zero, offload=chosen.offload)
     engine = DeepSpeedEngine(policy, learner, str(dtype).removeprefix("torch."), 1000)
     passes = {"shared": batches(chosen.tokens, True), "plain": batches(chosen.tokens, False)}

@@ -34,6 +34,8 @@ from configs.jobs.grpo import GRPORecipe
 from configs.loading.recipe import find_recipe, read_recipe
 from rl.algorithms.grpo import train
 from rl.algorithms.interfaces import GRPOParts, StepLog
+from rl.data.records import Problem
+from rl.data.training_problems import ProblemCursor
 from rl.jobs.grpo import grpo_run
 from rl.jobs.prepare import StartPolicy
 from rl.run_log.samples import Logged
@@ -115,14 +117,24 @@ class Turns:
         self._log.write_evaluation(step, figures)
 
 
+def coming(parts: GRPOParts, count: int, scratch: Path) -> list[Problem]:
+    """The problems that the run will ask next, which it asks all the same."""
+    cursor, place = parts.problems, scratch / "problems.json"
+    assert isinstance(cursor, ProblemCursor)
+    scratch.mkdir(parents=True, exist_ok=True)
+    cursor.save(place)
+    problems = cursor.take(count)
+    cursor.restore(place)
+    return problems
+
+
 def measured(case: Case, rival: bool, scratch: Path) -> Turns:
     """Run all steps of both."""
     found: list[Turns] = []
 
     def by_turns(recipe: GRPORecipe, parts: GRPOParts, first: int) -> None:
         folder = case.start.folder if case.start else Path(recipe.policy.path)
-        asked = [parts.problems.take(recipe.problems_per_step, step=i) for i in range(recipe.steps)]
-        problems = [problem for step in asked for problem in step]
+        problems = coming(parts, recipe.steps * recipe.problems_per_step, scratch)
         job = TRLJob(recipe, folder, problems, case.micro_batch, scratch / "trl")
         other = TRLByTurns(job) if rival else None
         try:

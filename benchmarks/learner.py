@@ -125,7 +125,7 @@ def main() -> None:
         build_tiny_vlm(Path(folder), 0, PICTURES)
         encoder = InputEncoder(folder, PromptConfig(), False)
         model = load_model(PolicyConfig(path=folder, dtype="float32"), folder)
-    policy = Policy(model, encoder, temperature=1.0, chunk=1024)
+    policy = Policy(model, encoder, chunk=1024)
     peak = matmul_peak(chosen.rounds)
     figures: dict[str, Any] = {"matmul_gflop_per_s": peak / 1e9}
     ratios: dict[str, float] = {}

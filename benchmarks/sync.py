@@ -208,7 +208,7 @@ def _rank(rank: int, port: int, folder: str, rounds: int, pipe: Any) -> None:
     encoder = InputEncoder(folder, PromptConfig(), False)
     learner = LearnerConfig(zero_stage=3, optimizer=OptimizerConfig())
     model = load_model(config, folder, as_saved=True)
-    policy = build_policy(model, config, encoder, learner=learner, temperature=1.0)
+    policy = build_policy(model, config, encoder, learner=learner)
     engine = DeepSpeedEngine(policy, learner, "float32", 1)
     weights = engine.weights()
     metadata = PolicySource(weights, engine.gathered).metadata()

@@ -51,7 +51,7 @@ def test_answers_behind_one_prompt_have_the_logprobs_and_gradient_of_each_alone(
     FAMILIES[family](tmp_path)
     encoder = InputEncoder(tmp_path, PromptConfig(), False)
     model = load_model(PolicyConfig(path=str(tmp_path), dtype="float32"), tmp_path)
-    policy = Policy(model, encoder, temperature=1.0, chunk=4)
+    policy = Policy(model, encoder, chunk=4)
     asked = problem(encoder.has_vision)
     answers = tuple(
         TrainingAnswer(i, ids, advantage)
