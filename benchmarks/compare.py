@@ -4,6 +4,7 @@
 
 Compared are ratios of ways that ran in the same minutes, which mean the same on any machine of the
 kind; the higher, the better. Ends with 1 where one fell by more than the tolerance, or is missing.
+A result without a baseline is shown beside its goals alone.
 """
 
 import argparse
@@ -25,25 +26,28 @@ class Compared:
 
     benchmark: str
     name: str
-    baseline: float
+    baseline: float | None
+    """None: no baseline has it."""
     fresh: float | None
     """None: the fresh result lacks it."""
     goal: float | None
 
     def fell(self, tolerance: float) -> bool:
         """Whether it is lower than before by more than the tolerated share, or gone."""
+        if self.baseline is None:
+            return False
         return self.fresh is None or self.fresh < self.baseline * (1 - tolerance)
 
 
 def compared(fresh: Path, baselines: Path) -> Iterator[Compared]:
-    """Every ratio of the baselines whose benchmark was run anew."""
-    for path in sorted(baselines.glob("*.json")):
-        if not (fresh / path.name).is_file():
-            continue
-        before, now = (json.loads(p.read_text("utf-8")) for p in (path, fresh / path.name))
-        for name, value in before["ratios"].items():
-            goal = before["goals"].get(name)
-            yield Compared(path.stem, name, value, now["ratios"].get(name), goal)
+    """Every ratio of the fresh results, and of their baselines."""
+    for path in sorted(fresh.glob("*.json")):
+        now = json.loads(path.read_text("utf-8"))
+        committed = baselines / path.name
+        before = json.loads(committed.read_text("utf-8")) if committed.is_file() else {"ratios": {}}
+        for name in dict.fromkeys([*before["ratios"], *now["ratios"]]):
+            values = (before["ratios"].get(name), now["ratios"].get(name))
+            yield Compared(path.stem, name, *values, now["goals"].get(name))
 
 
 def main() -> None:
@@ -54,14 +58,12 @@ def main() -> None:
     chosen = options.parse_args()
     lines = list(compared(chosen.fresh, chosen.baselines))
     if not lines:
-        options.error(f"no result in {chosen.fresh} bears the name of one in {chosen.baselines}")
+        options.error(f"{chosen.fresh} holds no results: run a benchmark with --out first")
     table = Table("benchmark", "ratio", "baseline", "fresh", "goal", "")
     for line in lines:
-        fell = line.fell(chosen.tolerance)
-        fresh = "missing" if line.fresh is None else f"{line.fresh:.3g}"
-        goal = "" if line.goal is None else f"{line.goal:g}"
-        said = "fell" if fell else ""
-        table.add_row(line.benchmark, line.name, f"{line.baseline:.3g}", fresh, goal, said)
+        shown = ("" if x is None else f"{x:.3g}" for x in (line.baseline, line.fresh, line.goal))
+        said = "fell" if line.fell(chosen.tolerance) else ""
+        table.add_row(line.benchmark, line.name, *shown, said)
     Console().print(table)
     sys.exit(any(line.fell(chosen.tolerance) for line in lines))
 

@@ -23,12 +23,15 @@ def test_a_ratio_may_lose_a_fifth_of_what_it_was(now: float, fell: bool, tmp_pat
     assert (line.benchmark, line.name, line.goal) == ("steps", "fast", 1.5)
 
 
-def test_a_ratio_that_is_gone_fell_and_a_benchmark_that_was_not_run_is_left_out(
-    tmp_path: Path,
-) -> None:
+def test_a_ratio_that_is_gone_fell_and_one_without_a_baseline_did_not(tmp_path: Path) -> None:
     written(tmp_path / "before", {"fast": 2.0})
     written(tmp_path / "now", {"other": 2.0})
-    (line,) = compared(tmp_path / "now", tmp_path / "before")
-    assert line.fresh is None and line.fell(0.2)
-    (tmp_path / "now" / "steps.json").unlink()
+    gone, fresh = compared(tmp_path / "now", tmp_path / "before")
+    assert (gone.name, gone.fresh, gone.fell(0.2)) == ("fast", None, True)
+    assert (fresh.name, fresh.baseline, fresh.fell(0.2)) == ("other", None, False)
+
+
+def test_a_benchmark_that_was_not_run_is_left_out(tmp_path: Path) -> None:
+    written(tmp_path / "before", {"fast": 2.0})
+    (tmp_path / "now").mkdir()
     assert not list(compared(tmp_path / "now", tmp_path / "before"))
