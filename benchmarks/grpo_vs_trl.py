@@ -196,7 +196,7 @@ def main() -> None:
     cases = CASES | {"tiny": partial(tiny, changes=chosen.change)}
     rival = importlib.util.find_spec("trl") is not None
     if not rival:
-        Console().print("trl cannot be imported, so it is left out: pip install --no-deps trl")
+        Console().print("trl cannot be imported, so it is left out: run make setup")
     figures: dict[str, Any] = {}
     ratios: dict[str, float] = {}
     goals: dict[str, float] = {}

@@ -190,7 +190,7 @@ def main() -> None:
     chosen = options.parse_args()
     console = Console()
     if importlib.util.find_spec("trl") is None:
-        console.print("trl is not installed, so its column is left out: pip install --no-deps trl")
+        console.print("trl is not installed, so its column is left out: run make setup")
     config = RewardConfig(weights={"math": 1.0}, processes=chosen.processes)
     drawn = honest_groups(chosen.groups + WARM_UP_GROUPS, GROUP, seed=1)
     warm_up, groups = drawn[:WARM_UP_GROUPS], drawn[WARM_UP_GROUPS:]

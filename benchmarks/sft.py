@@ -281,7 +281,7 @@ def main() -> None:
         options.error(f"--batch {chosen.batch} is no multiple of TRL's micro-batches")
     console = Console()
     if importlib.util.find_spec("trl") is None:
-        console.print("trl cannot be imported, so it is left out: pip install --no-deps trl")
+        console.print("trl cannot be imported, so it is left out: run make setup")
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(Path(folder), chosen.batch, chosen.steps, chosen.epochs)
         result = measured(trial, chosen.rounds, console)

@@ -14,22 +14,39 @@ from pydantic import (
 from configs.schema.base import StrictModel
 from configs.schema.run import Fraction
 
+Schedule = Literal["constant", "constant_with_warmup", "cosine", "linear"]
+
+
+def _own_warmup(known: dict[str, Any]) -> float:
+    """The paper's share where a schedule warms up."""
+    return 0.0 if known.get("schedule") == "constant" else 0.03
+
 
 class OptimizerConfig(StrictModel):
     """AdamW and its schedule."""
 
     lr: PositiveFloat = 1e-6
     """Peak learning rate (paper, section 2.2: 1e-6)."""
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """What the learning rate does after the warm-up."""
-    warmup_ratio: Fraction = 0.03
-    """Share of the steps over which the learning rate rises (paper, section 2.1: 0.03)."""
+    schedule: Schedule = "constant"
+    """What the learning rate does, by transformers' names; all but constant warm up first."""
+    warmup_ratio: Fraction = Field(default_factory=_own_warmup)
+    """Share of the steps over which the learning rate rises (paper, section 2.1: 0.03); without a
+    value 0 where schedule is constant and 0.03 elsewhere."""
     weight_decay: NonNegativeFloat = 0.05
     """AdamW's weight decay (paper, section 2.1: 0.05)."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.95)
     """AdamW's betas."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradients are scaled down to this global norm."""
+
+    @model_validator(mode="after")
+    def _constant_does_not_rise(self) -> Self:
+        if self.schedule == "constant" and self.warmup_ratio > 0:
+            raise ValueError(
+                f"warmup_ratio={self.warmup_ratio:g} with schedule=constant, which begins at its "
+                "full rate; set schedule=constant_with_warmup, or warmup_ratio=0"
+            )
+        return self
 
 
 class ProfileConfig(StrictModel):
@@ -127,8 +144,8 @@ class SFTOptimizerConfig(OptimizerConfig):
 
     lr: PositiveFloat = 4e-5
     """Peak learning rate (paper, section 2.1: 4e-5 after the first pass)."""
-    schedule: Literal["constant", "cosine", "linear"] = "cosine"
-    """What the learning rate does after the warm-up."""
+    schedule: Schedule = "cosine"
+    """What the learning rate does, by transformers' names; all but constant warm up first."""
 
 
 class SFTLearnerConfig(LearnerConfig):

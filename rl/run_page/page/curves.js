@@ -68,15 +68,7 @@ function evaluationTable(runs) {
   return el(
     "table",
     { class: "plain" },
-    el(
-      "thead",
-      {},
-      el(
-        "tr",
-        {},
-        head.filter(Boolean).map((text) => el("th", { scope: "col" }, text)),
-      ),
-    ),
+    columnHeads(head),
     el(
       "tbody",
       {},

@@ -23,6 +23,12 @@ function svg(name, attributes, ...children) {
   return filled(document.createElementNS(SVG, name), attributes, children);
 }
 
+/** The row of a table that names its columns; those without a text are left out. */
+function columnHeads(texts) {
+  const cells = texts.filter(Boolean).map((text) => el("th", { scope: "col" }, text));
+  return el("thead", {}, el("tr", {}, cells));
+}
+
 const NONE = "–";
 
 /** A number by a Python format specification: sign, thousands, digits and one of f, e, d, g, %. */

@@ -28,15 +28,7 @@ function partsTable(parts) {
   return el(
     "table",
     { class: "plain parts" },
-    el(
-      "thead",
-      {},
-      el(
-        "tr",
-        {},
-        head.filter(Boolean).map((text) => el("th", { scope: "col" }, text)),
-      ),
-    ),
+    columnHeads(head),
     el("tbody", {}, rows),
   );
 }
@@ -46,15 +38,7 @@ function unlikelyTable(tokens) {
   return el(
     "table",
     { class: "plain" },
-    el(
-      "thead",
-      {},
-      el(
-        "tr",
-        {},
-        ["least likely tokens", "probability"].map((text) => el("th", { scope: "col" }, text)),
-      ),
-    ),
+    columnHeads(["least likely tokens", "probability"]),
     el(
       "tbody",
       {},

@@ -135,12 +135,14 @@ def test_an_actor_that_dies_while_nobody_calls_it_is_replaced(
     cluster: None, loop: DriverLoop
 ) -> None:
     actors = sleepers(1, restarts=1, timeout_s=2.0)
-    first = ray.get(actors.handles[0].pid.remote())
+    (dying,) = actors.handles
+    first = ray.get(dying.pid.remote())
     loop.start(actors.restart_dead()).result(60)  # all have started
     loop.start(actors.watch())
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: actors.restarts == 1, 30.0)
+    wait_until(lambda: actors.handles[0] is not dying, 30.0)
     assert ray.get(actors.handles[0].pid.remote()) != first
+    assert actors.restarts == 1
     kill(actors)
 
 

@@ -1,6 +1,7 @@
 """Another family than the laptop's own learns through the same code, with the real engine."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -20,5 +21,10 @@ def family(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield system
 
 
+def _model_type(learner: Any) -> str:
+    return learner._engine.policy.model.config.model_type
+
+
 def test_a_step_of_grpo_on_another_family_is_served_as_it_was_learned(family: System) -> None:
+    assert family.in_learner(_model_type) == "qwen2_5_vl"
     check_a_step_is_served_as_it_was_learned(family, PICTURES)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
 from tests.ray.actors.rollout.served import PICTURES, check_a_step_is_served_as_it_was_learned
 from tests.ray.system import System, recipe, running_system
@@ -28,4 +29,5 @@ def parallel(
 
 def test_both_ranks_of_an_engine_serve_what_was_learned(parallel: System) -> None:
     """The sync reads both halves back, and compares their sums with what was sent."""
+    assert ray.get(parallel.engines.handles[0].wait_ready.remote()) == 2
     check_a_step_is_served_as_it_was_learned(parallel, PICTURES)

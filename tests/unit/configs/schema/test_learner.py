@@ -1,0 +1,32 @@
+"""What a recipe may say of the optimizer and its schedule."""
+
+import pytest
+from pydantic import ValidationError
+
+from configs.schema.learner import OptimizerConfig, SFTOptimizerConfig
+
+
+def test_a_constant_rate_with_a_warm_up_is_refused_since_it_would_not_rise() -> None:
+    with pytest.raises(ValidationError, match="set schedule=constant_with_warmup"):
+        OptimizerConfig(warmup_ratio=0.05)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "share"),
+    [
+        (OptimizerConfig(), 0.0),
+        (OptimizerConfig(schedule="constant_with_warmup"), 0.03),
+        (SFTOptimizerConfig(), 0.03),
+        (SFTOptimizerConfig(schedule="constant"), 0.0),
+        (SFTOptimizerConfig(schedule="linear", warmup_ratio=0.1), 0.1),
+    ],
+)
+def test_schedules_that_warm_up_take_the_paper_s_share_for_it(
+    optimizer: OptimizerConfig, share: float
+) -> None:
+    assert optimizer.warmup_ratio == share
+
+
+@pytest.mark.parametrize("kind", [OptimizerConfig, SFTOptimizerConfig])
+def test_a_section_that_was_written_out_reads_as_it_was(kind: type[OptimizerConfig]) -> None:
+    assert kind.model_validate(kind().model_dump()) == kind()
