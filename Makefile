@@ -1,5 +1,5 @@
 # The two commands a newcomer needs are `make quickstart` and `make test`.
-.PHONY: setup quickstart pipeline test lint types imports pytest bench soak fmt clean
+.PHONY: setup quickstart pipeline plan test lint types imports pytest bench soak fmt clean
 
 PYTHON ?=
 PYTEST_ARGS ?=
@@ -16,6 +16,9 @@ quickstart: setup  ## train a tiny policy on sums of handwritten digits
 
 pipeline: setup  ## the whole recipe on a laptop: parts, alignment, swap, rounds, GRPO, and their table
 	@$(BIN)/python rl/pipeline.py
+
+plan: setup  ## what every shipped recipe for GPUs holds of its machine
+	@$(BIN)/python rl/plan.py
 
 test: setup lint types imports pytest  ## every check that needs no GPU
 

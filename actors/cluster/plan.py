@@ -11,6 +11,9 @@ from configs.schema.rollout import Transport
 from configs.schema.run import Device
 from rl.console.errors import DoesNotFit
 
+Recipe = GRPORecipe | SupervisedRecipe | GenerationRecipe
+"""A run that takes actors of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedActors:
@@ -70,9 +73,7 @@ class Plan:
         return f"{', '.join(engines)} or reward.workers"
 
 
-def plan_of(
-    recipe: GRPORecipe | SupervisedRecipe | GenerationRecipe, resources: Mapping[str, float]
-) -> Plan:
+def plan_of(recipe: Recipe, resources: Mapping[str, float]) -> Plan:
     """The plan of a run on a cluster with `resources`; none: a machine without GPUs.
 
     Raises:
@@ -89,9 +90,7 @@ def plan_of(
     return Plan(device, tuple(_grpo_actors(recipe, device)), _transport(recipe, device))
 
 
-def _check_kernels(
-    recipe: GRPORecipe | SupervisedRecipe | GenerationRecipe, device: Device
-) -> None:
+def _check_kernels(recipe: Recipe, device: Device) -> None:
     if isinstance(recipe, GenerationRecipe) or device == "cuda":
         return
     if recipe.policy.vision_attention.startswith("flash"):

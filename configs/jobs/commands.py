@@ -10,6 +10,7 @@ from configs.jobs.evaluate import CompareRecipe, EvaluateRecipe
 from configs.jobs.grpo import GRPORecipe
 from configs.jobs.mpo import MPORecipe
 from configs.jobs.pipeline import PipelineRecipe
+from configs.jobs.plan import PlanRecipe
 from configs.jobs.rounds import RoundsRecipe
 from configs.jobs.sft import AlignRecipe, SFTRecipe
 from configs.jobs.transfer import TransferRecipe
@@ -26,6 +27,7 @@ READS: dict[str, type[BaseModel]] = {
     "grpo": GRPORecipe,
     "mpo": MPORecipe,
     "pipeline": PipelineRecipe,
+    "plan": PlanRecipe,
     "rounds": RoundsRecipe,
     "sft": SFTRecipe,
     "transfer": TransferRecipe,

@@ -12,7 +12,7 @@ from configs.schema.base import StrictModel
 from configs.schema.data import ChatDataConfig, ChatLimits, PromptConfig
 from configs.schema.learner import SFTLearnerConfig
 from configs.schema.policy import Part, PolicyConfig
-from configs.schema.run import SFTLogConfig, TrainingRecipe
+from configs.schema.run import MachineConfig, SFTLogConfig, TrainingRecipe
 
 
 class FeaturesConfig(StrictModel):
@@ -52,6 +52,7 @@ class SupervisedRecipe(TrainingRecipe):
     learner: SFTLearnerConfig = SFTLearnerConfig()
     features: FeaturesConfig = FeaturesConfig()
     evaluation: HeldOutConfig = HeldOutConfig()
+    cluster: MachineConfig = MachineConfig()
     # Sections are frozen, so a narrower one is safe.
     log: SFTLogConfig = SFTLogConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
 

@@ -43,7 +43,7 @@ class HandedAlignPolicy(AlignPolicyConfig):
     """Set by the whole run."""
 
 
-class _StageOfARun(StrictModel):
+class StageOfARun(StrictModel):
     """Refuses what the whole run decides."""
 
     @model_validator(mode="after")
@@ -63,14 +63,14 @@ class _StageOfARun(StrictModel):
 
 
 # Sections are frozen, so narrower ones are safe.
-class DistillStage(DistillRecipe, _StageOfARun):
+class DistillStage(DistillRecipe, StageOfARun):
     """Distillation of chains by the policy of the stage before."""
 
     name: str = "distill"
     policy: HandedModel = HandedModel()  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
-class SFTStage(SFTRecipe, _StageOfARun):
+class SFTStage(SFTRecipe, StageOfARun):
     """Fine-tuning of the policy of the stage before on chains that were chosen."""
 
     name: str = "sft"
@@ -78,14 +78,14 @@ class SFTStage(SFTRecipe, _StageOfARun):
     data: ChatDataConfig = ChatDataConfig(source=FROM_PARENT)
 
 
-class AlignStage(AlignRecipe, _StageOfARun):
+class AlignStage(AlignRecipe, StageOfARun):
     """Alignment of the projector with the substitute."""
 
     name: str = "align"
     policy: HandedAlignPolicy = HandedAlignPolicy()  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
-class GRPOStage(GRPORecipe, _StageOfARun):
+class GRPOStage(GRPORecipe, StageOfARun):
     """GRPO on the problems whose chains are best."""
 
     name: str = "grpo"
@@ -93,7 +93,7 @@ class GRPOStage(GRPORecipe, _StageOfARun):
     data: TrainingDataConfig = TrainingDataConfig(source=FROM_PARENT)
 
 
-class EvaluateStage(EvaluateRecipe, _StageOfARun):
+class EvaluateStage(EvaluateRecipe, StageOfARun):
     """Benchmarks asked of the last policy."""
 
     name: str = "evaluate"

@@ -73,14 +73,32 @@ class GRPOCheckpointConfig(CheckpointConfig):
     the one before (Skywork R1V3, arXiv:2507.06167); null: the newest alone."""
 
 
-class ClusterConfig(StrictModel):
-    """How a run deals with the cluster."""
+class MachineConfig(StrictModel):
+    """The machine that a recipe is written for, which rl/plan.py holds it to. On a cluster, nodes,
+    GPUs, cores and host memory are those that Ray tells of."""
 
-    reserve_timeout_s: PositiveFloat = 120.0
-    """Seconds that GPUs may take to be reserved; more where nodes have to be started first."""
+    nodes: PositiveInt = 1
+    """Nodes, all alike."""
+    gpus_per_node: PositiveInt | None = None
+    """GPUs of each; null: nothing is said of the machine, and no placement is held to it."""
+    cpus_per_node: PositiveInt | None = None
+    """Cores of each; null: enough."""
+    memory_per_node_gib: PositiveFloat | None = None
+    """Host memory of each, GiB; null: on a cluster what Ray tells, else enough."""
     gpu_memory_gib: PositiveFloat | None = None
-    """Memory of a GPU, GiB, which --dry-run compares its estimates with; null: of this machine's,
-    if it has any (H100: 79)."""
+    """Memory of a GPU, GiB, which estimates are compared with; null: of this machine's, if it has
+    any (H100: 79)."""
+    autoscaled: bool = False
+    """An autoscaler brings nodes up to these, and a run waits for them; of a cluster that `ray up`
+    started, its own file says so on the head."""
+
+
+class ClusterConfig(MachineConfig):
+    """The machine that a recipe is written for, and how a run deals with the cluster."""
+
+    reserve_timeout_s: PositiveFloat = 1800.0
+    """Seconds that seats may take to be reserved: others hold them, or an autoscaler still brings
+    nodes. What is missing is told meanwhile."""
 
 
 class RunRecipe(StrictModel):

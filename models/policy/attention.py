@@ -83,11 +83,15 @@ def all_spans(segments_BT: Tensor) -> tuple[Span, ...]:
 
 def attend_by_spans(model: Any) -> bool:
     """Let the language part of a transformers model take `spans`; False where it could not."""
-    config = model.config.get_text_config()
-    if config.model_type not in _HAND_DOWN:
+    if not by_spans(model):
         return False
-    config._attn_implementation = PACKED
+    model.config.get_text_config()._attn_implementation = PACKED
     return True
+
+
+def by_spans(model: Any) -> bool:
+    """Whether the language part of a transformers model hands spans down to its attention."""
+    return model.config.get_text_config().model_type in _HAND_DOWN
 
 
 def empty_mask(device: torch.device) -> Tensor:

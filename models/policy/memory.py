@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from configs.schema.learner import LearnerConfig
 from configs.schema.policy import Part, PolicyConfig
 from configs.schema.rollout import EngineConfig, engine_dtype
+from models.policy.attention import by_spans
 from models.policy.loading import model_class, prepare_to_learn
 from models.policy.parts import part_of
 from rl.console.errors import DoesNotFit
@@ -38,12 +38,17 @@ class LearnerMemory:
     buffers: float
     """Gathered weights and communication."""
     activations: float
-    """Of the language model, on a full micro-batch."""
+    """Of the language model on a full micro-batch, and of the tower on the longest row's images."""
+    logits: float
+    """Of a chunk of positions, with their softmax and its gradient."""
+    host_optimizer: float = 0.0
+    """On the host: the optimizer's state, where it is kept there."""
 
     @property
     def total(self) -> float:
-        """All of it."""
-        return self.weights + self.gradients + self.optimizer + self.buffers + self.activations
+        """All that lies on the GPU."""
+        state = self.weights + self.gradients + self.optimizer + self.buffers
+        return state + self.activations + self.logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +76,6 @@ class MemoryEstimator:
         self._policy = policy
         self._bytes = getattr(torch, policy.dtype).itemsize
 
-    @classmethod
-    def read(cls, policy: PolicyConfig) -> "MemoryEstimator":
-        """That of the recipe's policy.
-
-        Raises:
-            OSError: its config is not on this machine.
-        """
-        trust = {"trust_remote_code": policy.trust_remote_code}
-        return cls(AutoConfig.from_pretrained(policy.path, local_files_only=True, **trust), policy)
-
     @cached_property
     def sizes(self) -> dict[Part, int]:
         """Parameters of each part, adapters among the language model's."""
@@ -104,33 +99,104 @@ class MemoryEstimator:
         """GiB of all weights, as a frozen policy on one GPU holds them."""
         return self._bytes * sum(self.sizes.values()) / _GIB
 
-    def learner(self, config: LearnerConfig, reference: bool = False) -> LearnerMemory:
-        """What one rank of the recipe's learner holds; `reference`: a sharded copy is on it too."""
+    @property
+    def longest_context(self) -> int | None:
+        """Tokens that the language model has positions for, stretched ones included; None: its
+        config does not say."""
+        rope = getattr(self.text, "rope_parameters", None) or {}
+        positions = getattr(self.text, "max_position_embeddings", None)
+        stretched = rope.get("original_max_position_embeddings", 0) * rope.get("factor", 0)
+        return positions and max(positions, int(stretched))
+
+    @property
+    def pixels_per_image_token(self) -> int:
+        """Pixels of an image (width x height) that one token of the language model stands for."""
+        side = getattr(self._vision, "patch_size", 0) or 0
+        side = side[0] if isinstance(side, list | tuple) else side
+        return side * side * self._patches_per_token
+
+    @property
+    def tokens_per_tile(self) -> int | None:
+        """Image tokens of one tile, where a tower reads images in tiles of one size; None: their
+        number follows the image's own size."""
+        tiled = getattr(self._model.config, "downsample_ratio", None) is not None
+        return self._model.config.image_seq_length if tiled else None
+
+    @cached_property
+    def _vision(self) -> Any:
+        return getattr(self._model.config, "vision_config", None)
+
+    @property
+    def _patches_per_token(self) -> int:
+        """Patches of the tower that are merged into one token."""
+        whole, tower = self._model.config, self._vision
+        merge = getattr(tower, "spatial_merge_size", None) or getattr(whole, "scale_factor", None)
+        if ratio := getattr(whole, "downsample_ratio", None):
+            merge = 1 / ratio
+        return round((merge or 1) ** 2)
+
+    def learner(
+        self, config: LearnerConfig, reference: bool = False, image_tokens: int = 0
+    ) -> LearnerMemory:
+        """What one rank of the recipe's learner holds.
+
+        `reference`: a sharded copy is on it too; `image_tokens`: most of one row.
+        """
         total, stage, size = sum(self.sizes.values()), config.zero_stage, self._bytes
 
         def over_ranks(elements: int, from_stage: int) -> float:
             return elements / (config.ranks if stage >= from_stage else 1) / _GIB
 
-        optimizer = 0.0 if config.offload else _OPTIMIZER_BYTES * over_ranks(self.learning, 1)
+        optimizer = _OPTIMIZER_BYTES * over_ranks(self.learning, 1)
         live = min(_LIVE_PARAMETERS, total) if stage == 3 else min(_BUCKET, self.learning)
         return LearnerMemory(
             weights=size * over_ranks(total, 3) + reference * self.whole / config.ranks,
             gradients=(_SUM_BYTES if stage else size) * over_ranks(self.learning, 2),
-            optimizer=optimizer,
+            optimizer=0.0 if config.offload else optimizer,
             buffers=size * live / _GIB,
-            activations=self._activations(config),
+            activations=self._activations(config)
+            + self._tower_activations(config, image_tokens, "vision" in self._policy.train),
+            logits=3 * config.logprob_chunk * self.text.vocab_size * 4 / _GIB,
+            host_optimizer=optimizer if config.offload else 0.0,
         )
 
+    def reading(self, config: LearnerConfig, image_tokens: int = 0) -> float:
+        """GiB that a frozen policy takes beside its weights to read a micro-batch: one layer."""
+        text, tokens = self.text, config.max_tokens_per_microbatch
+        shape = (text.hidden_size, text.intermediate_size)
+        language = self._kept(tokens, 0, *shape, checkpointing=True)
+        return language + self._tower_activations(config, image_tokens, learns=False)
+
     def _activations(self, config: LearnerConfig) -> float:
-        text, tokens, size = self.text, config.max_tokens_per_microbatch, self._bytes
+        text, tokens = self.text, config.max_tokens_per_microbatch
+        shape = (text.num_hidden_layers, text.hidden_size, text.intermediate_size)
+        mask = 0.0 if by_spans(self._model) else tokens**2 * (1 + self._bytes) / _GIB
+        return self._kept(tokens, *shape, checkpointing=config.gradient_checkpointing) + mask
+
+    def _tower_activations(self, config: LearnerConfig, image_tokens: int, learns: bool) -> float:
+        """A tower that is frozen keeps nothing: one layer is there at a time."""
+        tower = self._vision
+        if tower is None or not image_tokens:
+            return 0.0
+        layers = getattr(tower, "num_hidden_layers", None) or getattr(tower, "depth", 0)
+        wide = getattr(tower, "intermediate_size", None) or 4 * tower.hidden_size
+        return self._kept(
+            image_tokens * self._patches_per_token,
+            layers if learns else 0,
+            tower.hidden_size,
+            wide,
+            checkpointing=config.gradient_checkpointing or not learns,
+        )
+
+    def _kept(
+        self, tokens: int, layers: int, hidden: int, wide: int, *, checkpointing: bool
+    ) -> float:
+        """GiB that layers keep for the backward pass: each its input and one all of its own, or,
+        without checkpointing, each all of its own."""
         # Of one layer: normed twice, q, k, v, attended, summed twice; gate, up and their product.
-        layer = tokens * (8 * text.hidden_size + 3 * text.intermediate_size) * size
-        kept = text.num_hidden_layers * tokens * text.hidden_size * size + layer
-        if not config.gradient_checkpointing:
-            kept = text.num_hidden_layers * layer
-        logits = 3 * config.logprob_chunk * text.vocab_size * 4
-        mask = tokens**2 * (1 + size)
-        return (kept + logits + mask) / _GIB
+        layer = tokens * (8 * hidden + 3 * wide) * self._bytes
+        kept = layers * tokens * hidden * self._bytes + layer if checkpointing else layers * layer
+        return kept / _GIB
 
     def engine(self, config: EngineConfig, longest: int) -> EngineMemory:
         """What one GPU of an engine holds; `longest`: tokens of prompt and answer.

@@ -5,10 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import ray
 from pydantic import BaseModel
 
-from actors.cluster.plan import Plan, plan_of
+from actors.cluster.nodes import nodes_to_come
+from actors.cluster.plan import Plan, Recipe
 from configs.jobs.generate import GenerationRecipe
 from configs.jobs.grpo import GRPORecipe
 from configs.jobs.sft import AlignRecipe, SFTRecipe, SupervisedRecipe
@@ -22,6 +22,9 @@ from rl.data.problems import ProblemSet
 from rl.data.records import Problem
 from rl.data.training_problems import TrainingProblems
 from rl.jobs.resume import changes_to_apply
+from rl.planning.check import planned_run
+from rl.planning.machine import Machine
+from rl.planning.tables import print_run
 from rl.storage.checkpoints import Checkpoint, Checkpoints
 from rl.tables.sources import check_path
 
@@ -43,20 +46,22 @@ class StartPolicy(Protocol):
         ...
 
 
-def plan_run(recipe: GRPORecipe | SupervisedRecipe | GenerationRecipe) -> Plan:
-    """The run's plan on the cluster of the open Ray session.
+def plan_run(recipe: Recipe) -> Plan:
+    """The run's plan on the cluster of the open Ray session, now or once its autoscaler has brought
+    all nodes that it may.
 
     Raises:
         UserError: the cluster lacks what it asks for, or a setting is unknown.
     """
     check_settings(recipe)
-    resources = ray.cluster_resources()
-    plan = plan_of(recipe, resources)
-    plan.check_fits(resources)
-    return plan
+    run = planned_run(recipe, Machine.of_cluster(recipe, nodes_to_come()))
+    if run.plan.device == "cuda":
+        print_run(run)
+    run.refuse_what_does_not_fit()
+    return run.plan
 
 
-def check_settings(recipe: GRPORecipe | SupervisedRecipe | GenerationRecipe) -> None:
+def check_settings(recipe: Recipe) -> None:
     """Check settings that the recipe hands on to vLLM and DeepSpeed, by what these know, and try
     the user's own loss and advantage.
 

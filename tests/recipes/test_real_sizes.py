@@ -1,66 +1,69 @@
-"""Recipes of real sizes fit the GPUs that they were written for, told on meta tensors."""
+"""Recipes of real sizes fit the machines that they state, told on meta tensors."""
 
+import re
 from functools import cache
+from typing import Any
 
 import pytest
 
-from actors.cluster.plan import plan_of
+from actors.cluster.plan import Recipe
 from configs.jobs.evaluate import EvaluateRecipe
 from configs.jobs.grpo import GRPORecipe
 from configs.jobs.pipeline import PipelineRecipe
 from configs.jobs.rounds import PAPER_ROUNDS
-from configs.jobs.sft import AlignRecipe, SFTRecipe, SupervisedRecipe
+from configs.jobs.sft import AlignRecipe, SFTRecipe
 from configs.loading.recipe import RECIPES, find_recipe, read_recipe
-from configs.schema.rollout import EngineConfig
-from models.policy.memory import EngineMemory, MemoryEstimator
+from models.policy.memory import MemoryEstimator
 from rl.console.errors import DoesNotFit
-from tests.recipes.architectures import ARCHITECTURES
+from rl.console.progress import CONSOLE
+from rl.plan import main
+from rl.planning.changes import changed
+from rl.planning.check import PlannedRun, nearest_change, planned_run
+from rl.planning.machine import Machine
+from rl.planning.memory import estimator
+from rl.planning.recipes import for_gpus, read
+from tests.recipes.architectures import CARDS
 from tests.recipes.test_recipes import SHIPPED
-
-GPU_GIB = 80e9 / 2**30
-LEFT_FOR_CUDA = 4.0
-"""Contexts, workspaces and fragments that no sum here knows, GiB."""
 
 GPUS = {
     "r1v_38b/align": 64,
     "r1v_38b/sft": 64,
     "r1v_38b/grpo": 64,
+    "r1v_38b/evaluate": 8,
     "qwen2_5_vl_7b_geometry3k": 8,
     "qwen2_5_vl_3b_one_gpu": 1,
     "internvl3_8b": 8,
     "deepseek_r1_distill_qwen_1_5b_text": 8,
 }
-EVALUATED = {"r1v_38b/evaluate": "r1v_38b/grpo"}
-"""Evaluations, and the recipe whose policy they ask."""
 WHOLE = "r1v_38b/pipeline"
 """All stages of R1V in one recipe."""
-REINFORCED = [name for name in GPUS if name not in ("r1v_38b/align", "r1v_38b/sft")]
-SUPERVISED: dict[str, type[SupervisedRecipe]] = {
-    "r1v_38b/align": AlignRecipe,
-    "r1v_38b/sft": SFTRecipe,
-}
 
 
 def grpo(name: str) -> GRPORecipe:
     return read_recipe(find_recipe(name), GRPORecipe)
 
 
-def recipe_of(name: str) -> GRPORecipe | SupervisedRecipe:
-    return read_recipe(find_recipe(name), SUPERVISED.get(name, GRPORecipe))
-
-
 @cache
+def recipe_of(name: str) -> Recipe:
+    return read(find_recipe(name))
+
+
 def skeleton(name: str) -> MemoryEstimator:
-    return MemoryEstimator(ARCHITECTURES[name].config, recipe_of(name).policy)
+    found = estimator(recipe_of(name).policy)
+    assert found is not None, "its architecture is known"
+    return found
 
 
-@pytest.mark.parametrize("name", ["r1v_38b/grpo", *REINFORCED[1:]])
+def on_its_machine(recipe: Recipe) -> PlannedRun:
+    return planned_run(recipe, Machine.of_recipe(recipe))
+
+
+@pytest.mark.parametrize("name", GPUS)
 def test_an_architecture_has_the_parameters_that_its_card_says(name: str) -> None:
     sizes = skeleton(name).sizes
-    adapters = 0.12e9 if recipe_of(name).policy.lora else 0.0  # rank 64 on every linear layer
-    assert sum(sizes.values()) - adapters == pytest.approx(
-        ARCHITECTURES[name].billions * 1e9, rel=5e-3
-    )
+    lora = getattr(recipe_of(name).policy, "lora", None)
+    adapters = 0.12e9 if lora else 0.0  # rank 64 on every linear layer
+    assert sum(sizes.values()) - adapters == pytest.approx(CARDS[name].billions * 1e9, rel=5e-3)
 
 
 def test_r1v_learns_by_the_projector_of_the_paper() -> None:
@@ -71,43 +74,109 @@ def test_r1v_learns_by_the_projector_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("name", GPUS)
-def test_a_recipe_reserves_the_gpus_that_it_names(name: str) -> None:
-    plan = plan_of(recipe_of(name).model_copy(update={"device": "cuda"}), {})
-    assert sum(actors.count * actors.gpus for actors in plan.actors) == GPUS[name]
-
-
-@pytest.mark.parametrize("name", GPUS)
-def test_a_learner_rank_fits_its_gpu(name: str) -> None:
+def test_a_recipe_fits_the_machine_that_it_states_and_reserves_all_of_its_gpus(name: str) -> None:
     recipe = recipe_of(name)
-    shared = isinstance(recipe, GRPORecipe) and recipe.sync.shared_gpu
-    free = GPU_GIB * (1 - recipe.rollout.gpu_memory_utilization) if shared else GPU_GIB
-    learner = skeleton(name).learner(recipe.learner)
-    assert 0 < learner.activations < learner.total < free - LEFT_FOR_CUDA
+    run = on_its_machine(recipe)
+    assert run.faults == ()
+    assert None not in (run.memory, run.dealt, run.machine.gpu_gib, run.machine.host_gib)
+    reserved = sum(actors.count * actors.gpus for actors in run.plan.actors)
+    stated = recipe.cluster.nodes * (recipe.cluster.gpus_per_node or 0)
+    assert reserved == stated == GPUS[name]
 
 
-@pytest.mark.parametrize("name", REINFORCED)
-def test_an_engine_fits_its_gpus_with_room_for_many_answers(name: str) -> None:
-    recipe = grpo(name)
+@pytest.mark.parametrize(
+    "name", [name for name in GPUS if name not in ("r1v_38b/align", "r1v_38b/sft")]
+)
+def test_an_engine_has_room_for_many_answers_of_full_length(name: str) -> None:
+    recipe: Any = recipe_of(name)
+    (engine,) = [held for held in on_its_machine(recipe).memory.gpus if held.who == "engine"]
     longest = recipe.prompt.max_tokens + recipe.rollout.max_new_tokens
-    check_engine(skeleton(name).engine(recipe.rollout, longest), recipe.rollout)
-
-
-@pytest.mark.parametrize("name", EVALUATED)
-def test_an_engine_that_evaluates_fits_its_gpus(name: str) -> None:
-    recipe = read_recipe(find_recipe(name), EvaluateRecipe)
-    longest = recipe.prompt.max_tokens + recipe.rollout.max_new_tokens
-    check_engine(skeleton(EVALUATED[name]).engine(recipe.rollout, longest), recipe.rollout)
-
-
-def check_engine(engine: EngineMemory, rollout: EngineConfig) -> None:
-    free = GPU_GIB * rollout.gpu_memory_utilization - engine.weights - LEFT_FOR_CUDA
-    assert free > 16 * engine.answer_cache
+    answer = skeleton(name).engine(recipe.rollout, longest).answer_cache
+    assert engine.parts["KV cache"] > 16 * answer
 
 
 @pytest.mark.parametrize("name", GPUS)
 def test_the_largest_picture_leaves_room_for_the_question(name: str) -> None:
-    recipe = recipe_of(name)
-    assert ARCHITECTURES[name].image_tokens + 500 < recipe.prompt.max_tokens
+    assert CARDS[name].image_tokens + 500 < recipe_of(name).prompt.max_tokens
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason", "fits"),
+    [
+        # Half of the GPUs: 3 ranks still hold the policy, 2 would not.
+        (
+            "internvl3_8b",
+            {"cluster.gpus_per_node": 4},
+            "asks for 8 GPU",
+            {"rollout.workers", "learner.ranks"},
+        ),
+        # Weights, gradients and optimizer whole on each rank are 140 GiB.
+        (
+            "internvl3_8b",
+            {"learner.zero_stage": 0},
+            "a learner rank needs about",
+            {"learner.zero_stage"},
+        ),
+        # 38B whole on one GPU.
+        (
+            "r1v_38b/grpo",
+            {"loss.kl.coef": 0.1, "learner.ranks": 31},
+            "a reference needs about 84 GiB",
+            {"reference.place"},
+        ),
+        # 72 GiB of weights in one GPU's share of 67.
+        (
+            "r1v_38b/grpo",
+            {"rollout.tensor_parallel_size": 1},
+            "an engine needs 75.5 GiB of each GPU",
+            {"rollout.tensor_parallel_size", "rollout.workers"},
+        ),
+        # An engine takes most of the GPU; smaller chunks of logits leave enough.
+        (
+            "qwen2_5_vl_3b_one_gpu",
+            {"cluster.gpu_memory_gib": 40, "rollout.gpu_memory_utilization": 0.6},
+            "a GPU of 40 GiB, beside an engine, has 16",
+            {"learner.logprob_chunk"},
+        ),
+        (
+            "qwen2_5_vl_7b_geometry3k",
+            {"prompt.max_pixels": 2_000_000},
+            "takes 2,553 tokens",
+            {"prompt.max_pixels"},
+        ),
+        ("internvl3_8b", {"cluster.cpus_per_node": 14}, "asks for 16 CPU", {"reward.processes"}),
+        (
+            "internvl3_8b",
+            {"learner.offload": True, "cluster.memory_per_node_gib": 128},
+            "on its host",
+            {"learner.offload"},
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_nearest_change_that_does(
+    name: str, changes: dict[str, Any], reason: str, fits: set[str]
+) -> None:
+    run = on_its_machine(changed(recipe_of(name), changes))
+    with pytest.raises(DoesNotFit, match=re.escape(reason)) as refused:
+        run.refuse_what_does_not_fit()
+    change = nearest_change(run)
+    assert change is not None and set(change) == fits, str(refused.value)
+    assert not on_its_machine(changed(run.recipe, change)).faults
+
+
+def test_the_command_prints_the_tables_of_all_recipes_for_gpus() -> None:
+    with CONSOLE.capture() as captured:
+        main([])
+    told = captured.get()
+    assert set(for_gpus()) == set(GPUS)
+    assert all(name in told for name in GPUS)
+    assert told.count("GiB of a GPU") == told.count("GiB of the fullest host") == len(GPUS)
+    assert told.count("fits 8 node(s) with 64 GPUs") == 3
+
+
+def test_the_command_ends_with_what_does_not_fit() -> None:
+    with CONSOLE.capture(), pytest.raises(SystemExit, match=r"internvl3_8b: .*nearest change"):
+        main(["internvl3_8b", "learner.zero_stage=0"])
 
 
 def test_the_stages_of_the_whole_recipe_need_what_their_own_recipes_need() -> None:
@@ -127,16 +196,16 @@ def test_the_stages_of_the_whole_recipe_need_what_their_own_recipes_need() -> No
     asked = read_recipe(find_recipe("r1v_38b/evaluate"), EvaluateRecipe)
     one_node = whole.evaluate.rollout.model_copy(update={"workers": 1})
     assert (one_node, whole.evaluate.benchmarks) == (asked.rollout, asked.benchmarks)
-    longest = whole.distill.prompt.max_tokens + whole.distill.rollout.max_new_tokens
-    engine = skeleton("r1v_38b/grpo").engine(whole.distill.rollout, longest)
-    check_engine(engine, whole.distill.rollout)
+    path = {"policy.path": grpo("r1v_38b/grpo").policy.path, "device": "cuda"}
+    stated = single.cluster.model_dump()
+    assert not on_its_machine(changed(whole.distill, {**path, "cluster": stated})).faults
 
 
 def test_every_recipe_for_gpus_is_looked_at() -> None:
     shipped = {path.relative_to(RECIPES).with_suffix("").as_posix() for path in SHIPPED}
     on_gpus = {name for name in shipped if "device: cuda" in find_recipe(name).read_text()}
-    assert on_gpus == {*GPUS, *EVALUATED, WHOLE}
-    assert ARCHITECTURES.keys() == GPUS.keys()
+    assert on_gpus == {*GPUS, WHOLE}
+    assert CARDS.keys() == GPUS.keys()
 
 
 def test_a_width_that_does_not_divide_the_heads_is_refused() -> None:

@@ -1,0 +1,1 @@
+"""Whether a run fits its machine, and the nearest change that would."""

@@ -1,0 +1,160 @@
+"""What a run holds, whether a machine has it, and what would fit instead."""
+
+from typing import Any
+
+import pytest
+
+from actors.cluster.plan import plan_of
+from configs.jobs.grpo import GRPORecipe
+from configs.jobs.sft import AlignRecipe, SFTRecipe
+from configs.jobs.stage import GRPOStage
+from models.tiny.model import build_tiny_vlm
+from rl.planning.changes import changed, in_words
+from rl.planning.check import nearest_change, planned_run
+from rl.planning.machine import Machine
+from rl.planning.memory import CUDA_GIB, Memory, estimator, fullest_host, memory_of
+from tests.unit.step_samples import recipe as any_recipe
+
+SHORT: dict[str, Any] = {"prompt": {"max_tokens": 300}, "rollout": {"max_new_tokens": 200}}
+"""Rows that the tiny policy has positions for."""
+
+
+def recipe(**changes: Any) -> GRPORecipe:
+    rollout = SHORT["rollout"] | changes.pop("rollout", {})
+    return any_recipe(**SHORT | {"rollout": rollout} | changes)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("vlm")
+    build_tiny_vlm(folder, seed=0)
+    return str(folder)
+
+
+def memory(folder: str, gpu_gib: float | None = None, **changes: Any) -> Memory:
+    asked = recipe(device="cuda", **{"policy": {"path": folder}} | changes)
+    found = memory_of(asked, gpu_gib)
+    assert found is not None
+    return found
+
+
+def test_a_policy_whose_config_is_nowhere_is_not_estimated() -> None:
+    assert memory_of(recipe(), 80.0) is None
+
+
+def test_the_reference_is_where_the_recipe_puts_it(folder: str) -> None:
+    kl = {"kl": {"coef": 0.1}}
+    lora = {"path": folder, "train": ["language"], "lora": {"rank": 1}}
+    sharded = {"reference": {"place": "learner"}}
+    for changes, holders in (({}, 1), ({"policy": lora}, 0), (sharded, 0)):
+        held = memory(folder, loss=kl, **changes)
+        assert sum(one.who == "reference" for one in held.gpus) == holders
+    alone, beside = (memory(folder, loss=loss, **sharded).gpus[0] for loss in ({}, kl))
+    whole = estimator(recipe(policy={"path": folder}).policy)
+    assert whole is not None
+    assert beside.parts["weights"] - alone.parts["weights"] == pytest.approx(whole.whole)
+
+
+def test_adapters_are_named_and_leave_little_that_learns(folder: str) -> None:
+    policy = {"path": folder, "train": ["language"], "lora": {"rank": 1}}
+    learner = plan_of(recipe(policy=policy), {}).role("learner")
+    assert learner.what.endswith("trains language (language by adapters of rank 1)")
+    assert 0 < memory(folder, policy=policy).learning < 0.00002
+
+
+def test_an_optimizer_that_is_offloaded_is_on_the_host_and_not_on_the_gpu(folder: str) -> None:
+    kept, offloaded = (memory(folder, learner={"offload": where}) for where in (False, True))
+    optimizer = kept.gpus[0].parts["optimizer"]
+    assert optimizer > 0 == kept.hosts["learner"]["optimizer"]
+    assert (offloaded.gpus[0].parts["optimizer"], offloaded.hosts["learner"]["optimizer"]) == (
+        0.0,
+        optimizer,
+    )
+
+
+def test_a_frozen_tower_keeps_one_layer_and_one_that_learns_the_input_of_each(
+    folder: str,
+) -> None:
+    shape = estimator(recipe(policy={"path": folder}).policy)
+    frozen = estimator(recipe(policy={"path": folder, "train": ["projector"]}).policy)
+    assert shape is not None and frozen is not None
+    learner = recipe().learner
+    without, with_images = (
+        of.learner(learner).activations - of.learner(learner, image_tokens=100).activations
+        for of in (frozen, shape)
+    )
+    tower = shape._model.config.vision_config
+    each = 100 * 4 * tower.hidden_size * 2 / 2**30  # of 4 patches a token, in bfloat16
+    assert without - with_images == pytest.approx(tower.num_hidden_layers * each)
+
+
+def test_a_cache_that_holds_all_wanted_answers_is_told_from_one_that_does_not(folder: str) -> None:
+    roomy, tight = (
+        memory(folder, gib, rollout={"max_num_seqs": 100}).gpus[1]
+        for gib in (80.0, CUDA_GIB / 0.85 + 0.1)
+    )
+    assert roomy.note.endswith("which there is room for")
+    assert "rollout.max_num_seqs=" in tight.note and not tight.tight
+
+
+def test_an_engine_too_wide_for_the_policy_is_refused_with_a_width_that_fits(folder: str) -> None:
+    wide = recipe(device="cuda", policy={"path": folder}, rollout={"tensor_parallel_size": 3})
+    run = planned_run(wide, Machine(({"GPU": 8.0, "CPU": 8.0},), 80.0, None))
+    (fault,) = run.faults
+    assert "tensor_parallel_size=3 does not divide the policy's 4" in fault
+    change = nearest_change(run)
+    assert change is not None and in_words(change) == "rollout.tensor_parallel_size=2"
+
+
+def test_seats_need_room_on_single_nodes(folder: str) -> None:
+    asked = recipe(
+        device="cuda",
+        policy={"path": folder},
+        rollout={"workers": 1, "tensor_parallel_size": 4},
+        learner={"ranks": 4},
+    )
+    halves = Machine(({"GPU": 3.0, "CPU": 9.0}, {"GPU": 5.0, "CPU": 9.0}), None, None)
+    assert not planned_run(asked, halves).faults
+    thirds = Machine(({"GPU": 3.0, "CPU": 9.0},) * 3, None, None)
+    (fault,) = planned_run(asked, thirds).faults
+    assert fault.startswith("1 rollout of 4 GPU and 1 CPU on one node find no room on 3 node(s)")
+
+
+def test_the_fullest_host_is_the_one_where_most_sits() -> None:
+    held = Memory((), {"learner": {"optimizer": 5.0}, "rollout": {"images": 4.0}})
+    assert fullest_host(held, [{"rollout": 2}, {"learner": 2, "rollout": 1}]) == {
+        "optimizer": 10.0,
+        "images": 4.0,
+    }
+
+
+def test_context_is_held_to_the_policys_positions_and_images_to_the_prompt(folder: str) -> None:
+    run = planned_run(
+        recipe(device="cuda", policy={"path": folder}, rollout={"max_new_tokens": 213}),
+        Machine(None, None, None),
+    )
+    (fault,) = run.faults
+    assert fault.endswith("allow rows of 513 tokens, and the policy has 512 positions")
+    few = {"policy": {"path": folder}, "prompt": {"max_tokens": 3}}
+    run = planned_run(recipe(device="cuda", **few), Machine(None, None, None))
+    assert run.faults[0].endswith("so no image fits")
+
+
+def test_a_stage_of_a_longer_run_is_changed_as_its_own_recipe_would_be() -> None:
+    stage = GRPOStage().model_copy(update={"device": "cuda"})
+    assert changed(stage, {"learner.ranks": 2}).learner.ranks == 2
+
+
+def test_supervised_runs_are_planned_too(folder: str) -> None:
+    fields: dict[str, Any] = {"name": "chats", "device": "cuda", "policy": {"path": folder}}
+    chats = {"data": {"source": "chats.jsonl"}}
+    sft = SFTRecipe.model_validate(fields | chats)
+    align = AlignRecipe.model_validate(fields | {"passes": [chats]})
+    machine = Machine(({"GPU": 1.0, "CPU": 1.0},), 80.0, 64.0)
+    for asked in (sft, align):
+        run = planned_run(asked, machine)
+        assert run.memory is not None and not run.faults
+        assert [held.who for held in run.memory.gpus] == ["learner rank"]
+    two = changed(sft, {"learner.ranks": 2})
+    change = nearest_change(planned_run(two, machine))
+    assert change == {"learner.ranks": 1}
