@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 
+from actors.cluster.network import meet_at_own_address
 from rl.console.errors import UserError
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +65,7 @@ def ray_session() -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS", "local")
     local = address == "local"
     environment: dict[str, Any] = {
-        "worker_process_setup_hook": "actors.cluster.ray_session.collect_garbage_seldom"
+        "worker_process_setup_hook": "actors.cluster.ray_session.set_up_worker"
     }
     if local:
         # Ray gives workers the least of a busy machine's time (niceness 15), so that a node stays
@@ -87,11 +88,13 @@ def ray_session() -> Iterator[None]:
         ray.shutdown()
 
 
-def collect_garbage_seldom() -> None:
-    """Let Python look for cycles of dead objects more seldom, in each Ray worker.
+def set_up_worker() -> None:
+    """What each Ray worker does first: it meets others at its node's address, and lets Python look
+    for cycles of dead objects more seldom.
 
     It would go through the objects that imports make again and again, a tenth to a sixth of the
     time that vLLM and torch take to be imported.
     """
+    meet_at_own_address()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
