@@ -26,6 +26,7 @@ from rl.run_log.trained_rows import TrainedRowsLog
 from rl.run_log.writer import RunLog
 from rl.run_page.views import MPO, SFT
 from rl.storage.checkpoints import Checkpoint, Checkpoints
+from rl.storage.disk import DiskFull, tell_full_disk
 from rl.storage.jsonl import read_lines
 
 
@@ -34,7 +35,8 @@ def run_jobs(jobs: Sequence[SFTJob], reports: Queue) -> str | None:
 
     Args:
         reports: where the first rank puts (run's name, updates done, line to print) of each step
-            and evaluation, and (run's name, updates, None) after each run.
+            and evaluation, and (run's name, updates, None) after each run; and any rank what no
+            new start would mend, while the others may wait for it.
 
     Returns:
         Why a run has failed for good; None: all are done. An exception instead makes Ray Train
@@ -55,9 +57,13 @@ def run_jobs(jobs: Sequence[SFTJob], reports: Queue) -> str | None:
                     job.before()
                 dist.barrier()
             try:
-                run_job(job, stores[recipe.features], reports)
+                with tell_full_disk(recipe.run_folder, f"what {recipe.name} leaves"):
+                    run_job(job, stores[recipe.features], reports)
             except DivergedError as error:  # every rank meets it at the same step
                 return f"{recipe.name}: {error}"
+            except DiskFull as error:
+                reports.put(error)
+                raise
             gc.collect()  # sharded weights lie in cycles; the next run wants their memory
         if dist.get_rank() == 0:
             reports.put((recipe.name, job.steps, None))

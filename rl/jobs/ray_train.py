@@ -43,6 +43,7 @@ def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
 
     Raises:
         TrainingFailed: a run diverged, or the ranks do not share a folder.
+        DiskFull: there was no room for a checkpoint, or else of what a run leaves.
     """
     # The driver reads these; the first keeps relative paths what they are on the driver.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
@@ -100,17 +101,25 @@ def drop_unused(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def show(jobs: Sequence[SFTJob], reports: Iterator[tuple[str, int, str | None]]) -> None:
+def show(
+    jobs: Sequence[SFTJob], reports: Iterator[tuple[str, int, str | None] | UserError]
+) -> None:
     """Print the reports of the runs that are not finished, each run under a bar of its own.
 
     Args:
         reports: (name of the run, updates done, line to print); None for a line: the run is over.
             Workers that are started again may say so twice.
+
+    Raises:
+        UserError: the one among the reports; no new start of the workers would mend it.
     """
     for job in [job for job in jobs if not finished(job.recipe)]:
         name = job.recipe.name
         with phase(f"training {name}", job.steps, line_every_s=_LINE_EVERY_S) as work:
-            for of, done, text in reports:
+            for report in reports:
+                if isinstance(report, UserError):
+                    raise report
+                of, done, text = report
                 if text is not None:
                     print_line(done, text)
                     work.advance(done - work.done)

@@ -28,6 +28,8 @@ def tell_full_disk(folder: Path, what: str) -> Generator[None]:
     """
     try:
         yield
+    except DiskFull:  # what lies within has said it better
+        raise
     except Exception as error:
         refused = _refusal(folder)
         if refused is None:

@@ -1,4 +1,5 @@
-"""A worker that dies in mid-epoch costs no row and repeats none; one that diverges ends the job."""
+"""A worker that dies in mid-epoch costs no row and repeats none; divergence and a full disk end the
+job."""
 
 import shutil
 import threading
@@ -12,8 +13,10 @@ import pytest
 from configs.jobs.sft import SFTRecipe
 from rl.jobs.ray_train import TrainingFailed
 from rl.jobs.sft import sft_runs
+from rl.storage.disk import DiskFull
 from rl.storage.jsonl import read_lines
-from tests.ray.chats import figures, seen
+from tests.full_disk import allow_files_of
+from tests.ray.chats import figures, seen, sft_recipe
 from tests.ray.lessons import DISTURBED_CHATS, Lessons, disturbed, diverging
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -93,3 +96,26 @@ def test_updates_that_are_refused_end_the_run_at_once_and_say_why(ended: Ended) 
     assert "diverged: " in ended.why and "not finite in 3 updates in a row" in ended.why
     skipped = figures(ended.diverged, "skipped")
     assert skipped[-2:] == [1.0, 1.0] and skipped[0] == 0.0
+
+
+def _fill_the_disk(begun: Path) -> None:
+    """From now on without room for a checkpoint; tells in `begun` that a worker was here."""
+    with begun.open("a") as told:
+        told.write("begun\n")
+    allow_files_of(2**19)
+
+
+def test_a_checkpoint_without_room_ends_the_run_at_once_and_no_worker_is_started_again(
+    cluster: None, vlm_folder: Path, tmp_path: Path
+) -> None:
+    recipe = sft_recipe(
+        vlm_folder, tmp_path, name="full", learner={"restarts": 1}, checkpoint={"every": 1}
+    )
+    begun = tmp_path / "begun"
+    with pytest.raises(DiskFull) as told:
+        sft_runs([recipe], before={"full": partial(_fill_the_disk, begun)})
+    said = str(told.value)
+    assert said.startswith("the checkpoint of step 1 could not be written to ")
+    assert said.endswith(" free); make room, then go on by --resume")
+    assert begun.read_text() == "begun\n"
+    assert len(figures(recipe, "loss")) == 1

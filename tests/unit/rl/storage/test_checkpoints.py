@@ -3,10 +3,7 @@
 import json
 import logging
 import os
-import resource
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ import torch
 
 from rl.storage.checkpoints import STATE, Best, Checkpoint, Checkpoints, IncompleteCheckpoint
 from rl.storage.disk import DiskFull
+from tests.full_disk import files_of_at_most
 
 
 def fill(checkpoint: Checkpoint) -> None:
@@ -145,17 +143,6 @@ def test_without_room_for_one_the_run_is_told_and_those_before_stay(tmp_path: Pa
     newest = checkpoints.newest()
     assert newest is not None and newest.step == 10
     assert checkpoints.write(20, save_tensors).step == 20
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """No file of this process may grow beyond `size` bytes, as where a quota is spent."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_what_fails_for_another_reason_says_its_own(tmp_path: Path) -> None:
