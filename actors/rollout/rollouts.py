@@ -117,13 +117,13 @@ class Rollouts:
             yield place, future.result()
 
     def wait_ready(self) -> None:
-        """Wait until every engine answers; from then on those that die or hang are replaced.
+        """Wait until every engine answers; from then on actors that die or hang are replaced.
 
         Raises:
             EngineDidNotStart: with the last words of its log.
         """
         wait_for(self._loop.start(self._ready()), lambda: "engines to start")
-        for pool in (self._pools.engines, self._pools.rewards):
+        for pool in self._pools.every():
             self._loop.start(pool.watch())
 
     async def _ready(self) -> None:
@@ -248,11 +248,16 @@ class RolloutPools:
     reference: ActorPool | None = None
     teacher: "Teacher | None" = None
 
+    def every(self) -> list[ActorPool]:
+        """Those that there are."""
+        teacher = self.teacher.pool if self.teacher else None
+        pools = (self.engines, self.rewards, self.reference, teacher)
+        return [pool for pool in pools if pool is not None]
+
     def kill(self) -> None:
         """End all of them."""
-        teacher = self.teacher.pool if self.teacher else None
-        for pool in (self.engines, self.rewards, self.reference, teacher):
-            for handle in pool.handles if pool is not None else []:
+        for pool in self.every():
+            for handle in pool.handles:
                 ray.kill(handle)
 
 

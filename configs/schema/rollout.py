@@ -79,8 +79,8 @@ class EngineConfig(StrictModel):
     restarts: NonNegativeInt = 3
     """Times that dead engines are started again before the run ends, all of them together."""
     health_timeout_s: PositiveFloat = 60.0
-    """Seconds without a sign of life after which an engine or a reward worker counts as stuck and
-    is replaced."""
+    """Seconds without a sign of life after which an engine, a reward worker, the reference or the
+    teacher counts as stuck and is replaced."""
     timeout_s: PositiveFloat = 7200.0
     """Seconds that a problem may take from being asked to the last of its scores, the wait for a
     free engine included; the run ends behind them."""

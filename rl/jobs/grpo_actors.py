@@ -12,7 +12,7 @@ from actors.cluster.cpu_threads import cpu_thread_variables
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.placement import Placement
 from actors.cluster.plan import Plan
-from actors.cluster.pool import ActorPool, DriverLoop
+from actors.cluster.pool import ActorPool, DriverLoop, Health
 from actors.rollout.rollouts import RolloutPools, Rollouts, Teacher
 from actors.scoring.reference import ReferencePolicy
 from actors.scoring.teacher import TeacherPolicy
@@ -23,6 +23,9 @@ from configs.jobs.grpo import GRPORecipe
 from configs.schema.rollout import DistributionConfig, engine_dtype
 from rl.algorithms.minibatches import UpdatePlan
 from rl.jobs.generate import actor_options, start_engines, start_rewards
+
+_HEALTH = "health"
+"""Ray's concurrency group of the calls that ask a frozen policy whether it lives."""
 
 
 def learner_spec(recipe: GRPORecipe, folder: Path, device: str) -> LearnerSpec:
@@ -97,7 +100,14 @@ def _start_frozen(
     distribution = recipe.rollout.distribution
     if role == "teacher":  # says what it thinks of every token, drawn from or not
         distribution = DistributionConfig(temperature=distribution.temperature)
-    make = ray.remote(**_options(recipe, plan, role))(kind)
+    options = _options(recipe, plan, role)
+    options["concurrency_groups"] = {_HEALTH: 1}
+    make = ray.remote(**options)(kind)
+    health = Health(
+        # Beside what it computes, which it does one call at a time.
+        lambda policy: policy.__ray_ready__.options(concurrency_group=_HEALTH).remote(),
+        recipe.rollout.health_timeout_s,
+    )
     return ActorPool(
         role,
         lambda _: make.options(**seats.options_for(role)).remote(
@@ -110,6 +120,7 @@ def _start_frozen(
         ),
         1,
         section.restarts,
+        health,
         run=recipe.name,
     )
 

@@ -1,9 +1,11 @@
-"""Actors die in the middle of their work, and no problem is lost."""
+"""Actors die, hang or find no room in the middle of their work, and nothing is lost."""
 
 import os
+import resource
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -16,6 +18,9 @@ from actors.scoring.reward_worker import RewardWorker
 from configs.schema.reward import RewardConfig
 from rewards.completion import Completion
 from rl.data.records import Problem, SamplingRequest, ScoredGroup
+from rl.storage.checkpoints import Checkpoint, Checkpoints
+from rl.storage.disk import DiskFull
+from tests.full_disk import allow_files_of, files_of_at_most
 from tests.ray.processes import engine_core_of, pid_of
 from tests.ray.system import System, mean_gap, problem, shift_part
 from tests.waiting import wait_until_dead
@@ -71,34 +76,46 @@ def test_a_killed_rollout_actor_costs_no_problem_and_leaves_no_engine(system: Sy
     assert not alive
 
 
+def hang(actors: ActorPool, patch: pytest.MonkeyPatch) -> None:
+    """Stop the pool's first actor, and wait until it has been found out."""
+    assert actors._health is not None
+    actor = pid_of(actors.handles[0])
+    with patch.context() as hasty:
+        hasty.setattr(actors, "_health", replace(actors._health, timeout_s=10.0))
+        os.kill(actor, signal.SIGSTOP)
+        wait_until_dead(actor)
+
+
 @pytest.mark.timeout(1200)
 def test_a_rollout_actor_that_hangs_costs_no_problem(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hasty = replace(system.engines._health, timeout_s=10.0)
     restarts = system.engines.restarts
     pending = under_way(system)
-    actor = pid_of(system.engines.handles[0])
-    with monkeypatch.context() as patch:
-        patch.setattr(system.engines, "_health", hasty)
-        os.kill(actor, signal.SIGSTOP)
-        wait_until_dead(actor)
+    hang(system.engines, monkeypatch)
     check_all_answered(system, pending.result())
     assert system.engines.restarts == restarts + 1
 
 
-def test_a_killed_reference_costs_no_logprob(system: System) -> None:
+@pytest.mark.parametrize("how", ["dies", "hangs"])
+def test_a_lost_reference_costs_no_logprob(
+    how: str, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reference = system.actors.pools.reference
     assert reference is not None
+    restarts = reference.restarts
     pending = under_way(system)
-    os.kill(pid_of(reference.handles[0]), signal.SIGKILL)
+    if how == "dies":
+        os.kill(pid_of(reference.handles[0]), signal.SIGKILL)
+    else:
+        hang(reference, monkeypatch)
     groups = pending.result()
     check_all_answered(system, groups)
     for scored in groups:
         assert scored.reference_logprobs is not None
         read = [len(own) for own in scored.reference_logprobs]
         assert read == [len(answer.token_ids) for answer in scored.group.answers]
-    assert reference.restarts == 1
+    assert reference.restarts == restarts + 1
 
 
 def test_a_killed_reward_actor_costs_no_score(system: System) -> None:
@@ -107,6 +124,30 @@ def test_a_killed_reward_actor_costs_no_score(system: System) -> None:
     os.kill(pid_of(rewards.handles[0]), signal.SIGKILL)
     check_all_answered(system, pending.result())
     assert rewards.restarts == 1
+
+
+def test_a_learner_without_room_for_a_checkpoint_says_so_and_the_one_before_is_whole(
+    system: System, tmp_path: Path
+) -> None:
+    def fill(checkpoint: Checkpoint) -> None:
+        system.learners.save(checkpoint.learner)
+        system.learners.export(checkpoint.policy)
+
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    before = checkpoints.write(1, fill)
+    system.in_learner(_allow_files_of, 2**19)
+    try:
+        with files_of_at_most(2**19), pytest.raises(DiskFull, match="the checkpoint of step 2 "):
+            checkpoints.write(2, fill)
+    finally:
+        system.in_learner(_allow_files_of, resource.RLIM_INFINITY)
+    assert checkpoints.newest() == before
+    system.learners.restore(before.learner)
+    assert checkpoints.write(2, fill) == checkpoints.newest()
+
+
+def _allow_files_of(_: Any, size: int) -> None:
+    allow_files_of(size)
 
 
 @pytest.fixture
