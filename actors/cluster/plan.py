@@ -36,6 +36,8 @@ class Plan:
     actors: tuple[PlannedActors, ...]
     transport: Transport | None = None
     """How new weights reach the engines; None where there are no engines, or no new weights."""
+    engines_sleep: bool = False
+    """Whether engines give their GPUs' memory back while the learner learns."""
 
     def role(self, role: str) -> PlannedActors:
         """The actors of `role`, which the plan must have."""
@@ -87,7 +89,8 @@ def plan_of(recipe: Recipe, resources: Mapping[str, float]) -> Plan:
         return Plan(device, (_supervised_rank(recipe, device),))
     if isinstance(recipe, GenerationRecipe):
         return Plan(device, (_answering(recipe, device), _reward_workers(recipe, device)))
-    return Plan(device, tuple(_grpo_actors(recipe, device)), _transport(recipe, device))
+    actors, transport = tuple(_grpo_actors(recipe, device)), _transport(recipe, device)
+    return Plan(device, actors, transport, _engines_sleep(recipe, device))
 
 
 def _check_kernels(recipe: Recipe, device: Device) -> None:
@@ -124,6 +127,14 @@ def _transport(recipe: GRPORecipe, device: Device) -> Transport:
             "sync.transport=auto"
         )
     return wanted
+
+
+def _engines_sleep(recipe: GRPORecipe, device: Device) -> bool:
+    if recipe.sync.sleep and device == "cpu":
+        raise DoesNotFit(
+            "sync.sleep=true on a CPU: vLLM gives memory back on GPUs only; leave sync.sleep out"
+        )
+    return recipe.engines_sleep and device == "cuda"
 
 
 def _grpo_actors(recipe: GRPORecipe, device: Device) -> list[PlannedActors]:

@@ -72,6 +72,7 @@ def engine_args(
         logprobs_mode="processed_logprobs",
         worker_extension_cls=EXTENSION,
         weight_transfer_config=WeightTransferConfig(backend=transport) if transport else None,
+        enable_sleep_mode=transport == "ipc",  # there a learner wants the memory, too
         limit_mm_per_prompt={"image": prompt.max_images, "video": 0} if has_vision else {},
         disable_log_stats=True,
         seed=0,

@@ -59,6 +59,7 @@ class RolloutWorker(NamedActor):
         self._tags = (thinking.open_tag, thinking.close_tag)
         self._metrics = Metrics()
         self._set_version(0)
+        self._asleep = False
         self._names = count()
         self._engine: Any = start_engine(folder, policy, prompt, rollout, transport, self._encoder)
 
@@ -119,6 +120,22 @@ class RolloutWorker(NamedActor):
         text = self._encoder.decode(ids, keep=self._tags)
         return Answer(ids, logprobs, text, reason, version)
 
+    async def sleep(self, whole: bool) -> None:
+        """Give the GPU's memory back until `wake_weights` and `resume_generation`.
+
+        `whole`: the next update brings every weight, so that none has to be kept on the host.
+        """
+        loose = await self._guarded(self._engine.collective_rpc("loose_tensors"))
+        level = 2 if whole and not any(loose) else 1
+        self._asleep = True
+        await self._guarded(self._engine.sleep(level, mode="keep"))
+
+    async def wake_weights(self) -> None:
+        """Take memory for weights again, for an update. Keys and values, and so all answers, wait
+        for `resume_generation`."""
+        if self._asleep:
+            await self._guarded(self._engine.wake_up(["weights"]))
+
     async def init_weight_transfer_engine(self, request: Any) -> None:
         """Meet the learner's sender (vLLM's weight-transfer API, as the next three)."""
         await self._guarded(self._engine.init_weight_transfer_engine(request))
@@ -152,6 +169,9 @@ class RolloutWorker(NamedActor):
 
     async def resume_generation(self) -> None:
         """Let answers go on, once the weights were found to be the right ones."""
+        if self._asleep:
+            await self._guarded(self._engine.wake_up(["kv_cache"]))
+            self._asleep = False
         await self._guarded(self._engine.resume_generation())
 
     async def readback(self, names: Sequence[str]) -> tuple[str, dict[str, str], WeightSums]:

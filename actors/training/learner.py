@@ -61,6 +61,8 @@ class LearnerSpec:
     """cpu or cuda."""
     traces: Path
     """Where the trace of an update goes, if the recipe asks for one."""
+    yields_gpu: bool = False
+    """An engine takes the GPU's memory whenever the learner does not learn."""
     reference: Literal["base", "shards"] | None = None
     """The reference policy that the learner is asked for: its weights without adapters, or a
     sharded copy of the start policy; None: others are asked, or nobody."""
@@ -125,6 +127,12 @@ class LearnerRank(NamedActor):
         elif job.reference == "shards":
             start = load_model(job.policy, job.folder, as_saved=True)
             self._reference = ShardedReference(build(start, learns=False), job.policy.dtype)
+        self._yield_gpu()
+
+    def _yield_gpu(self) -> None:
+        """Let an engine have what torch keeps of the GPU for its next tensors."""
+        if self._job.yields_gpu:
+            torch.cuda.empty_cache()
 
     def _init_process_group(self, address: str, port: int) -> None:
         ranks = self._job.learner.ranks
@@ -148,6 +156,7 @@ class LearnerRank(NamedActor):
         with traced_update(profile, step, self._rank, self._job.traces):
             report = self._update(share, tokens, speed)
         self._metrics.set("learner_memory_bytes", peak_memory_bytes())
+        self._yield_gpu()
         told = {**report.metrics, **speed.metrics(self._engine.device)}
         return replace(report, metrics=told)
 
@@ -183,10 +192,11 @@ class LearnerRank(NamedActor):
         pixels = self._encoder.pixels([row.problem for row in batch])
         return pack(batch, self._encoder.pad_id, pixels)
 
-    def init_weight_transfer(self, meeting: Rendezvous) -> None:
-        """Meet the rollout engines; the next `publish` sends every weight, later ones what learns.
+    def init_weight_transfer(self, meeting: Rendezvous) -> bool:
+        """Meet the rollout engines; the next round sends every weight, later ones what learns.
 
-        Called on every rank at the same time, again after an engine was replaced.
+        Called on every rank at the same time, again after an engine was replaced. True where all
+        weights learn, so that later rounds send every one, too.
         """
         from actors.weight_transfer.sender import WeightSender
 
@@ -201,12 +211,14 @@ class LearnerRank(NamedActor):
             engine.gathered,
             precision=getattr(torch, self._job.engine_dtype),
         )
+        return self._sender.always_sends_all
 
     def send_weights(self) -> WeightSums:
         """Send the weights; (sum, sum of squares) of each as sent, now or in an earlier round."""
         if self._sender is None:
             raise RuntimeError("send_weights() before init_weight_transfer(): no engine listens")
         sums = self._sender.send()
+        self._yield_gpu()  # buffers that weights were gathered in
         if self._rank == 0:
             self._metrics.count("sync_bytes", self._sender.bytes_sent)
         return sums

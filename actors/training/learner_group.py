@@ -110,11 +110,12 @@ class LearnerGroup:
         dealt = build_microbatches(rows, self._max_tokens, len(self._ranks))
         return [self._refs.share(batches) for batches in dealt]
 
-    async def init_weight_transfer(self, engines: list[Any], ranks_per_engine: int) -> None:
-        """Let every rank meet the engines; rank 0 will send."""
+    async def init_weight_transfer(self, engines: list[Any], ranks_per_engine: int) -> bool:
+        """Let every rank meet the engines; rank 0 will send. True where later rounds will send
+        every weight, as the first does."""
         meeting = Rendezvous(self._transport, engines, ranks_per_engine)
         calls = [rank.init_weight_transfer.remote(meeting) for rank in self._ranks]
-        await self._each("meet the engines", calls)
+        return all(await self._each("meet the engines", calls))
 
     async def send_weights(self) -> WeightSums:
         """Send the weights; the sums of every weight as sent."""

@@ -33,6 +33,11 @@ class PolicySource(WeightSource):
         self.bytes_sent = 0
         """In the newest round."""
 
+    @property
+    def all_learn(self) -> bool:
+        """Whether each round sends every weight."""
+        return len(self._learning) == len(self._weights)
+
     def names(self) -> list[str]:
         """What the next round sends: everything at first, then what learns, and its siblings."""
         return [name for name in self._weights if not self._sent or name in self._learning]

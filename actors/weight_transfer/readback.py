@@ -30,6 +30,17 @@ class WeightReadback:
         if self._weight_update_active:
             self.finish_weight_update()
 
+    def loose_tensors(self) -> list[str]:
+        """Where the model keeps tensors beside its weights and buffers. No update brings those, so
+        they are lost where memory is given back with nothing kept."""
+        model: nn.Module = self.model_runner.get_model()
+        return [
+            f"{path}.{name}"
+            for path, module in model.named_modules()
+            for name, value in vars(module).items()
+            if name not in _NO_LOSS and _holds_tensors(value)
+        ]
+
     def weight_groups(self, names: Sequence[str]) -> dict[str, str]:
         """For each checkpoint name the engine's weight group that it is loaded into."""
         model: Any = self.model_runner.get_model()
@@ -49,6 +60,22 @@ class WeightReadback:
         for name, tensor, share in _held(model):
             sums.add(weight_group(name), sum_and_squares(tensor), share)
         return dict(sums)  # vLLM's messages know plain types only
+
+
+_NO_LOSS = {
+    *("_parameters", "_buffers", "_modules"),  # an update brings the first, vLLM keeps the second
+    "kv_cache",  # nobody wants it of old weights
+    *("_k_scale_cpu", "_v_scale_cpu"),  # for ROCm, on the host
+}
+"""Attributes of vLLM's modules whose tensors nobody misses when memory was given back."""
+
+
+def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return any(_holds_tensors(each) for each in value)
+    return isinstance(value, Tensor)
 
 
 def _held(model: nn.Module) -> Iterator[tuple[str, Tensor, float]]:

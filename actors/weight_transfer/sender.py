@@ -146,6 +146,11 @@ class WeightSender:
         return dict(self._source.sums)
 
     @property
+    def always_sends_all(self) -> bool:
+        """Whether rounds behind the first send every weight, too."""
+        return self._source.all_learn
+
+    @property
     def bytes_sent(self) -> int:
         """In the newest round."""
         return self._source.bytes_sent

@@ -37,8 +37,9 @@ class SyncOverdue(WeightSyncError):
 class WeightPublisher(Protocol):
     """The learner ranks, as the sync needs them."""
 
-    async def init_weight_transfer(self, engines: list[Any], ranks_per_engine: int) -> None:
-        """Form the transfer group with the engines."""
+    async def init_weight_transfer(self, engines: list[Any], ranks_per_engine: int) -> bool:
+        """Form the transfer group with the engines; true where later rounds will send every
+        weight, as the first does."""
         ...
 
     async def send_weights(self) -> WeightSums:
@@ -56,9 +57,11 @@ class WeightSync:
         config: SyncConfig,
         loop: DriverLoop,
         *,
+        sleeps: bool = False,
         run: str = "",
     ) -> None:
-        """`run`: the name of the run that the metrics are of."""
+        """`sleeps`: whether engines sleep while the learner learns, as both share their GPUs.
+        `run`: the name of the run that the metrics are of."""
         self._metrics = Metrics(run)
         self._metrics.set("learner_logprob_gap_bound", config.max_logprob_gap)
         self._learners = learners
@@ -66,6 +69,9 @@ class WeightSync:
         self._config = config
         self._loop = loop
         self._connected: list[Any] = []
+        self._always_whole = False
+        self._sleeps = sleeps
+        self._asleep = False
         self.version = 0
         """What the learner's weights are called."""
         self.stage = "to begin"
@@ -73,14 +79,41 @@ class WeightSync:
         self.verified = 0
         """Syncs that brought every engine the right weights."""
 
+    def make_room(self) -> None:
+        """Let engines that share GPUs with the learner sleep until the next sync; from the main
+        thread. Others stay awake."""
+        if self._sleeps and not self._asleep:
+            done = self._loop.start(self._sleep())
+            wait_for(done, lambda: "engines to make room for the learner")
+
+    async def _sleep(self) -> None:
+        pool = self._engines
+        await pool.steering.acquire()  # up to the sync: no engine starts beside a busy learner
+        self._asleep = True
+        await self._restart_dead()
+        whole = self._always_whole or pool.handles != self._connected
+        slept = [engine.sleep.remote(whole) for engine in pool.handles]
+        for fault in await asyncio.gather(*slept, return_exceptions=True):
+            # The memory of the dead is free, and the sync replaces them.
+            if isinstance(fault, Exception) and not isinstance(fault, RayActorError):
+                raise fault
+
     def sync(self, version: int) -> None:
-        """Bring the learner's weights to every engine as `version`; from the main thread.
+        """Bring the learner's weights to every engine as `version`; from the main thread. Engines
+        that sleep wake: for the weights first, and to answer when they hold the right ones.
 
         Raises: as `run` does.
         """
         self.version = version
-        done = self._loop.start(self.run())
+        done = self._loop.start(self._wake() if self._asleep else self.run())
         wait_for(done, lambda: f"{self.stage} in the sync of version {version}")
+
+    async def _wake(self) -> None:
+        try:
+            await self._bring_weights()
+        finally:
+            self._asleep = False
+            self._engines.steering.release()
 
     async def run(self) -> None:
         """Bring the weights to every engine. One that dies meanwhile is replaced first.
@@ -90,24 +123,27 @@ class WeightSync:
             SyncOverdue: the recipe's time is up.
             LearnerDied: a learner rank is gone.
         """
+        async with self._engines.steering:
+            await self._bring_weights()
+
+    async def _bring_weights(self) -> None:
         pool = self._engines
         began = time.monotonic()
         self._metrics.set("sync_version", self.version)
-        async with pool.steering:
-            while True:
+        while True:
+            await self._restart_dead()
+            engines = pool.handles
+            try:
+                await self._in_time(self._send(engines), self._watch_health(engines))
+                pool.mark_ready()
+                self._metrics.set("sync_seconds", time.monotonic() - began)
+                self._metrics.set("sync_verified_version", self.version)
+                return
+            except (RayActorError, RayTaskError):
+                self._connected = []
                 await self._restart_dead()
-                engines = pool.handles
-                try:
-                    await self._in_time(self._send(engines), self._watch_health(engines))
-                    pool.mark_ready()
-                    self._metrics.set("sync_seconds", time.monotonic() - began)
-                    self._metrics.set("sync_verified_version", self.version)
-                    return
-                except (RayActorError, RayTaskError):
-                    self._connected = []
-                    await self._restart_dead()
-                    if pool.handles == engines:  # nobody died: the fault is another
-                        raise
+                if pool.handles == engines:  # nobody died: the fault is another
+                    raise
 
     async def _restart_dead(self) -> None:
         self.stage = "engines to answer"
@@ -149,8 +185,12 @@ class WeightSync:
     async def _send(self, engines: list[Any]) -> None:
         if engines != self._connected:
             self.stage = "learner and engines to meet"
-            await self._learners.init_weight_transfer(engines, await engines[0].wait_ready.remote())
+            ranks = await engines[0].wait_ready.remote()
+            self._always_whole = await self._learners.init_weight_transfer(engines, ranks)
             self._connected = engines
+        if self._sleeps:
+            self.stage = "engines to take memory for weights"
+            await asyncio.gather(*[engine.wake_weights.remote() for engine in engines])
         self.stage = "weights to travel"
         sent = await self._learners.send_weights()
         self.stage = "engines to read their weights back"

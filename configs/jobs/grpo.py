@@ -19,8 +19,10 @@ from configs.schema.run import ClusterConfig, GRPOCheckpointConfig, GRPOLogConfi
 from configs.schema.start import StartConfig
 from configs.schema.teacher import FrozenTeacherConfig
 
-_SHARED_WITH_A_LEARNER = 0.6
-"""Most of a GPU's memory that an engine may take beside a learner rank."""
+_BESIDE_A_LEARNER = 0.6
+"""Most of a GPU's memory that an engine may take while a learner rank learns on it."""
+_BESIDE_A_RESTING_LEARNER = 0.8
+"""The same where engines sleep while the learner learns: what it needs then comes free."""
 
 
 class PreflightConfig(StrictModel):
@@ -93,6 +95,13 @@ class GRPORecipe(TrainingRecipe):
         ):
             return "actor"
         return "base" if adapters_alone else "shards"
+
+    @property
+    def engines_sleep(self) -> bool:
+        """Whether engines on the learner's GPUs sleep while it learns, resolved."""
+        if self.sync.sleep is not None:
+            return self.sync.sleep
+        return self.sync.shared_gpu and self.max_staleness == 0
 
     @model_validator(mode="after")
     def _a_reward_is_known_before_the_learner_reads(self) -> Self:
@@ -225,10 +234,28 @@ class GRPORecipe(TrainingRecipe):
                 f"sync.shared_gpu=true with rollout.workers={rollout.workers} and learner.ranks="
                 f"{ranks}: they share GPUs in pairs; make them equal"
             )
-        if rollout.gpu_memory_utilization > _SHARED_WITH_A_LEARNER:
+        most = _BESIDE_A_RESTING_LEARNER if self.engines_sleep else _BESIDE_A_LEARNER
+        if rollout.gpu_memory_utilization > most:
+            awake = "" if self.engines_sleep else " while engines stay awake"
             raise ValueError(
                 f"sync.shared_gpu=true with rollout.gpu_memory_utilization="
-                f"{rollout.gpu_memory_utilization:g} leaves the learner too little of its GPU; set "
-                f"gpu_memory_utilization to {_SHARED_WITH_A_LEARNER:g} or less"
+                f"{rollout.gpu_memory_utilization:g} leaves the learner too little of its GPU"
+                f"{awake}; set gpu_memory_utilization to {most:g} or less"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _nobody_waits_for_an_engine_that_sleeps(self) -> Self:
+        if not self.sync.sleep:
+            return self
+        if not self.sync.shared_gpu:
+            raise ValueError(
+                "sync.sleep=true with sync.shared_gpu=false: an engine on a GPU of its own has "
+                "nobody to give its memory to; set shared_gpu=true, or leave sleep out"
+            )
+        if self.max_staleness:
+            raise ValueError(
+                f"sync.sleep=true with max_staleness={self.max_staleness}: engines then answer "
+                "while the learner learns, so they stay awake; set max_staleness=0 or sleep=false"
             )
         return self

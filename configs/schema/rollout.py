@@ -65,7 +65,8 @@ class EngineConfig(StrictModel):
     max_num_seqs: PositiveInt = 64
     """Sequences an engine decodes at a time."""
     gpu_memory_utilization: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.85
-    """Share of a GPU's memory that an engine may take; with sync.shared_gpu at most 0.6."""
+    """Share of a GPU's memory that an engine may take; with sync.shared_gpu at most 0.8, and 0.6
+    where engines stay awake."""
     cpu_kv_cache_gib: PositiveInt = 1
     """Memory of an engine's key-value cache on CPU, GiB."""
     cpu_threads: PositiveInt | None = None
@@ -128,6 +129,9 @@ class SyncConfig(StrictModel):
     """auto: gloo on CPU, ipc where learner and engine share a GPU, nccl otherwise."""
     shared_gpu: bool = False
     """Learner ranks and engines sit on the same GPUs, rank i beside engine i."""
+    sleep: bool | None = None
+    """Engines that share GPUs give their memory back while the learner learns, all but weights that
+    do not, which are kept on the host; null: wherever they may, which is with max_staleness=0."""
     timeout_s: PositiveFloat = 900.0
     """Seconds that weights may be on their way, read-back included; the run ends behind them. An
     engine that dies meanwhile is noticed in seconds and replaced."""

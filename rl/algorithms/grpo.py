@@ -46,8 +46,11 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
         flat.check(groups, bool(own), step)
         asked = sum(len(scored.scores) for scored in groups)
         rows = own if parts.buffer is None else parts.buffer.mix(step, own, asked)
+        report = NOTHING_LEARNED
         with watch.time("update"):
-            report = parts.learner.update(rows) if rows else NOTHING_LEARNED
+            if rows:
+                parts.weights.make_room()
+                report = parts.learner.update(rows)
         guard.check(report, step)
         gaps.check(report, step)
         with watch.time("sync"):

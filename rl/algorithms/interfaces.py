@@ -63,6 +63,10 @@ class AnswerStream(Protocol):
 class Weights(Protocol):
     """The way of the learner's weights to the engines."""
 
+    def make_room(self) -> None:
+        """Let engines leave what the learner needs of the GPUs that they share, until `sync`."""
+        ...
+
     def sync(self, version: int) -> None:
         """Bring them to every engine as `version`, and make sure that they arrived."""
         ...

@@ -42,6 +42,7 @@ def learner_spec(recipe: GRPORecipe, folder: Path, device: str) -> LearnerSpec:
         total_steps=recipe.steps * recipe.learner.updates_per_step,
         reference=None if recipe.reference_in == "actor" else recipe.reference_in,
         device=device,
+        yields_gpu=device == "cuda" and recipe.engines_sleep,
         traces=recipe.run_folder / "traces",
     )
 
@@ -161,10 +162,11 @@ class RunningActors:
         """Wait until learners have met and engines answer.
 
         On a GPU of both the engine comes first: what a learner takes while vLLM measures its own
-        needs, vLLM would count as its own.
+        needs, vLLM would count as its own. Engines that sleep then do so until the first sync.
         """
         if self.shared_gpu:
             self.rollouts.wait_ready()
+            self.weights.make_room()
         self.learners.setup()
         self.rollouts.wait_ready()
 
@@ -178,7 +180,14 @@ def running_actors(recipe: GRPORecipe, folder: Path, plan: Plan) -> Generator[Ru
     pools = start_pools(recipe, folder, plan, seats)
     learners = start_learners(recipe, folder, plan, loop, refs=refs, seats=seats)
     try:
-        weights = WeightSync(learners, pools.engines, recipe.sync, loop, run=recipe.name)
+        weights = WeightSync(
+            learners,
+            pools.engines,
+            recipe.sync,
+            loop,
+            sleeps=plan.engines_sleep,
+            run=recipe.name,
+        )
         pools.engines.on_restart(weights.run)
         rollouts = Rollouts(loop, pools, refs=refs, timeout_s=recipe.rollout.timeout_s)
         yield RunningActors(learners, rollouts, weights, pools, plan.transport == "ipc")

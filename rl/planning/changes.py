@@ -13,7 +13,7 @@ from configs.loading import yaml12
 
 Changes = dict[str, Any]
 """New values by the dotted names of their keys."""
-_SHARES = (0.6, 0.5, 0.4, 0.3, 0.9, 0.95)
+_SHARES = (0.6, 0.5, 0.4, 0.3, 0.7, 0.8, 0.9, 0.95)
 
 
 def changes_to_try(recipe: Recipe) -> Iterator[Changes]:
@@ -81,7 +81,7 @@ def _engine_steps(recipe: GRPORecipe | GenerationRecipe) -> Iterator[Changes]:
     rollout = recipe.rollout
     shared = isinstance(recipe, GRPORecipe) and recipe.sync.shared_gpu
     for share in _SHARES:
-        if shared == (share <= 0.6) and share != rollout.gpu_memory_utilization:
+        if shared == (share <= 0.8) and share != rollout.gpu_memory_utilization:
             yield {"rollout.gpu_memory_utilization": share}
     yield from _counts(recipe, "reward", "processes")
     yield from _counts(recipe, "reward", "workers")

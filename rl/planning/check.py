@@ -12,7 +12,7 @@ from rl.console.errors import DoesNotFit
 from rl.planning.changes import Changes, changed, changes_to_try, in_words
 from rl.planning.context import context_of
 from rl.planning.machine import Machine
-from rl.planning.memory import Memory, OnGPU, estimator, fullest_host, memory_of
+from rl.planning.memory import CUDA_GIB, Memory, OnGPU, estimator, fullest_host, memory_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,21 +127,31 @@ def _gpu_faults(recipe: Recipe, memory: Memory, machine: Machine) -> Iterator[st
         return
     for held in memory.gpus:
         yield from held.tight
-        there = gib * _share(recipe, held)
-        if held.who != "engine" and held.total > there:
-            parts = ", ".join(f"{what} {size:.1f}" for what, size in held.parts.items())
-            of = f" of {gib:.0f} GiB, beside an engine," if there < gib else ""
-            yield (
-                f"a {held.who} needs about {held.total:.0f} GiB ({parts}, CUDA's own), and a GPU"
-                f"{of} has {there:.0f}"
-            )
+        for needed, there, when in _needs(recipe, held, gib):
+            if needed > there:
+                parts = ", ".join(f"{what} {size:.1f}" for what, size in held.parts.items())
+                of = f" of {gib:.0f} GiB, beside an engine{when}," if there < gib else ""
+                yield (
+                    f"a {held.who} needs about {needed:.0f} GiB ({parts}, CUDA's own), and a GPU"
+                    f"{of} has {there:.0f}"
+                )
 
 
-def _share(recipe: Recipe, held: OnGPU) -> float:
-    """Of a GPU, which learner ranks have beside an engine."""
-    if isinstance(recipe, GRPORecipe) and recipe.sync.shared_gpu and held.who == "learner rank":
-        return 1.0 - recipe.rollout.gpu_memory_utilization
-    return 1.0
+def _needs(recipe: Recipe, held: OnGPU, gib: float) -> Iterator[tuple[float, float, str]]:
+    """What is held, what of the GPU's `gib` there is for it, and in which state of an engine on the
+    same GPU. Engines have been looked at."""
+    if held.who == "engine":
+        return
+    grpo = recipe if isinstance(recipe, GRPORecipe) else None
+    if grpo is None or not grpo.sync.shared_gpu or held.who != "learner rank":
+        yield held.total, gib, ""
+        return
+    left = gib * (1.0 - grpo.rollout.gpu_memory_utilization)
+    if grpo.engines_sleep:
+        yield held.total, gib - CUDA_GIB, " that sleeps"
+        yield held.at_rest, left, " that answers"
+    else:
+        yield held.total, left, ""
 
 
 def _host_faults(host: dict[str, float], machine: Machine) -> Iterator[str]:

@@ -19,6 +19,7 @@ CUDA_GIB = 4.0
 _GIB = 2**30
 _PROCESS_GIB = 3.0
 """Of a host: a process with torch and CUDA in it."""
+_KEPT_AT_REST = ("weights", "gradients", "optimizer")
 _IMAGE_CACHE_GIB = 4.0
 """vLLM's cache of processed images, of each engine (its default, mm_processor_cache_gb)."""
 _VERIFIER_GIB = 0.3
@@ -44,6 +45,11 @@ class OnGPU:
     def total(self) -> float:
         """All of it, CUDA's own included."""
         return sum(self.parts.values()) + CUDA_GIB
+
+    @property
+    def at_rest(self) -> float:
+        """What a learner's rank holds while it does not learn, CUDA's own included."""
+        return CUDA_GIB + sum(size for what, size in self.parts.items() if what in _KEPT_AT_REST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,20 @@
-"""A first run on GPUs: engines start, weights arrive by each way, ranks keep to their own device.
+"""A first run on GPUs: engines start, weights arrive by each way, ranks keep to their own device,
+and engines that share a GPU with a learner sleep while it learns.
 
 Two minutes on one GPU, four on two: `.venv/bin/python -m pytest -m gpu tests/gpu`.
 """
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 
+from actors.cluster.ray_session import ray_session
 from models.tiny.model import build_tiny_vlm
 from tests.e2e.command import Place
+from tests.ray.system import System, mean_gap, problem, recipe, running_system, shift_part
 
 GPUS = torch.cuda.device_count()
 one_gpu = pytest.mark.skipif(GPUS < 1, reason="needs a GPU")
@@ -56,6 +61,9 @@ def summary_of(
         ("bfloat16", ("policy.dtype=bfloat16", "preflight.max_logprob_gap=0.1")),
         ("adapters", (*ADAPTERS, KL)),
         ("sharded_reference", (KL, "reference.place=learner", "learner.zero_stage=3")),
+        ("projector", ("policy.train=[projector]",)),
+        ("awake", ("sync.sleep=false",)),
+        ("ahead", ("max_staleness=1",)),
     ],
 )
 def test_an_engine_and_a_learner_share_a_gpu(
@@ -64,6 +72,62 @@ def test_an_engine_and_a_learner_share_a_gpu(
     summary = summary_of(place, name, *SHORT, *SHARED, *words)
     assert summary["syncs_verified"] == STEPS + 1
     assert summary["rollout_restarts"] == 0
+
+
+ASKED = [problem(1), problem(2)]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    with ray_session():
+        yield
+
+
+@pytest.fixture(scope="module", params=[["projector"], ["vision", "projector", "language"]])
+def colocated(
+    cluster: None, place: Place, tmp_path_factory: pytest.TempPathFactory, request: Any
+) -> Iterator[System]:
+    """An engine and a learner on one GPU: where the projector learns, frozen weights sleep on the
+    host; where all do, none are kept."""
+    folder = place.folder / "vlm"
+    policy = {"path": str(folder), "dtype": "float32", "train": request.param}
+    engine = {
+        "max_new_tokens": 64,
+        "max_num_seqs": 64,
+        "gpu_memory_utilization": 0.4,
+        "enforce_eager": True,
+    }
+    plan = recipe(
+        folder, device="cuda", policy=policy, rollout=engine, sync={"shared_gpu": True}, loss={}
+    )
+    with running_system(plan, folder, tmp_path_factory.mktemp("system")) as system:
+        yield system
+
+
+@one_gpu
+def test_an_engine_gives_its_memory_back_asleep_and_answers_as_before_when_it_wakes(
+    colocated: System,
+) -> None:
+    before = colocated.sample(ASKED)
+    awake_free, total = torch.cuda.mem_get_info()
+    colocated.actors.weights.make_room()
+    assert torch.cuda.mem_get_info()[0] - awake_free > 0.3 * total
+    colocated.send_weights()
+    after = colocated.sample(ASKED)
+    assert [[a.token_ids for a in g.answers] for g in after] == [
+        [a.token_ids for a in g.answers] for g in before
+    ]
+
+
+@one_gpu
+def test_what_learns_arrives_after_a_sleep_and_what_is_frozen_is_as_it_was(
+    colocated: System,
+) -> None:
+    for _ in range(2):
+        colocated.actors.weights.make_room()
+        colocated.in_learner(shift_part, "projector", 0.1)
+        colocated.send_weights()  # reads every weight of the engine back
+        assert mean_gap(colocated.gaps(colocated.sample(ASKED))) < 1e-3
 
 
 @two_gpus

@@ -3,6 +3,8 @@
 from functools import partial
 from typing import Any
 
+import torch
+from torch import Tensor, nn
 from vllm.model_executor.model_loader.reload import (
     finalize_layerwise_reload,
     initialize_layerwise_reload,
@@ -21,10 +23,12 @@ class Deaf:
 
 
 class Probe(WeightReadback):
-    """Can be made deaf to new weights, and to take them as engines on GPUs do."""
+    """Can be made deaf to new weights, and to take and to lose them as engines on GPUs do."""
 
     weight_transfer_engine: Any
     model_config: Any
+    slept: list[int]
+    """Levels of sleep so far."""
 
     def deafen(self) -> None:
         """Keep the weights of now, whatever comes."""
@@ -45,6 +49,37 @@ class Probe(WeightReadback):
 
         transfer.start_weight_update = partial(initialize_layerwise_reload, transfer.model)
         transfer.finish_weight_update = finish
+
+    def sleep_as_on_gpus(self) -> None:
+        """From now on lose, asleep, what is lost on GPUs: all but buffers at level 2, and at level
+        1 nothing that is of weights. vLLM's CPU worker does nothing when it is told to sleep; what
+        its engine does around that, on any device, stays."""
+        kept: dict[str, Tensor] = {}
+        self.slept = []
+
+        @torch.no_grad()
+        def sleep(level: int = 1) -> None:
+            self.slept.append(level)
+            for name, weight in self._weights():
+                if level == 1:
+                    kept[name] = weight.clone()
+                weight.fill_(torch.nan)
+
+        @torch.no_grad()
+        def wake_up(tags: list[str] | None = None) -> None:
+            for name, weight in self._weights():
+                if name in kept and (tags is None or "weights" in tags):
+                    weight.copy_(kept.pop(name))
+
+        own: Any = self
+        own.sleep, own.wake_up = sleep, wake_up
+
+    def _weights(self) -> list[tuple[str, nn.Parameter]]:
+        return list(self.model_runner.get_model().named_parameters())
+
+    def levels_slept(self) -> list[int]:
+        """Those since `sleep_as_on_gpus`."""
+        return self.slept
 
     def hear(self) -> None:
         """Take weights again."""

@@ -79,9 +79,9 @@ class OpenWorker(RolloutWorker):
         if not self.forgets_versions:
             await super().set_weight_version(version)
 
-    async def in_engine(self, work: str) -> None:
-        """Call a method of `Probe` in every rank of the engine."""
-        await self._engine.collective_rpc(work)
+    async def in_engine(self, work: str) -> list[Any]:
+        """What a method of `Probe` returns in every rank of the engine."""
+        return await self._engine.collective_rpc(work)
 
 
 class System:
@@ -127,9 +127,9 @@ class System:
         """`work(learner, *args)` in the process of the first rank."""
         return ray.get(self.learners._ranks[0].__ray_call__.remote(work, *args))
 
-    def in_engine(self, work: str) -> None:
-        """Call a method of `Probe` in the process of the first engine."""
-        ray.get(self.engines.handles[0].in_engine.remote(work))
+    def in_engine(self, work: str) -> Any:
+        """What a method of `Probe` returns in the process of the first rank of the first engine."""
+        return ray.get(self.engines.handles[0].in_engine.remote(work))[0]
 
     def greedy_by_transformers(self, problems: Sequence[Problem], tokens: int) -> list[tuple]:
         """What plain transformers continues, read from the checkpoint that the learner exports."""
@@ -206,4 +206,4 @@ def shift_part(learner: Any, part: str, by: float) -> None:
         for name, parameter in learner._engine.policy.model.named_parameters():
             if part_of(name) == part and parameter.numel() > 1:
                 noise = torch.randn(parameter.shape, generator=source)
-                parameter.add_(by * noise * parameter.std())
+                parameter.add_(by * noise.to(parameter.device) * parameter.std())

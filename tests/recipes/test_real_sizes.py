@@ -134,7 +134,11 @@ def test_the_largest_picture_leaves_room_for_the_question(name: str) -> None:
         # An engine takes most of the GPU; smaller chunks of logits leave enough.
         (
             "qwen2_5_vl_3b_one_gpu",
-            {"cluster.gpu_memory_gib": 40, "rollout.gpu_memory_utilization": 0.6},
+            {
+                "cluster.gpu_memory_gib": 40,
+                "rollout.gpu_memory_utilization": 0.6,
+                "sync.sleep": False,
+            },
             "a GPU of 40 GiB, beside an engine, has 16",
             {"learner.logprob_chunk"},
         ),

@@ -25,14 +25,17 @@ ENGINE = {"max_new_tokens": 256}
 def test_both_model_runners_take_engine_settings_and_requests(
     vlm_folder: Path, runner: str, transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from vllm.platforms import current_platform
     from vllm.v1.engine.input_processor import InputProcessor
 
     monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", runner)
     monkeypatch.setattr("vllm.config.vllm.HAS_TRITON", True)  # as it is on CUDA
+    monkeypatch.setattr(type(current_platform), "is_sleep_mode_available", lambda _: True)
     own = recipe(vlm_folder)
     args = engine_args(vlm_folder, own.policy, own.prompt, own.rollout, transport, has_vision=True)
     config = args.create_engine_config()
     assert config.use_v2_model_runner is (runner == "1")
+    assert config.model_config.enable_sleep_mode is (transport == "ipc")
     banned = InputEncoder(vlm_folder, own.prompt, trust_remote_code=False).image_token_ids
     request = SamplingRequest(count=4, temperature=1.0, max_new_tokens=8, seed=1)
     params = sampling_params(request, banned)

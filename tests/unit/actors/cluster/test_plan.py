@@ -85,7 +85,7 @@ def test_a_cluster_with_just_enough_fits_and_one_with_less_is_told_what_lacks() 
         ({"workers": 3}, r"workers=3 and learner\.ranks=2: .*make them equal"),
         (
             {"gpu_memory_utilization": 0.85},
-            r"gpu_memory_utilization=0\.85 leaves the learner too little",
+            r"gpu_memory_utilization=0\.85 leaves the learner too little of its GPU; .* 0\.8 or",
         ),
     ],
 )
@@ -94,7 +94,39 @@ def test_engines_share_gpus_with_learner_ranks_in_pairs_and_leave_them_room(
 ) -> None:
     with pytest.raises(ValueError, match=told):
         recipe(**pairs(**fault))
-    assert recipe(**pairs(gpu_memory_utilization=0.6)).sync.shared_gpu
+    assert recipe(**pairs(gpu_memory_utilization=0.8)).sync.shared_gpu
+
+
+def test_engines_sleep_where_they_share_gpus_and_answer_nothing_while_the_learner_learns() -> None:
+    assert on_gpus(**pairs()).engines_sleep
+    assert not on_gpus().engines_sleep
+    assert not on_gpus(**pairs(), max_staleness=1).engines_sleep
+    awake = pairs() | {"sync": {"shared_gpu": True, "sleep": False}}
+    assert not on_gpus(**awake).engines_sleep
+    assert not plan_of(recipe(**pairs(), device="cpu"), {}).engines_sleep
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ({"sync": {"sleep": True}}, r"shared_gpu=false: an engine on a GPU of its own has nobody"),
+        ({"max_staleness": 2}, r"sync\.sleep=true with max_staleness=2: engines then answer while"),
+    ],
+)
+def test_sleep_where_it_cannot_be_is_refused(fault: dict[str, Any], told: str) -> None:
+    asleep = pairs() | {"sync": {"shared_gpu": True, "sleep": True}}
+    assert on_gpus(**asleep).engines_sleep
+    with pytest.raises(ValueError, match=told):
+        recipe(**asleep | fault)
+    with pytest.raises(DoesNotFit, match=r"sync\.sleep=true on a CPU"):
+        plan_of(recipe(**asleep, device="cpu"), {})
+
+
+def test_an_engine_that_stays_awake_leaves_the_learner_more() -> None:
+    awake = {"sync": {"shared_gpu": True, "sleep": False}}
+    assert recipe(**pairs(gpu_memory_utilization=0.6) | awake)
+    with pytest.raises(ValueError, match=r"0\.7 leaves .* while engines stay awake; .* 0\.6 or"):
+        recipe(**pairs(gpu_memory_utilization=0.7) | awake)
 
 
 def test_cores_of_actors_on_gpus_are_the_recipes() -> None:

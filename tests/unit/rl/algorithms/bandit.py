@@ -78,17 +78,23 @@ class Engines:
     asked: list[tuple[list[str], int]] = field(default_factory=list)
     """Problem ids and seed of each request."""
     held: Table = field(init=False)
+    asleep: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.sync(self.version)
 
+    def make_room(self) -> None:
+        """Sleep until `sync`: nobody may ask anything meanwhile."""
+        self.asleep = True
+
     def sync(self, version: int) -> None:
-        self.version = version
+        self.version, self.asleep = version, False
         self.held = {name: list(logits) for name, logits in self.table.items()}
 
     def submit(
         self, problems: Sequence[Problem], request: SamplingRequest
     ) -> Ready[list[ScoredGroup]]:
+        assert not self.asleep
         self.asked.append(([problem.id for problem in problems], request.seed))
         return Ready([self._group(problem, request) for problem in problems])
 

@@ -41,12 +41,13 @@ def test_restarts_are_the_recipe_s_by_role(monkeypatch: pytest.MonkeyPatch, tmp_
 
 @pytest.mark.parametrize(
     ("shared", "order"),
-    [(True, ["engines", "learners", "engines"]), (False, ["learners", "engines"])],
+    [(True, ["engines", "room", "learners", "engines"]), (False, ["learners", "engines"])],
 )
 def test_engines_measure_a_shared_gpu_before_learners_come(shared: bool, order: list[str]) -> None:
     called: list[str] = []
     learners: Any = SimpleNamespace(setup=lambda: called.append("learners"))
     rollouts: Any = SimpleNamespace(wait_ready=lambda: called.append("engines"))
+    weights: Any = SimpleNamespace(make_room=lambda: called.append("room"))
     nobody: Any = None
-    grpo_actors.RunningActors(learners, rollouts, nobody, nobody, shared).start()
+    grpo_actors.RunningActors(learners, rollouts, weights, nobody, shared).start()
     assert called == order

@@ -128,6 +128,32 @@ def test_the_fullest_host_is_the_one_where_most_sits() -> None:
     }
 
 
+def test_beside_an_engine_that_sleeps_a_learner_rests_in_what_the_engine_leaves(
+    folder: str,
+) -> None:
+    (rank, _) = memory(folder).gpus
+    assert CUDA_GIB < rank.at_rest < rank.total
+
+    def faults(gib: float, share: float, **sync: Any) -> tuple[str, ...]:
+        """Of a rank beside an engine that takes `share` of the GPU."""
+        asked = recipe(
+            device="cuda",
+            policy={"path": folder},
+            rollout={"gpu_memory_utilization": share},
+            sync={"shared_gpu": True} | sync,
+        )
+        return planned_run(asked, Machine(None, gib, None)).faults
+
+    roomy = 1.01 * (rank.total + CUDA_GIB)
+    tight = 1 - 0.99 * rank.at_rest / roomy
+    assert not faults(roomy, 1 - 1.01 * rank.at_rest / roomy)
+    assert "beside an engine that answers" in faults(roomy, tight)[-1]
+    small = faults(0.98 * (rank.total + CUDA_GIB), 0.6)
+    assert any("beside an engine that sleeps" in fault for fault in small)
+    assert faults(1.9 * rank.total, 0.5, sleep=False)
+    assert not faults(2.1 * rank.total, 0.5, sleep=False)
+
+
 def test_context_is_held_to_the_policys_positions_and_images_to_the_prompt(folder: str) -> None:
     run = planned_run(
         recipe(device="cuda", policy={"path": folder}, rollout={"max_new_tokens": 213}),
