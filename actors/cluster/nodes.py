@@ -9,6 +9,7 @@ import yaml
 
 from actors.cluster.seats import Node
 
+_KIND = ("GPU", "CPU")
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves the cluster's file on the head, with what each kind of node has."""
 
@@ -40,7 +41,8 @@ def _may_come(cluster: dict[str, Any], there: list[Node]) -> list[Node]:
         resources = {key: float(n) for key, n in (kind.get("resources") or {}).items()}
         if name == cluster.get("head_node_type") or not resources:
             continue
-        same = sum(all(node.get(key) == n for key, n in resources.items()) for node in there)
+        # Of the rest a node that is there may tell another figure than the file.
+        same = sum(all(node.get(key) == resources.get(key) for key in _KIND) for node in there)
         coming += [resources] * max(0, int(kind.get("max_workers", room)) - same)
     coming.sort(key=lambda node: -node.get("GPU", 0.0))
     return coming[: max(0, room)]

@@ -1,9 +1,12 @@
 """Where the actors of a run sit: reserved together at the door, so that nobody waits for half."""
 
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import ray
+from ray.exceptions import ActorAlreadyExistsError
 from ray.util.placement_group import (
     PlacementGroup,
     placement_group,
@@ -13,105 +16,180 @@ from ray.util.placement_group import (
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.cluster.actor_names import actor_name
+from actors.cluster.nodes import nodes_there
 from actors.cluster.plan import Plan
+from actors.cluster.seats import Bundle, SeatGroup, has, in_order, seats_of
 from rl.console.errors import DoesNotFit
-from rl.console.progress import phase
+from rl.console.progress import Phase, phase
 
-Bundle = dict[str, float]
+TOLD_EVERY_S = 15.0
+"""Between lines about what is missing."""
+_LOOK_EVERY_S = 1.0
+_NAMESPACE = "r1v"
+_TURN = "reserving"
 
 
 class Placement:
-    """On GPUs a seat for each actor: one bundle, which Ray never divides among nodes, so an engine
-    has all its GPUs on one; where learner and engine share GPUs, rank i beside engine i."""
+    """On GPUs a seat for each actor, on one node each, so an engine has all its GPUs on one:
+    learner ranks on as few nodes as can be, engines on as many, reward workers on nodes without
+    GPUs where there are such; where learner and engine share GPUs, rank i beside engine i."""
 
     def __init__(self, plan: Plan, name: str, timeout_s: float) -> None:
-        """Reserve all seats under the run's `name`, within `timeout_s` seconds.
+        """Reserve all seats under the run's `name`, within `timeout_s` seconds. What is missing is
+        told meanwhile.
 
         Raises:
-            DoesNotFit: a seat is larger than every node, or others hold what is needed.
+            DoesNotFit: others hold what is needed, or nodes that should have come did not.
         """
         self._run = name
-        self._group: PlacementGroup | None = None
+        self._reserved: list[_Reserved] = []
         if plan.device == "cpu":  # nothing is reserved there
             return
-        bundles, self._first = _bundles(plan)
-        for bundle in bundles:
-            _check_some_node_has(bundle)
-        self._group = placement_group(bundles, strategy="PACK", name=name)
-        with phase("reserving GPUs"):
-            reserved = self._group.wait(timeout_seconds=timeout_s)
-        if not reserved:
-            holders = _holders(self._group)
+        try:
+            with phase("reserving GPUs", line_every_s=TOLD_EVERY_S) as work:
+                self._reserve(seats_of(plan), timeout_s, work)
+        except BaseException:
             self.release()
-            raise DoesNotFit(
-                f"{_told(bundles)} could not be reserved in cluster.reserve_timeout_s="
-                f"{timeout_s:g} seconds. {holders} "
-                "Wait for the others to end, raise it, add nodes, or lower rollout.workers, "
-                "rollout.tensor_parallel_size or learner.ranks"
-            )
+            raise
 
     def options_for(self, role: str, slot: int = 0) -> dict[str, Any]:
-        """Ray's options for the actor of a role in a slot: its name, and its seat."""
+        """Ray's options for the actor of a role in a slot: its name, and its seat, if one was
+        reserved for it."""
         named = {"name": actor_name(self._run, role, slot)}
-        if self._group is None:
-            return named
-        place = self._first[role] + slot
-        seat = PlacementGroupSchedulingStrategy(self._group, place)
-        return {**named, "scheduling_strategy": seat}
+        seats = [
+            PlacementGroupSchedulingStrategy(reserved.seats, index)
+            for reserved in self._reserved
+            if role in reserved.of.roles
+            for index in range(reserved.count)
+        ]
+        return {**named, "scheduling_strategy": seats[slot]} if slot < len(seats) else named
 
     def release(self) -> None:
         """Give reserved seats back."""
-        if self._group is not None:
-            remove_placement_group(self._group)
+        for reserved in self._reserved:
+            remove_placement_group(reserved.seats)
+
+    def _reserve(self, groups: Sequence[SeatGroup], timeout_s: float, work: Phase) -> None:
+        until = time.monotonic() + timeout_s
+        with _turn(self._run, until, work):
+            for group in in_order(groups, nodes_there()):
+                self._reserved += _asked_for(group, self._run)
+            while missing := [each for each in self._reserved if not each.is_there]:
+                told = _told(missing)
+                if time.monotonic() > until:
+                    raise DoesNotFit(
+                        f"{told} could not be reserved in cluster.reserve_timeout_s={timeout_s:g} "
+                        f"seconds. {_holders(self._run)} Wait for the others to end, raise it, add "
+                        "nodes, or lower rollout.workers, rollout.tensor_parallel_size or "
+                        "learner.ranks"
+                    )
+                work.advance(0, f"waiting for {told}. {_holders(self._run)}")
+                missing[0].seats.wait(timeout_seconds=_LOOK_EVERY_S)
 
 
-def _bundles(plan: Plan) -> tuple[list[Bundle], dict[str, int]]:
-    """The seats, and where each role's begin."""
-    shared = plan.transport == "ipc"
-    bundles: list[Bundle] = []
-    first: dict[str, int] = {}
-    for actors in plan.actors:
-        first[actors.role] = len(bundles)
-        each = {"GPU": actors.gpus, "CPU": actors.cpus}
-        if shared and actors.role == "rollout":
-            beside = plan.role("learner")
-            each = {"GPU": actors.gpus + beside.gpus, "CPU": actors.cpus + beside.cpus}
-        if shared and actors.role == "learner":
-            first["learner"] = first["rollout"]
-            continue
-        bundles += [{name: n for name, n in each.items() if n} for _ in range(actors.count)]
-    return bundles, first
+class _Reserved(NamedTuple):
+    """Seats of a group, as many as were asked for at once."""
+
+    seats: PlacementGroup
+    of: SeatGroup
+    count: int
+
+    @property
+    def is_there(self) -> bool:
+        """Whether nodes were found for all of them."""
+        return placement_group_table(self.seats)["state"] == "CREATED"
 
 
-def _check_some_node_has(bundle: Bundle) -> None:
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(all(node.get(name, 0) >= n for name, n in bundle.items()) for node in nodes):
-        largest = max((node.get("GPU", 0) for node in nodes), default=0)
-        raise DoesNotFit(
-            f"an actor of the recipe needs {_amounts(bundle)} on one node, and no node has them; "
-            f"the largest has {largest:g} GPU: lower rollout.tensor_parallel_size or "
-            "reward.processes"
-        )
+def _asked_for(group: SeatGroup, run: str) -> list[_Reserved]:
+    """Ask for the seats of a group; those without GPUs each near a node without GPUs, if any."""
+    nodes = [node for node in ray.nodes() if node["Alive"] and not node["Resources"].get("GPU")]
+    near = [node["NodeID"] for node in nodes if has(node["Resources"], group.bundle)]
+    name = f"{run}/{group.roles[0]}"
+    if "GPU" not in group.bundle and near:
+        return [
+            _Reserved(
+                placement_group(
+                    [group.bundle],
+                    strategy="STRICT_PACK",
+                    name=f"{name}-{number}",
+                    # A wish: where that node is full the seat is on another.
+                    _soft_target_node_id=near[number % len(near)],
+                ),
+                group,
+                1,
+            )
+            for number in range(group.count)
+        ]
+    bundles = [dict(group.bundle) for _ in range(group.count)]
+    seats = placement_group(bundles, strategy=group.strategy, name=name)
+    return [_Reserved(seats, group, group.count)]
 
 
-def _holders(own: PlacementGroup) -> str:
-    """What is free, and which other jobs have reserved what."""
+class _Turn:
+    """An actor whose name is taken while a run reserves; it ends with the run's process."""
+
+
+@contextmanager
+def _turn(run: str, until: float, work: Phase) -> Generator[None]:
+    """One run reserves at a time: two that each held half would both wait for ever.
+
+    Raises:
+        DoesNotFit: another run's turn has not ended.
+    """
+    while True:
+        try:
+            holder = (
+                ray.remote(num_cpus=0)(_Turn).options(name=_TURN, namespace=_NAMESPACE).remote()
+            )
+            break
+        except ActorAlreadyExistsError:
+            if time.monotonic() > until:
+                raise DoesNotFit(
+                    "another run has been reserving seats all the time, and waits for some: wait "
+                    "for it to start, end it, or raise cluster.reserve_timeout_s"
+                ) from None
+            work.advance(0, f"waiting for another run to reserve its seats. {_holders(run)}")
+            time.sleep(_LOOK_EVERY_S)
+    try:
+        yield
+    finally:
+        ray.kill(holder)
+
+
+def _told(missing: Iterable[_Reserved]) -> str:
+    """Seats that are missing, by who would sit on them."""
+    counts: dict[str, int] = {}
+    bundles: dict[str, Bundle] = {}
+    for each in missing:
+        counts[each.of.name] = counts.get(each.of.name, 0) + each.count
+        bundles[each.of.name] = each.of.bundle
+    return ", ".join(f"{n} {who} x {_amounts(bundles[who])}" for who, n in counts.items())
+
+
+def _holders(own: str) -> str:
+    """What is free, and which runs have reserved what."""
     free = {name: ray.available_resources().get(name, 0.0) for name in ("GPU", "CPU")}
     told = [f"Free in all: {_amounts(free)}."]
-    for key, group in placement_group_table().items():
-        if key != own.id.hex() and group["state"] == "CREATED":
-            name = group["name"] or "without a name"
-            told.append(f"Reservation {name!r} holds {_told(list(group['bundles'].values()))}.")
-    if len(told) == 1:
+    held: dict[str, list[Bundle]] = {}
+    for group in placement_group_table().values():
+        if group["state"] == "CREATED":
+            run = group["name"].rpartition("/")[0] or group["name"]
+            held.setdefault(run, []).extend(group["bundles"].values())
+    for name, bundles in held.items():
+        who = "This run" if name == own else f"Reservation {name or 'without a name'!r}"
+        told.append(f"{who} holds {_amounts(_sum(bundles))}.")
+    if not held:
         told.append("`ray status` and `ray list actors` show who holds the rest.")
     return " ".join(told)
 
 
-def _told(bundles: list[Bundle]) -> str:
-    """All that the bundles hold, in words."""
-    return _amounts(
-        {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in ("GPU", "CPU")}
-    )
+def _sum(bundles: Iterable[Bundle]) -> Bundle:
+    """All that the bundles hold."""
+    held = {"GPU": 0.0, "CPU": 0.0}
+    for bundle in bundles:
+        for name in held:
+            held[name] += bundle.get(name, 0.0)
+    return held
 
 
 def _amounts(bundle: Mapping[str, float]) -> str:

@@ -60,15 +60,17 @@ class Dealt:
     """Seats that no node has room for, by their group's name."""
 
 
+def in_order(groups: Sequence[SeatGroup], nodes: Sequence[Node]) -> Sequence[SeatGroup]:
+    """The groups as they should be reserved: large seats first where, as they are, some would find
+    no room on `nodes` though there is some."""
+    by_size = sorted(groups, key=lambda group: -group.bundle.get("GPU", 0.0))
+    better = _deal(by_size, nodes).missing.total() < _deal(groups, nodes).missing.total()
+    return by_size if better else groups
+
+
 def deal(groups: Sequence[SeatGroup], nodes: Sequence[Node]) -> Dealt:
     """Where Ray would put the seats on `nodes`, were nobody else there."""
-    dealt = _deal(groups, nodes)
-    if dealt.missing:  # large seats first may leave fewer gaps
-        by_size = sorted(groups, key=lambda group: -group.bundle.get("GPU", 0.0))
-        other = _deal(by_size, nodes)
-        if other.missing.total() < dealt.missing.total():
-            return other
-    return dealt
+    return _deal(in_order(groups, nodes), nodes)
 
 
 def _deal(groups: Sequence[SeatGroup], nodes: Sequence[Node]) -> Dealt:

@@ -21,7 +21,7 @@ class Machine:
     gpu_gib: float | None
     """Memory of a GPU; None: not known."""
     host_gib: float | None
-    """Memory of the smallest node; None: not known."""
+    """Memory of the smallest node, of those with GPUs if there are any; None: not known."""
 
     @classmethod
     def of_recipe(cls, recipe: Recipe) -> "Machine":
@@ -35,7 +35,8 @@ class Machine:
         recipe does."""
         stated = (_stated(recipe.cluster) or ()) if recipe.cluster.autoscaled else ()
         there = sum(has(node, stated[0]) for node in nodes) if stated else 0
-        told = [_memory(node) for node in nodes if "memory" in node]
+        working = [node for node in nodes if node.get("GPU")] or nodes
+        told = [_memory(node) for node in working if "memory" in node]
         host = recipe.cluster.memory_per_node_gib or min(told, default=None)
         return cls((*nodes, *stated[there:]), _gpu_memory(recipe), host)
 

@@ -8,12 +8,18 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from configs.jobs.grpo import GRPORecipe
+from configs.loading.recipe import load_recipe
 from tests.repository import ROOT
+from tests.shape.kuberay_fields import KINDS, faults
 
 BIN = "$HOME/r1v-ray/.venv/bin"
 
 
-@pytest.fixture(params=["cluster.yaml", "configs/cluster/local.yaml"])
+CLOUDS = ["cluster.yaml", "configs/cluster/gcp.yaml"]
+
+
+@pytest.fixture(params=[*CLOUDS, "configs/cluster/local.yaml"])
 def cluster(request: pytest.FixtureRequest) -> dict[str, Any]:
     return yaml.safe_load((ROOT / request.param).read_text())
 
@@ -26,11 +32,25 @@ def test_ray_accepts_the_cluster_file(cluster: dict[str, Any]) -> None:
     validate_config(prepare_config(cluster))
 
 
-def test_every_node_type_has_gpus_and_workers_may_fill_the_cluster() -> None:
-    cluster = yaml.safe_load((ROOT / "cluster.yaml").read_text())
-    kinds = cluster["available_node_types"]
-    assert {kind["node_config"]["InstanceType"] for kind in kinds.values()} == {"p5.48xlarge"}
-    assert kinds["worker"]["max_workers"] == cluster["max_workers"]
+@pytest.mark.parametrize("name", CLOUDS)
+def test_nodes_with_gpus_come_when_they_are_asked_for_and_the_head_has_none(name: str) -> None:
+    cluster = yaml.safe_load((ROOT / name).read_text())
+    head, worker = (cluster["available_node_types"][kind] for kind in ("head", "worker"))
+    machines = [
+        config.get("InstanceType") or config["machineType"]
+        for config in (head["node_config"], worker["node_config"])
+    ]
+    assert machines in (["m7i.8xlarge", "p5.48xlarge"], ["n2-standard-32", "a3-highgpu-8g"])
+    assert (worker["min_workers"], worker["max_workers"]) == (0, cluster["max_workers"])
+    if cluster["provider"]["type"] == "gcp":  # whose machines Ray does not look up
+        assert worker["resources"]["GPU"] == 8 and "GPU" not in head["resources"]
+
+
+def test_clouds_differ_in_their_machines_only() -> None:
+    aws, gcp = (yaml.safe_load((ROOT / name).read_text()) for name in CLOUDS)
+    same = {name for name, value in aws.items() if gcp[name] == value}
+    assert aws.keys() == gcp.keys()
+    assert aws.keys() - same == {"provider", "available_node_types", "head_setup_commands"}
 
 
 def test_every_shell_command_parses(cluster: dict[str, Any]) -> None:
@@ -81,3 +101,65 @@ def test_the_slurm_script_parses_and_asks_for_a_token() -> None:
     subprocess.run(["bash", "-n", script], check=True)
     text = script.read_text()
     assert text.index("RAY_AUTH_MODE=token") < text.index("ray start")
+
+
+def kubernetes() -> dict[str, Any]:
+    """What the file for Kubernetes asks for, by kind."""
+    text = (ROOT / "configs" / "cluster" / "kuberay.yaml").read_text()
+    return {document["kind"]: document for document in yaml.safe_load_all(text)}
+
+
+def test_kubernetes_is_asked_for_fields_that_it_has() -> None:
+    asked = kubernetes()
+    assert set(asked) == {"PersistentVolumeClaim", "RayCluster", "RayJob"}
+    for kind, document in asked.items():
+        assert faults(document, KINDS[kind], kind) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("authOption", {"mode": "token"}, "RayCluster.spec.authOption is no field"),
+        ("authOptions", {"mode": "on"}, "'on' is none of"),
+        ("enableInTreeAutoscaling", "yes", "'yes' is no bool"),
+        ("workerGroupSpecs", {}, "is no list"),
+        ("headGroupSpec", {"rayStartParams": {"num-gpus": 0}}, "has values that are no text"),
+    ],
+)
+def test_fields_that_kubernetes_does_not_have_would_be_found(
+    path: str, value: Any, told: str
+) -> None:
+    cluster = kubernetes()["RayCluster"]
+    cluster["spec"][path] = value
+    assert told in "".join(faults(cluster, KINDS["RayCluster"], "RayCluster"))
+
+
+def test_the_job_on_kubernetes_finds_its_cluster_its_image_and_a_token() -> None:
+    asked = kubernetes()
+    cluster, job = asked["RayCluster"], asked["RayJob"]["spec"]
+    assert job["clusterSelector"] == {"ray.io/cluster": cluster["metadata"]["name"]}
+    assert cluster["spec"]["authOptions"] == {"mode": "token"}
+    assert (
+        f"ray=={cluster['spec']['rayVersion']}\n"
+        in (ROOT / "configs" / "install" / "gpu.txt").read_text()
+    )
+    docker = (ROOT / "configs" / "cluster" / "Dockerfile").read_text()
+    folder = docker.partition("WORKDIR ")[2].partition("\n")[0]
+    python, script, recipe, *changes = job["entrypoint"].split()
+    assert (python, script) == ("python", f"{folder}/rl/grpo.py")
+    assert "cluster.autoscaled=true" in changes
+    load_recipe([recipe, *changes], GRPORecipe, None)
+    spec = cluster["spec"]
+    pods = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    for pod in (group["template"]["spec"] for group in pods):
+        mounted = {
+            mount["mountPath"] for each in pod["containers"] for mount in each["volumeMounts"]
+        }
+        assert mounted == {"/shared", "/dev/shm"}
+        assert pod["securityContext"]["fsGroup"] == int(docker.partition("--uid ")[2].split()[0])
+
+
+def test_the_image_leaves_out_what_git_does() -> None:
+    ignored = (ROOT / "configs" / "cluster" / "Dockerfile.dockerignore").read_text().split("\n")
+    for name in ("runs", "checkpoints", "wandb", "build", ".venv"):
+        assert name in ignored, name

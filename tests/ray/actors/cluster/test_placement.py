@@ -1,9 +1,10 @@
-"""Seats are reserved together, each on one node; a reservation that cannot be had says why."""
+"""Seats are reserved together, each role's on the nodes that suit it; what is missing is told."""
 
 import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,9 @@ from tests.repository import ROOT
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
-def test_seats_on_two_nodes_of_two_gpus() -> None:
+@pytest.fixture(scope="module")
+def told() -> dict[str, Any]:
+    """What happened on a head without GPUs and two nodes of two GPUs, A and B."""
     run = subprocess.run(
         [sys.executable, "-m", "tests.ray.actors.cluster.placement_check"],
         cwd=ROOT,
@@ -21,18 +24,50 @@ def test_seats_on_two_nodes_of_two_gpus() -> None:
         text=True,
         check=True,
     )
-    told = json.loads(run.stdout.splitlines()[-1])
+    *lines, told = run.stdout.splitlines()
+    return {**json.loads(told), "lines": [line for line in lines if line.endswith("...")]}
 
-    engine, *ranks = [told["first"][str(bundle)] for bundle in range(3)]
-    assert engine not in ranks and ranks[0] == ranks[1]
 
-    assert told["second"].startswith(
-        "2 GPU and 3 CPU could not be reserved in cluster.reserve_timeout_s=2 seconds."
-    )
-    assert "Free in all: 0 GPU" in told["second"]
-    assert "Reservation 'first' holds 4 GPU and 4 CPU." in told["second"]
+@pytest.mark.parametrize("case", ["first", "again"])
+def test_ranks_sit_together_engines_where_room_is_and_rewards_without_gpus(
+    told: dict[str, Any], case: str
+) -> None:
+    sitting = told[case]
+    assert sitting["reward"] == ["head"]
+    (packed,) = set(sitting["learner"])
+    (others,) = set(sitting["rollout"])
+    assert {packed, others} == {"A", "B"}
 
-    assert "needs 3 GPU and 1 CPU on one node" in told["over"]
-    assert "the largest has 2 GPU" in told["over"]
 
+def test_engines_are_spread_beside_ranks_that_are_packed(told: dict[str, Any]) -> None:
+    (packed,) = {*told["spread"]["learner"]}
+    assert {packed, *told["spread"]["rollout"]} == {"A", "B", "C"}
+
+
+def test_who_shares_gpus_sits_in_pairs(told: dict[str, Any]) -> None:
     assert told["pairs"] == [3, 3]
+    assert told["beside"]["learner"] == told["beside"]["rollout"]
+    assert sorted(told["beside"]["learner"]) == ["A", "A", "B", "B"]
+
+
+def test_a_reservation_that_cannot_be_had_says_why_and_leaves_nothing(told: dict[str, Any]) -> None:
+    assert told["second"].startswith(
+        "1 learner x 1 GPU and 1 CPU, 1 rollout x 1 GPU and 1 CPU could not be reserved in "
+        "cluster.reserve_timeout_s=3 seconds. Free in all: 0 GPU and "
+    )
+    assert "Reservation 'first' holds 4 GPU and 6 CPU." in told["second"]
+    assert "This run holds 0 GPU and 2 CPU." in told["second"]  # its reward worker's
+    assert {*told["after"]} == {"learner", "rollout", "reward"}  # once the other has ended
+
+
+def test_what_is_missing_is_told_while_it_is_waited_for(told: dict[str, Any]) -> None:
+    lines = [line for line in told["lines"] if "waiting for 1 learner x 1 GPU and 1 CPU" in line]
+    assert len(lines) > 2
+    assert all(line.startswith("reserving GPUs: ") for line in lines)
+    assert all("Reservation 'first' holds 4 GPU and 6 CPU." in line for line in lines)
+
+
+def test_nodes_that_come_later_are_waited_for(told: dict[str, Any]) -> None:
+    assert any("waiting for 2 rollout x 2 GPU and 1 CPU." in line for line in told["lines"])
+    (packed,) = {*told["later"]["learner"]}
+    assert {packed, *told["later"]["rollout"]} == {"A", "B", "C"}

@@ -30,6 +30,8 @@ def test_nodes_that_the_recipe_states_are_waited_for_where_an_autoscaler_brings_
 def test_host_memory_is_what_the_recipe_says_or_rays_smallest_node_has() -> None:
     told = [{"memory": 60.0 * 2**30, "object_store_memory": 4.0 * 2**30}, {"memory": 2.0**40}]
     assert Machine.of_cluster(recipe(), told).host_gib == 64.0
+    with_gpus = [*told, {"GPU": 8.0, "memory": 2.0**39}]
+    assert Machine.of_cluster(recipe(), with_gpus).host_gib == 512.0
     said = recipe(cluster={"memory_per_node_gib": 100})
     assert Machine.of_cluster(said, told).host_gib == 100.0
 
@@ -44,7 +46,11 @@ def test_nodes_that_may_come_are_read_from_the_file_that_ray_up_leaves_on_the_he
         "head_node_type": "head",
         "available_node_types": {
             "head": {"resources": {"CPU": 8}},
-            "gpu": {"resources": {"CPU": 96, "GPU": 8}, "min_workers": 0, "max_workers": 3},
+            "gpu": {
+                "resources": {"CPU": 96, "GPU": 8, "memory": 9},
+                "min_workers": 0,
+                "max_workers": 3,
+            },
             "cpu": {"resources": {"CPU": 32}, "max_workers": 9},
         },
     }
@@ -53,6 +59,7 @@ def test_nodes_that_may_come_are_read_from_the_file_that_ray_up_leaves_on_the_he
     assert nodes_to_come(file) == [HEAD, NODE]
     file.write_text(yaml.safe_dump(cluster))
     # Of 4 workers 1 is there: 2 more of the kind with GPUs, and 1 of the other.
-    assert nodes_to_come(file) == [HEAD, NODE, NODE, NODE, {"CPU": 32.0}]
+    come = NODE | {"memory": 9.0}
+    assert nodes_to_come(file) == [HEAD, NODE, come, come, {"CPU": 32.0}]
     monkeypatch.delenv("RAY_ADDRESS")  # a cluster of this run alone
     assert nodes_to_come(file) == [HEAD, NODE]

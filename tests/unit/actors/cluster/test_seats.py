@@ -1,0 +1,89 @@
+"""Seats are grouped by who sits on them, and dealt out as Ray would."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from actors.cluster.plan import plan_of
+from actors.cluster.seats import SeatGroup, deal, seats_of
+from tests.unit.step_samples import recipe
+
+HEAD = {"CPU": 16.0}
+NODE = {"GPU": 4.0, "CPU": 16.0}
+
+
+def groups(**sections: Any) -> tuple[SeatGroup, ...]:
+    return seats_of(plan_of(recipe(device="cuda", **sections), {}))
+
+
+APART: dict[str, Any] = {
+    "rollout": {"workers": 2, "tensor_parallel_size": 2},
+    "learner": {"ranks": 4},
+    "reward": {"weights": {"exact": 1.0}, "accuracy": "exact", "workers": 2, "processes": 3},
+}
+
+
+def test_ranks_are_reserved_first_and_packed_and_all_others_spread() -> None:
+    asked = groups(**APART, loss={"kl": {"coef": 0.1}})
+    assert [(group.name, group.count, group.strategy) for group in asked] == [
+        ("learner", 4, "PACK"),
+        ("rollout", 2, "SPREAD"),
+        ("reference", 1, "SPREAD"),
+        ("reward", 2, "SPREAD"),
+    ]
+    assert asked[1].bundle == {"GPU": 2.0, "CPU": 1.0}
+    assert asked[3].bundle == {"CPU": 3.0}
+
+
+def test_who_shares_a_gpu_shares_a_seat() -> None:
+    pairs = {"rollout": {"workers": 4, "gpu_memory_utilization": 0.5}, "learner": {"ranks": 4}}
+    (shared, reward) = groups(**pairs, sync={"shared_gpu": True})
+    assert shared.roles == ("learner", "rollout") and shared.count == 4
+    assert shared.bundle == {"GPU": 1.0, "CPU": 2.0}
+    assert reward.roles == ("reward",)
+
+
+def test_on_a_cpu_machine_nothing_is_reserved() -> None:
+    assert seats_of(plan_of(recipe(device="cpu", **APART), {})) == ()
+
+
+def test_rewards_go_where_no_gpus_are_and_engines_apart() -> None:
+    dealt = deal(groups(**APART), [HEAD, NODE, NODE, NODE])
+    assert not dealt.missing
+    assert dealt.on_nodes == (
+        Counter(reward=2),
+        Counter(learner=4),
+        Counter(rollout=1),
+        Counter(rollout=1),
+    )
+
+
+def test_rewards_go_beside_gpus_where_there_is_nothing_else() -> None:
+    dealt = deal(groups(**APART), [NODE, NODE])
+    assert not dealt.missing
+    assert sum((one for one in dealt.on_nodes), Counter()) == Counter(
+        learner=4, rollout=2, reward=2
+    )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "missing"),
+    [
+        ([NODE], Counter({"rollout": 2})),
+        ([{"GPU": 3.0, "CPU": 16.0}, {"GPU": 5.0, "CPU": 16.0}], Counter()),
+        ([{"GPU": 1.0, "CPU": 16.0}] * 8, Counter({"rollout": 2})),
+        ([{"GPU": 8.0, "CPU": 9.0}], Counter({"reward": 1})),
+    ],
+)
+def test_seats_without_a_node_are_told(
+    nodes: list[dict[str, float]], missing: Counter[str]
+) -> None:
+    assert deal(groups(**APART), nodes).missing == missing
+
+
+def test_large_seats_find_room_where_ranks_that_came_first_would_leave_gaps() -> None:
+    # Ranks on the first node would leave no other with 4 GPUs.
+    wide = {"rollout": {"workers": 1, "tensor_parallel_size": 4}, "learner": {"ranks": 4}}
+    nodes = [{"GPU": 4.0, "CPU": 9.0}, {"GPU": 1.0, "CPU": 9.0}, {"GPU": 3.0, "CPU": 9.0}]
+    assert not deal(groups(**wide), nodes).missing
