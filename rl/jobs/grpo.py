@@ -85,7 +85,7 @@ class _Looked:
 def _look(recipe: GRPORecipe, start: StartPolicy | None, resume: bool) -> _Looked:
     """Refuse what can be refused without a cluster and without reading the rows."""
     recipe = with_absolute_folders(recipe)
-    newest = check_resume(recipe, checkpoints_of(recipe).to_resume()) if resume else None
+    newest = checkpoints_of(recipe).to_resume() if resume else None
     check_run_folder(recipe.run_folder)
     check_sources(recipe)
     folder = start.folder if start else Path(recipe.policy.path)
@@ -98,6 +98,7 @@ def _look(recipe: GRPORecipe, start: StartPolicy | None, resume: bool) -> _Looke
     check_export(there, encoder, recipe.policy.trust_remote_code)
     reward = reward_for_template(recipe.reward, encoder)
     recipe = recipe.model_copy(update={"reward": reward})
+    check_resume(recipe, newest)
     return _Looked(recipe, folder, there, encoder, newest)
 
 
