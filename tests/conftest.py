@@ -18,7 +18,7 @@ _TOGETHER = {
 _GROUPS = {
     f"tests/ray/actors/{file}.py": group for group, files in _TOGETHER.items() for file in files
 }
-_LONG = ("tests/e2e/test_grpo.py", "tests/e2e/test_survival.py", *_GROUPS)
+_LONG = ("tests/e2e/test_grpo.py", "tests/e2e/survival/test_survival.py", *_GROUPS)
 """Begun first, so that no process is left alone with one of them at the end."""
 
 

@@ -186,7 +186,7 @@ def check_finished(run: Path, syncs: int) -> None:
 def leaks(place: Place, run: Path) -> list[str]:
     """Files of a run, and what commands said, that hold a secret of the environment."""
     written = [path for path in run.rglob("*") if path.is_file()]
-    said = list(place.folder.glob("*.log"))
+    said = [*place.folder.glob("*.log"), *place.folder.glob("*/*.log")]
     assert written and said
     return [
         f"{name} in {path}"

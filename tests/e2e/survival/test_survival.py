@@ -1,12 +1,14 @@
-"""A GRPO run on text alone that loses a learner rank, then its driver, and goes on both times."""
+"""A GRPO run on text alone that loses node after node, then its driver, and goes on each time."""
 
+import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -14,19 +16,9 @@ from configs.jobs.grpo import GRPORecipe
 from configs.loading.recipe import read_recipe
 from models.inputs.encoder import InputEncoder
 from rl.jobs.prepare import open_problems
-from tests.e2e.command import (
-    OUTLIVED_S,
-    PATIENCE_S,
-    STEPS,
-    Place,
-    answers,
-    asked,
-    check_finished,
-    kill_9,
-    leaks,
-    lines,
-)
-from tests.waiting import wait_until
+from tests.e2e.command import STEPS, Place, answers, asked, check_finished, leaks, lines
+from tests.e2e.survival.nodes import namespaces
+from tests.repository import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -36,71 +28,73 @@ SAVED = 2
 
 @dataclass(frozen=True)
 class Resumed:
-    """A run on text alone that lost a learner rank, then its driver, and went on both times."""
+    """A run on text alone that lost the nodes of its rollout worker and of a learner rank, then its
+    driver, and went on each time."""
 
     run: Path
     said_before: str
     said: str
     """By the command that was given again."""
-    before: list[dict[str, Any]]
-    """Samples that the killed run had logged."""
-    left: list[str]
-    """Processes that outlived the killed driver."""
+    found: dict[str, Any]
+    """What was seen on the way."""
+
+    @property
+    def before(self) -> list[dict[str, Any]]:
+        """Samples that the killed run had logged."""
+        return self.found["before"]
 
 
 @pytest.fixture(scope="module")
 def resumed(place: Place) -> Resumed:
-    """Twice, when it has learned once more behind its checkpoint, something is killed: a learner
-    rank, behind which the run goes on by itself; then the driver, and the job is given again."""
-    run = place.run("cut")
+    run, folder = place.run("cut"), place.folder / "losses"
     # So fast that two updates change most answers.
     fast = ("learner.optimizer.lr=0.01", "learner.optimizer.warmup_ratio=0")
-    more = (f"checkpoint.every={SAVED}", "sample_buffer={}", "learner.ranks=2")
+    kept = (f"checkpoint.every={SAVED}", "checkpoint.keep=3")
+    more = (*kept, "sample_buffer={}", "learner.ranks=2")
     words = [*place.words("cut", "digits_text", *more, *fast), "--resume-or-start"]
-    process = place.start(words, "cut")
-
-    def beyond(times: int) -> bool:
-        told = re.findall(f"^step +{SAVED + 1}/{STEPS} +reward", place.said("cut"), re.MULTILINE)
-        return process.poll() is not None or len(told) == times
-
-    try:
-        wait_until(lambda: beyond(1), PATIENCE_S, lambda: place.said("cut"))
-        assert process.poll() is None, place.said("cut")
-        _learner_ranks(process.pid)[-1].kill()
-        wait_until(lambda: beyond(2), PATIENCE_S, lambda: place.said("cut"))
-        assert process.poll() is None, place.said("cut")
-    finally:
-        kill_9(process)
-    left = _left_after(OUTLIVED_S, place)
-    before = lines(run / "samples.jsonl")
-    half = run / "checkpoints" / ".writing_step_000009"
-    half.mkdir()
-    saved = [path.name for path in run.glob("checkpoints/step_*")]
-    assert saved == [f"step_{SAVED:06d}"], place.said("cut")
-    said = place.finish(words, "resumed")
-    return Resumed(run, place.said("cut"), said, before, left)
+    apart = namespaces()
+    script = [*apart, sys.executable, "-m", "tests.e2e.survival.losses", folder, run, str(SAVED)]
+    with place.log("losses").open("wb") as out:
+        done = subprocess.run(
+            [*script, *words],
+            cwd=ROOT,
+            env=place.environment() | ({"APART": "yes"} if apart else {}),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    said = {path.stem: path.read_text(errors="replace") for path in folder.glob("*.log")}
+    last = [f"{name}: {text[-3000:]}" for name, text in said.items()]
+    assert done.returncode == 0, "\n".join([place.said("losses")[-3000:], *last])
+    found = json.loads((folder / "found.json").read_text("utf-8"))
+    assert found["status"] == 0, said["resumed"]
+    return Resumed(run, said["before"], said["resumed"], found)
 
 
-def _learner_ranks(driver: int) -> list[psutil.Process]:
-    below = psutil.Process(driver).children(recursive=True)
-    return [process for process in below if "LearnerRank" in " ".join(process.cmdline())]
+def test_rollout_reward_and_learner_ranks_stand_on_nodes_of_their_own(resumed: Resumed) -> None:
+    assert resumed.found["where"] == {
+        "LearnerRank": ["head", "learns"],
+        "RolloutWorker": ["answers"],
+        "RewardWorker": ["head"],
+    }
 
 
-def _left_after(patience_s: float, place: Place) -> list[str]:
-    try:
-        wait_until(lambda: not place.processes(), patience_s)
-    except AssertionError:
-        return [str(process) for process in place.processes()]
-    return []
+def test_what_stood_on_a_lost_node_is_started_on_another(resumed: Resumed) -> None:
+    assert "a rollout actor died; starting another" in resumed.said_before
+    assert resumed.found["where_at_last"] == {
+        "LearnerRank": ["head", "spare"],
+        "RolloutWorker": ["spare"],
+    }
 
 
 def test_a_killed_driver_leaves_no_process_behind(resumed: Resumed) -> None:
-    assert not resumed.left
+    assert not resumed.found["left"]
 
 
 def test_a_run_that_loses_a_learner_rank_goes_on_from_its_checkpoint_by_itself(
     resumed: Resumed,
 ) -> None:
+    assert resumed.found["saved"] == [f"step_{SAVED:06d}"]
     assert "learner rank" in resumed.said_before and " died. " in resumed.said_before
     assert "starting all actors again, from" in resumed.said_before
     assert f"step_{SAVED:06d} (1 of learner.restarts=3)" in resumed.said_before
@@ -122,7 +116,9 @@ def test_a_resumed_run_asks_what_it_would_have_asked(
 ) -> None:
     monkeypatch.setenv("R1V_CACHE", str(place.cache))
     assert f"going on from step {SAVED}" in resumed.said
-    assert ".writing_step_000009" in resumed.said and "passing over" in resumed.said
+    assert re.search(r"passing over \S+\.writing_step_000009: it was not written", resumed.said)
+    assert re.search(r"step_000003: learner/\S+\.pt has 4,096 of its [\d,]+ bytes", resumed.said)
+    assert f"from step {SAVED} on, " not in resumed.said, "nothing of the recipe has changed"
     check_finished(resumed.run, syncs=STEPS - SAVED + 1)
     recipe = read_recipe(resumed.run / "recipe.yaml", GRPORecipe)
     saved = resumed.run / "checkpoints" / f"step_{SAVED:06d}" / "policy"
