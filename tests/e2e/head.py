@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -102,6 +103,20 @@ class Head:
     @property
     def _token(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
+
+    def status_for_strangers(self) -> int:
+        """HTTP's status where jobs are asked for without the token."""
+        try:
+            with urllib.request.urlopen(f"{self.dashboard}/api/jobs/", timeout=30) as page:
+                return page.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    def listens_at(self) -> set[str]:
+        """Addresses at which the dashboard, and with it the job port, can be reached."""
+        port = urlsplit(self.dashboard).port
+        open_here = (c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
+        return {own.laddr.ip for own in open_here if own.laddr.port == port}
 
     def uploaded(self) -> list[str]:
         """Top-level names of the working directory as it arrived."""

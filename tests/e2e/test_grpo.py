@@ -39,6 +39,10 @@ class Job:
     uploaded: list[str]
     actors: dict[str, str]
     """Names of the actors while it ran, and what Ray's dashboard showed beside them."""
+    listened_at: set[str]
+    """Addresses of dashboard and job port."""
+    status_for_strangers: int
+    """HTTP's, where the job port was asked without the token."""
     watched: "Watched | None"
     """None: there is no Prometheus here."""
 
@@ -75,6 +79,7 @@ def whole(place: Place) -> Iterator[Job]:
         try:
             wait_for(lambda: ended() or (metrics.is_file() and b"\n" in metrics.read_bytes()))
             actors = head.actors()
+            listened_at, strangers = head.listens_at(), head.status_for_strangers()
             alerted_s = server.alert_of_a_stalled_run(place.driver()) if server else 0.0
             wait_for(ended)
         finally:
@@ -89,7 +94,8 @@ def whole(place: Place) -> Iterator[Job]:
             assert tuning.wait(PATIENCE_S) == 0, place.said("sft.py")
         finally:
             tuning.kill()
-    yield Job(place.run("whole"), said, figures, uploaded, actors, watched)
+    run = place.run("whole")
+    yield Job(run, said, figures, uploaded, actors, listened_at, strangers, watched)
 
 
 def supervised(place: Place) -> list[str]:
@@ -133,6 +139,11 @@ def test_a_teacher_that_knows_the_answers_says_something_of_each_token(whole: Jo
 def test_only_the_project_is_uploaded_with_a_job(whole: Job) -> None:
     assert {"rl", "actors", "configs"} <= set(whole.uploaded)
     assert not {".venv", "runs", ".git"} & set(whole.uploaded)
+
+
+def test_the_job_port_is_on_this_machine_alone_and_asks_for_the_token(whole: Job) -> None:
+    assert whole.listened_at == {"127.0.0.1"}
+    assert whole.status_for_strangers in (401, 403)
 
 
 def test_a_supervised_job_is_submitted_in_the_same_way(whole: Job) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -10,9 +11,10 @@ import pytest
 import ray
 
 from actors.scoring.reward_worker import RewardWorker
-from configs.schema.reward import RewardConfig
+from configs.schema.reward import JudgeConfig, RewardConfig
 from rewards.completion import Completion
 from rl.data.records import Problem
+from tests.openai_server import openai_server
 from tests.waiting import wait_until_busy
 
 pytestmark = pytest.mark.ray
@@ -84,6 +86,23 @@ def test_a_verifier_killed_from_outside_costs_no_later_answer(worker: Any) -> No
         timeout=60,
     )
     assert sum(score.reward == 1.0 for (score,) in scored) >= 9
+
+
+def test_a_judge_that_is_down_gives_no_score_and_is_asked_anew_when_it_is_back(
+    cluster: None, tmp_path: Path
+) -> None:
+    problem, said = Problem("p", "Which city?", ("Paris",)), completions("\\boxed{Paris}")
+    with openai_server(lambda _: '{"reason": "same", "agrees": true}') as server:
+        server.failures = ["drop"] * 2
+        kept = str(tmp_path / "judge.sqlite")
+        judge = JudgeConfig(endpoint=server.url, model="m", attempts=2, cache=kept)
+        actor = ray.remote(RewardWorker).options(num_cpus=0, max_concurrency=64)
+        handle = actor.remote(RewardConfig(weights={"judge": 1.0}, accuracy="judge", judge=judge))
+        (down,) = ray.get(handle.score.remote(problem, said))
+        assert down.verdicts["judge"].cause == "crash"
+        (back,) = ray.get(handle.score.remote(problem, said))
+        assert back.verdicts["judge"].cause == "correct" and back.reward == 1.0
+        ray.kill(handle)
 
 
 def test_figures_reach_rays_metrics(worker: Any) -> None:
