@@ -19,11 +19,13 @@ from actors.cluster.actor_names import NamedActor
 from actors.cluster.metrics import Metrics
 from actors.cluster.object_refs import SharedBatches
 from actors.training.answer_loss import AnswerLoss, told_apart
+from actors.training.collectives import sum_over_ranks
 from actors.training.speed import UpdateSpeed, peak_memory_bytes
 from actors.training.step_trace import traced_update
 from actors.weight_transfer.rendezvous import Rendezvous
 from configs.jobs.grpo import PolicyConfig
 from configs.schema.data import PromptConfig
+from configs.schema.features import FeaturesConfig
 from configs.schema.learner import LearnerConfig
 from configs.schema.loss import LossConfig
 from configs.schema.rollout import DistributionConfig
@@ -61,6 +63,8 @@ class LearnerSpec:
     """cpu or cuda."""
     traces: Path
     """Where the trace of an update goes, if the recipe asks for one."""
+    features: FeaturesConfig
+    """Whether what the frozen tower makes of images is kept."""
     yields_gpu: bool = False
     """An engine takes the GPU's memory whenever the learner does not learn."""
     reference: Literal["base", "shards"] | None = None
@@ -84,6 +88,8 @@ class LearnerRank(NamedActor):
         self._patience = timedelta(seconds=job.learner.timeout_s)
         self._sender: Any = None
         self._reference: Reference | None = None
+        self._tower: Any = None
+        self._features: Any = None
         self._metrics = Metrics()
         # Torch's own threads stay the model's.
         self._pool = ThreadPoolExecutor(1, "pixels", torch.set_num_threads, (1,))
@@ -106,6 +112,7 @@ class LearnerRank(NamedActor):
         # The driver imports this file, too, and does without the models, which take it seconds.
         from actors.training.deepspeed_engine import DeepSpeedEngine
         from actors.training.learner_reference import BaseReference, ShardedReference
+        from models.policy.features import FeatureCache, feature_store
         from models.policy.loading import build_policy, load_model
 
         self._init_process_group(address, port)
@@ -119,14 +126,23 @@ class LearnerRank(NamedActor):
         )
         model = load_model(job.policy, job.folder, as_saved=job.learner.zero_stage == 3)
         policy = build(model)
+        store = feature_store(job.features, job.learner.ranks)
+        # Ray shows each actor its own GPU only.
+        device = torch.device("cuda:0" if job.device == "cuda" else "cpu")
+        dtype = getattr(torch, job.policy.dtype)
+        if store is not None:
+            self._tower = policy.detach_vision_tower(device, dtype)
+            self._features = FeatureCache(self._tower, self._encoder, store)
         self._flops = TrainingFlops(policy.model)
         self._peak_flops = peak_flops(job.learner.peak_tflops, job.policy.dtype)
         self._engine = DeepSpeedEngine(policy, job.learner, job.policy.dtype, job.total_steps)
         if job.reference == "base":
             self._reference = BaseReference(self._engine)
         elif job.reference == "shards":
-            start = load_model(job.policy, job.folder, as_saved=True)
-            self._reference = ShardedReference(build(start, learns=False), job.policy.dtype)
+            start = build(load_model(job.policy, job.folder, as_saved=True), learns=False)
+            if store is not None:  # it reads the learner's batches
+                start.detach_vision_tower(device, dtype)
+            self._reference = ShardedReference(start, job.policy.dtype)
         self._yield_gpu()
 
     def _yield_gpu(self) -> None:
@@ -156,9 +172,16 @@ class LearnerRank(NamedActor):
         with traced_update(profile, step, self._rank, self._job.traces):
             report = self._update(share, tokens, speed)
         self._metrics.set("learner_memory_bytes", peak_memory_bytes())
+        told = {**report.metrics, **speed.metrics(self._engine.device), **self._kept()}
         self._yield_gpu()
-        told = {**report.metrics, **speed.metrics(self._engine.device)}
         return replace(report, metrics=told)
+
+    def _kept(self) -> dict[str, float]:
+        """The share of images so far, of all ranks, whose features were there already."""
+        if self._features is None:
+            return {}
+        found, met = sum_over_ranks(self._features.counts, self._engine.device)
+        return {"features_kept": found / met} if met else {}
 
     def _update(self, share: SharedBatches, tokens: int, speed: UpdateSpeed) -> UpdateReport:
         from actors.training.update import Update
@@ -189,8 +212,8 @@ class LearnerRank(NamedActor):
         return prefetch(self._pool, self._pack, share.open())
 
     def _pack(self, batch: MicroBatch) -> PackedBatch:
-        pixels = self._encoder.pixels([row.problem for row in batch])
-        return pack(batch, self._encoder.pad_id, pixels)
+        read = self._features or self._encoder.pixels
+        return pack(batch, self._encoder.pad_id, read([row.problem for row in batch]))
 
     def init_weight_transfer(self, meeting: Rendezvous) -> bool:
         """Meet the rollout engines; the next round sends every weight, later ones what learns.
@@ -240,4 +263,4 @@ class LearnerRank(NamedActor):
         """Write the policy in Hugging Face layout on rank 0. Called on every rank."""
         from actors.training.export import export_policy
 
-        export_policy(self._engine, self._encoder, self._job.folder, folder)
+        export_policy(self._engine, self._encoder, self._job.folder, folder, self._tower)

@@ -16,9 +16,9 @@ from actors.cluster.shared_folder import UnusableFolder, check_reached, file_vis
 from actors.training.collectives import broadcast_from_rank0
 from actors.training.sft_rank import SFTRank
 from configs.jobs.mpo import MPORecipe
-from configs.jobs.sft import FeaturesConfig
+from configs.schema.features import FeaturesConfig
 from configs.schema.run import Device
-from models.policy.features import DiskFeatures, FeatureStore, MemoryFeatures
+from models.policy.features import FeatureStore, feature_store
 from rl.algorithms.guards import DivergedError
 from rl.algorithms.sft import SFTJob, SFTParts, StepResult, finished, train
 from rl.run_log.summary import summarise_sft
@@ -51,7 +51,7 @@ def run_jobs(jobs: Sequence[SFTJob], reports: Queue) -> str | None:
         recipe = job.recipe
         if not broadcast_from_rank0(finished(recipe)):
             if recipe.features not in stores:
-                stores[recipe.features] = _store(recipe.features)
+                stores[recipe.features] = feature_store(recipe.features, dist.get_world_size())
             if job.before is not None:
                 if dist.get_rank() == 0:
                     job.before()
@@ -98,16 +98,6 @@ def _own_device(kind: Device) -> torch.device:
     device = get_device()
     torch.cuda.set_device(device)
     return device
-
-
-def _store(config: FeaturesConfig) -> FeatureStore | None:
-    """Where this rank keeps the features of images; None: nowhere."""
-    if config.keep == "off":
-        return None
-    if config.keep == "memory":
-        return MemoryFeatures(config.max_bytes)
-    assert config.folder is not None, "the driver names it"
-    return DiskFeatures(config.folder, config.max_bytes, dist.get_world_size())
 
 
 def _seen_by_all(marker: Path) -> list[str | None]:

@@ -10,6 +10,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from configs.schema.base import StrictModel
 from configs.schema.buffer import SampleBufferConfig
 from configs.schema.data import DataConfig, PromptConfig, TrainingDataConfig
+from configs.schema.features import FeaturesConfig
 from configs.schema.learner import GRPOLearnerConfig
 from configs.schema.loss import LossConfig, ReferenceConfig
 from configs.schema.policy import PolicyConfig
@@ -71,6 +72,7 @@ class GRPORecipe(TrainingRecipe):
     sample_buffer: SampleBufferConfig | None = None
     """Answers of earlier steps for those of a step that teach nothing; null: they are left out."""
     learner: GRPOLearnerConfig = GRPOLearnerConfig()
+    features: FeaturesConfig = FeaturesConfig()
     sync: SyncConfig = SyncConfig()
     preflight: PreflightConfig = PreflightConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -102,6 +104,11 @@ class GRPORecipe(TrainingRecipe):
         if self.sync.sleep is not None:
             return self.sync.sleep
         return self.sync.shared_gpu and self.max_staleness == 0
+
+    @model_validator(mode="after")
+    def _kept_features_come_from_a_frozen_tower(self) -> Self:
+        self.features.check_frozen(self.policy.train)
+        return self
 
     @model_validator(mode="after")
     def _a_reward_is_known_before_the_learner_reads(self) -> Self:

@@ -10,21 +10,10 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from configs.schema.base import StrictModel
 from configs.schema.data import ChatDataConfig, ChatLimits, PromptConfig
+from configs.schema.features import FeaturesConfig
 from configs.schema.learner import SFTLearnerConfig
 from configs.schema.policy import Part, PolicyConfig
 from configs.schema.run import MachineConfig, SFTLogConfig, TrainingRecipe
-
-
-class FeaturesConfig(StrictModel):
-    """What a frozen vision tower makes of each image, computed once and kept."""
-
-    keep: Literal["off", "memory", "disk"] = "off"
-    """off: the tower runs at each step; memory: of each rank; disk: shared by ranks and runs."""
-    max_bytes: PositiveInt = 8 * 2**30
-    """Most bytes kept, by each rank in memory, by all of them on disk; what does not fit is
-    computed again."""
-    folder: Path | None = None
-    """Where features lie on disk, reached by every node; null: the user's cache folder."""
 
 
 class HeldOutConfig(StrictModel):
@@ -76,12 +65,7 @@ class SupervisedRecipe(TrainingRecipe):
 
     @model_validator(mode="after")
     def _kept_features_come_from_a_frozen_tower(self) -> Self:
-        if self.features.keep != "off" and "vision" in self.policy.train:
-            raise ValueError(
-                f"features.keep={self.features.keep} with policy.train={list(self.policy.train)}: "
-                "a tower that learns gives other features at each step; set features.keep to off, "
-                "or leave vision out of policy.train"
-            )
+        self.features.check_frozen(self.policy.train)
         return self
 
     @property

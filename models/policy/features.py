@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from configs.schema.features import FeaturesConfig
 from models.inputs.encoder import InputEncoder
-from rl.data.records import Chat, Pair
+from rl.data.records import Chat, Pair, Problem
 from rl.storage.atomic import atomic_file
 
 FEATURES = "features"
@@ -161,8 +162,18 @@ class DiskFeatures:
             save_file({FEATURES: feature.contiguous()}, aside)
 
 
+def feature_store(config: FeaturesConfig, ranks: int) -> FeatureStore | None:
+    """Where each of `ranks` keeps the features of images; None: nowhere."""
+    if config.keep == "off":
+        return None
+    if config.keep == "memory":
+        return MemoryFeatures(config.max_bytes)
+    assert config.folder is not None, "the driver names it"
+    return DiskFeatures(config.folder, config.max_bytes, ranks)
+
+
 class FeatureCache:
-    """Chats' images as features: looked up, and computed where they are met first."""
+    """Images of rows as features: looked up, and computed where they are met first."""
 
     def __init__(self, tower: FrozenTower, encoder: InputEncoder, store: FeatureStore) -> None:
         self._tower = tower
@@ -172,9 +183,9 @@ class FeatureCache:
         self._lock = threading.Lock()
         self._found, self._met = 0, 0
 
-    def __call__(self, chats: Sequence[Chat | Pair]) -> dict[str, Tensor]:
-        """The features of all images of `chats`, in order; empty without images."""
-        images = [image for chat in chats for image in chat.images]
+    def __call__(self, rows: Sequence[Chat | Pair | Problem]) -> dict[str, Tensor]:
+        """The features of all images of `rows`, in order; empty without images."""
+        images = [image for row in rows for image in row.images]
         if not images:
             return {}
         keys = [self._key(image) for image in images]

@@ -31,6 +31,7 @@ from rl.jobs.grpo_actors import RunningActors, running_actors
 from rl.jobs.preflight import graded_answer, preflight
 from rl.jobs.prepare import (
     StartPolicy,
+    check_features,
     check_resume,
     check_sources,
     checkpoints_of,
@@ -94,6 +95,7 @@ def _look(recipe: GRPORecipe, start: StartPolicy | None, resume: bool) -> _Looke
     longest = recipe.prompt.max_tokens + recipe.rollout.max_new_tokens
     check_packing(config, longest, "prompt.max_tokens and rollout.max_new_tokens")
     check_sync(config)
+    check_features(recipe, config)
     encoder = InputEncoder(there, recipe.prompt, recipe.policy.trust_remote_code)
     check_export(there, encoder, recipe.policy.trust_remote_code)
     reward = reward_for_template(recipe.reward, encoder)

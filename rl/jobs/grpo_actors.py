@@ -39,6 +39,7 @@ def learner_spec(recipe: GRPORecipe, folder: Path, device: str) -> LearnerSpec:
         engine_dtype=engine_dtype(recipe.policy, recipe.rollout),
         distribution=recipe.rollout.distribution,
         critical_words=recipe.log.critical_words,
+        features=recipe.features,
         total_steps=recipe.steps * recipe.learner.updates_per_step,
         reference=None if recipe.reference_in == "actor" else recipe.reference_in,
         device=device,

@@ -15,6 +15,7 @@ from configs.jobs.sft import AlignRecipe, SFTRecipe, SupervisedRecipe
 from configs.loading.recipe import SAVED_AS
 from configs.schema.data import ChatDataConfig, PreferenceDataConfig
 from configs.schema.policy import ModelConfig
+from models.policy.features import check_kind
 from rl.console.errors import as_user_error
 from rl.console.progress import CONSOLE
 from rl.data.chats import ChatSet
@@ -25,6 +26,7 @@ from rl.jobs.resume import changes_to_apply
 from rl.planning.check import planned_run
 from rl.planning.machine import Machine
 from rl.planning.tables import print_run
+from rl.storage.cache import cache_folder
 from rl.storage.checkpoints import Checkpoint, Checkpoints
 from rl.tables.sources import check_path
 
@@ -92,7 +94,9 @@ R = TypeVar("R", bound=GRPORecipe | SFTRecipe | AlignRecipe)
 
 def with_absolute_folders(recipe: R) -> R:
     """The recipe with the folders that it names absolute: actors may stand elsewhere."""
+    features = recipe.features.folder or cache_folder() / "features"
     update: dict[str, BaseModel] = {
+        "features": recipe.features.model_copy(update={"folder": features.resolve()}),
         "log": recipe.log.model_copy(update={"folder": recipe.log.folder.resolve()}),
         "policy": _absolute(recipe.policy),
     }
@@ -105,6 +109,13 @@ def _absolute(model: ModelConfig) -> ModelConfig:
     path = Path(model.path)
     there = model.path and path.is_dir()
     return model.model_copy(update={"path": str(path.resolve())} if there else {})
+
+
+def check_features(recipe: GRPORecipe | SupervisedRecipe, config: Any) -> None:
+    """UserError where features are to be kept and the policy of transformers' `config` has none."""
+    if recipe.features.keep != "off":
+        with as_user_error():
+            check_kind(config.model_type)
 
 
 def checkpoints_of(recipe: GRPORecipe | SFTRecipe) -> Checkpoints:

@@ -13,12 +13,12 @@ from models.inputs.encoder import InputEncoder
 from models.policy.check import check_policy
 from models.policy.export_check import check_export
 from models.policy.families import check_packing
-from models.policy.features import check_kind
 from rl.algorithms.sft import SFTJob, finished
-from rl.console.errors import UserError, as_user_error
+from rl.console.errors import UserError
 from rl.console.progress import CONSOLE
 from rl.data.row_outcomes import KnownMeasure
 from rl.jobs.prepare import (
+    check_features,
     check_resume,
     check_sources,
     checkpoints_of,
@@ -27,7 +27,6 @@ from rl.jobs.prepare import (
     with_absolute_folders,
 )
 from rl.jobs.ray_train import fit
-from rl.storage.cache import cache_folder
 from rl.storage.fingerprint import check_same_rows
 from rl.storage.run_folder import aside_of, save_recipe, take_run_folder
 
@@ -95,13 +94,11 @@ class _Looked:
 
 def _look(recipe: SFTRecipe | AlignRecipe, resume: bool) -> _Looked:
     """Refuse what can be refused without a cluster and without reading the rows."""
-    recipe = _placed(recipe)
+    recipe = with_absolute_folders(recipe)
     policy = recipe.policy
     config = check_policy(policy)
     check_packing(config, recipe.prompt.max_tokens, "prompt.max_tokens")
-    if recipe.features.keep != "off":
-        with as_user_error():
-            check_kind(config.model_type)
+    check_features(recipe, config)
     runs = recipe.runs if isinstance(recipe, AlignRecipe) else (recipe,)
     check_run_folder(recipe.run_folder)
     for run in runs:
@@ -128,13 +125,6 @@ def _jobs(looked: _Looked) -> list[SFTJob]:
         save_recipe(run, run.run_folder)
     save_recipe(recipe, recipe.run_folder)  # not before: what cannot go on leaves no trace
     return jobs
-
-
-def _placed(recipe: SFTRecipe | AlignRecipe) -> SFTRecipe | AlignRecipe:
-    """The recipe with its folders absolute: workers may stand elsewhere."""
-    features = recipe.features.folder or cache_folder() / "features"
-    kept = recipe.features.model_copy(update={"folder": features.resolve()})
-    return with_absolute_folders(recipe).model_copy(update={"features": kept})
 
 
 def _check_resume(runs: Sequence[SFTRecipe]) -> None:

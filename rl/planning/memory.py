@@ -133,7 +133,7 @@ def memory_of(recipe: Recipe, gpu_gib: float | None) -> Memory | None:
 def _learner(recipe: GRPORecipe | SupervisedRecipe, shape: MemoryEstimator) -> OnGPU:
     sharded = isinstance(recipe, GRPORecipe) and recipe.reference_in == "shards"
     images = recipe.prompt.max_tokens
-    if isinstance(recipe, SupervisedRecipe) and recipe.features.keep != "off":
+    if recipe.features.keep != "off":
         images = 0  # the tower is left out
     held = shape.learner(recipe.learner, reference=sharded, image_tokens=images)
     parts = {
@@ -201,7 +201,7 @@ def _learner_host(
     """Of one rank. Weights are read as pages of files, which the system may drop."""
     pixels = recipe.learner.max_tokens_per_microbatch * shape.pixels_per_image_token
     kept = 0.0
-    if isinstance(recipe, SupervisedRecipe) and recipe.features.keep == "memory":
+    if recipe.features.keep == "memory":
         kept = recipe.features.max_bytes / _GIB
     return {
         "processes": _PROCESS_GIB,

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from configs.jobs.assembly import AssembleOptions
-from configs.jobs.sft import AlignPolicyConfig, AlignRecipe, FeaturesConfig, PassConfig, SFTRecipe
+from configs.jobs.sft import AlignPolicyConfig, AlignRecipe, PassConfig, SFTRecipe
 from configs.schema.data import ChatDataConfig, ChatLimits
+from configs.schema.features import FeaturesConfig
 from configs.schema.learner import SFTLearnerConfig, SFTOptimizerConfig
 from configs.schema.policy import Part, PolicyConfig
 from configs.schema.run import CheckpointConfig, SFTLogConfig

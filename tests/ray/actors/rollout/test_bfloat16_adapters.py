@@ -1,4 +1,8 @@
-"""Adapters on a bfloat16 policy: engines serve changes that bfloat16 weights could not hold."""
+"""Adapters on a bfloat16 policy: engines serve changes that bfloat16 weights could not hold.
+
+The learner keeps what the frozen tower makes of pictures; engines hold the tower that they began
+with.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +27,7 @@ def adapted(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     build_tiny_vlm(folder, seed=3)
     lora = {"rank": 2, "targets": ["q_proj", "v_proj", "gate_proj"]}  # k, up: fused with these
     policy = {"path": str(folder), "dtype": "bfloat16", "train": ["language"], "lora": lora}
-    plan = recipe(folder, policy=policy)
+    plan = recipe(folder, policy=policy, features={"keep": "memory"})
     with running_system(plan, folder, tmp_path_factory.mktemp("system")) as system:
         yield system
 

@@ -148,6 +148,30 @@ def test_a_reference_on_the_learners_ranks_says_what_one_beside_them_says(
         assert own[name] == pytest.approx(beside[name], rel=2e-3, abs=1e-7), name
 
 
+@pytest.mark.parametrize("learner", [{"zero_stage": 2}, {"zero_stage": 3, "ranks": 2}])
+def test_kept_features_teach_what_pixels_teach(
+    learner: dict[str, Any], hosts: Hosts, plain: PlainTorch, vlm_folder: Path, tmp_path: Path
+) -> None:
+    fields = plan_for(vlm_folder, learner).model_dump()
+    fields["policy"] |= {"train": ["projector", "language"]}
+    fields["reference"] = {"place": "learner"}  # which reads the same features
+    found: list[dict[str, float]] = []
+    weights: list[dict[str, torch.Tensor]] = []
+    for keep in ("off", "memory"):
+        plan = GRPORecipe.model_validate(fields | {"features": {"keep": keep}})
+        assert plan.reference_in == "shards"
+        group = hosts.group(plan, vlm_folder)
+        assert group.update(plain.rows).metrics.get("features_kept", 0.0) == 0.0
+        found.append(dict(group.update(plain.rows).metrics))
+        weights.append(exported(group, tmp_path / keep))
+    pixels, kept = found
+    for name in ("kl", "loss", "grad_norm"):
+        assert kept[name] == pytest.approx(pixels[name], rel=1e-4), name
+    assert largest_gap(*weights) < 0.01 * LR
+    assert "features_kept" not in pixels
+    assert kept["features_kept"] == 0.5, "two pictures, each met in both updates"
+
+
 @pytest.mark.parametrize(
     "learner", [{"zero_stage": 0}, {"zero_stage": 2}, {"zero_stage": 3, "ranks": 2}]
 )
