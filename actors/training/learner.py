@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -227,9 +228,11 @@ class LearnerRank(NamedActor):
             self._sender.close()
         self._sender = None
         engine = self._engine
+        with self._tower.attached() if self._tower else nullcontext():
+            weights = engine.weights()
         self._sender = WeightSender(
             meeting,
-            engine.weights(),
+            weights,
             self._rank,
             engine.gathered,
             precision=getattr(torch, self._job.engine_dtype),

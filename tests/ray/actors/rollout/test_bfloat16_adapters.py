@@ -1,7 +1,6 @@
 """Adapters on a bfloat16 policy: engines serve changes that bfloat16 weights could not hold.
 
-The learner keeps what the frozen tower makes of pictures; engines hold the tower that they began
-with.
+The learner keeps what the frozen tower makes of pictures, with the tower out of its sharded model.
 """
 
 from collections.abc import Iterator
