@@ -45,11 +45,12 @@ def run(folder: Path, staleness: int, steps: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    chosen = measuring.parser(__doc__, rounds=30).parse_args()
-    figures: dict[str, Any] = {"steps": chosen.rounds}
+    chosen = measuring.parser(__doc__, rounds=26).parse_args()
+    steps = WARM_UP + chosen.rounds
+    figures: dict[str, Any] = {"steps": steps}
     ratios: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        found = {n: run(Path(folder), n, chosen.rounds) for n in STALENESS}
+        found = {n: run(Path(folder), n, steps) for n in STALENESS}
     step_s: dict[int, float] = {}
     for staleness, lines in found.items():
         counted = lines[WARM_UP:]

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from actors.cluster.cpu_threads import cpu_thread_variables
 from actors.cluster.ray_session import ray_session
-from actors.rollout.rollouts import problem_seed
+from actors.rollout.requests import problem_seed
 from benchmarks import measuring
 from configs.jobs.generate import GenerationRecipe
 from models.inputs.encoder import InputEncoder

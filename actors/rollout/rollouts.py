@@ -6,8 +6,6 @@ written, and read by the reference policy at the same time.
 
 import asyncio
 import dataclasses
-import hashlib
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -21,6 +19,7 @@ from ray.exceptions import RayActorError
 from actors.cluster.crash_report import crash_report
 from actors.cluster.object_refs import ProblemRefs, SharedBatches
 from actors.cluster.pool import ActorPool, DriverLoop
+from actors.rollout.requests import LongestFirst, problem_seed, requests_told_apart
 from rewards.completion import completion_of
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.console.progress import wait_for
@@ -80,6 +79,7 @@ class Rollouts:
         self._refs = refs
         self._timeout_s = timeout_s
         self._time = BusyTime()
+        self._longest_first = LongestFirst()
 
     def submit(
         self, problems: Sequence[Problem], request: SamplingRequest | Sequence[SamplingRequest]
@@ -88,7 +88,29 @@ class Rollouts:
 
         `request`: of all problems, or one for each.
         """
-        return self._begin(problems, request, self._scored)
+        return self._begin(problems, request, self._measured)
+
+    def begin(
+        self, problems: Sequence[Problem], request: SamplingRequest
+    ) -> "list[Future[tuple[ScoredGroup, float]]]":
+        """Each problem's group by itself, with its share of the engines' seconds; returns at once.
+        One that is cancelled is written no further."""
+        under_way = set(range(len(problems)))
+
+        async def one(place: int, own: SamplingRequest) -> tuple[ScoredGroup, float]:
+            with self._time.share() as charged:
+                try:
+                    problem = problems[place]
+                    scored = await self._in_time(problem, own, self._measured, under_way.__len__)
+                    return scored, charged()
+                finally:
+                    under_way.discard(place)
+
+        requests = requests_told_apart(problems, request)
+        begun: dict[int, Future[tuple[ScoredGroup, float]]] = {}
+        for place in self._longest_first.places(problems):
+            begun[place] = self._loop.start(one(place, requests[place]))
+        return [begun[place] for place in range(len(problems))]
 
     def sample(self, problems: Sequence[Problem], request: SamplingRequest) -> list[Group]:
         """Groups without scores, for checks."""
@@ -147,9 +169,10 @@ class Rollouts:
 
         async def every() -> tuple[list[G], float]:
             with self._time.share() as charged:
-                numbered = enumerate(zip(problems, requests, strict=True))
-                groups = await asyncio.gather(*[one(i, p, own) for i, (p, own) in numbered])
-                return list(groups), charged()
+                order = self._longest_first.places(problems)
+                groups = await asyncio.gather(*[one(i, problems[i], requests[i]) for i in order])
+                in_place = dict(zip(order, groups, strict=True))
+                return [in_place[i] for i in range(len(problems))], charged()
 
         return PendingRollouts(self._loop.start(every()), len(problems), places)
 
@@ -172,8 +195,23 @@ class Rollouts:
     async def _group(self, problem: Problem, request: SamplingRequest) -> Group:
         ref = self._refs.put(problem)
         own = dataclasses.replace(request, seed=problem_seed(request.seed, problem.id))
-        group: Group = await self._pools.engines.run(lambda w: w.sample.remote(ref, own))
+
+        async def answered(worker: Any) -> Group:
+            answering = worker.sample.remote(ref, own)
+            try:
+                return await answering
+            except asyncio.CancelledError:
+                ray.cancel(answering)  # else the engine would write answers that nobody wants
+                raise
+
+        group = await self._pools.engines.run(answered)
         return dataclasses.replace(group, problem=problem)
+
+    async def _measured(self, problem: Problem, request: SamplingRequest) -> ScoredGroup:
+        """Scored, and the answers' length noted for the next time."""
+        scored = await self._scored(problem, request)
+        self._longest_first.note(scored.group)
+        return scored
 
     async def _scored(self, problem: Problem, request: SamplingRequest) -> ScoredGroup:
         group = await self._group(problem, request)
@@ -215,28 +253,6 @@ async def _started(engine: Any) -> None:
         await engine.wait_ready.remote()
     except RayActorError as error:
         raise EngineDidNotStart(f"a rollout engine did not start. {crash_report(error)}") from error
-
-
-def requests_told_apart(
-    problems: Sequence[Problem], request: SamplingRequest
-) -> list[SamplingRequest]:
-    """`request` for each, with another seed where a problem comes again.
-
-    A step that spans an epoch's end can have one twice: by one seed its groups would be equal.
-    """
-    times: Counter[str] = Counter()
-    requests: list[SamplingRequest] = []
-    for problem in problems:
-        again = times[problem.id]
-        own = dataclasses.replace(request, seed=request.seed + (again << 40)) if again else request
-        requests.append(own)
-        times[problem.id] += 1
-    return requests
-
-
-def problem_seed(seed: int, problem_id: str) -> int:
-    digest = hashlib.blake2b(f"{seed}:{problem_id}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 @dataclasses.dataclass

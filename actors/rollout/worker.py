@@ -81,11 +81,10 @@ class RolloutWorker(NamedActor):
         await self._guarded(self._engine.check_health())
 
     async def sample(self, problem: Problem, request: SamplingRequest) -> Group:
-        """`request.count` answers to one problem, each with its sampled logprobs and version."""
+        """`request.count` answers to one problem, each with its sampled logprobs and versions."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         params = sampling_params(request, self._encoder.image_token_ids)
-        version = self._version
         name = str(next(self._names))
         try:
             prompt = await asyncio.to_thread(self._prompt, problem)
@@ -100,7 +99,7 @@ class RolloutWorker(NamedActor):
         return Group(
             problem=problem.without_images(),  # whoever asked has them
             prompt_ids=tuple(final.prompt_token_ids),
-            answers=tuple(self._answer(output, version) for output in answers),
+            answers=tuple(self._answer(output) for output in answers),
         )
 
     def _prompt(self, problem: Problem) -> dict[str, Any]:
@@ -110,7 +109,7 @@ class RolloutWorker(NamedActor):
         images = [self._encoder.images.open(image) for image in problem.images]
         return {"prompt_token_ids": ids, "multi_modal_data": {"image": images}}
 
-    def _answer(self, output: Any, version: int) -> Answer:
+    def _answer(self, output: Any) -> Answer:
         ids = tuple(output.token_ids)
         assert tuple(output.logprobs.token_ids) == ids, "a logprob of each sampled token alone"
         logprobs = tuple(output.logprobs.logprobs)
@@ -118,7 +117,9 @@ class RolloutWorker(NamedActor):
             raise RuntimeError(f"vLLM ended an answer with {output.finish_reason!r}")
         reason = cast(Literal["stop", "length"], output.finish_reason)
         text = self._encoder.decode(ids, keep=self._tags)
-        return Answer(ids, logprobs, text, reason, version)
+        first, *later = output.weight_versions
+        newer = tuple((_number(span.version), span.start) for span in later)
+        return Answer(ids, logprobs, text, reason, _number(first.version), newer)
 
     async def sleep(self, whole: bool) -> None:
         """Give the GPU's memory back until `wake_weights` and `resume_generation`.
@@ -164,7 +165,6 @@ class RolloutWorker(NamedActor):
         self._set_version(version)
 
     def _set_version(self, version: int) -> None:
-        self._version = version
         self._metrics.set("rollout_policy_version", version)
 
     async def resume_generation(self) -> None:
@@ -198,6 +198,11 @@ class RolloutWorker(NamedActor):
         for child in multiprocessing.active_children():
             child.kill()  # one that is stuck would not notice that its parent is gone
         os._exit(1)
+
+
+def _number(label: str) -> int:
+    """The version that vLLM's label of weights names; before the first sync they have another."""
+    return 0 if label == "default" else int(label)
 
 
 def _fit_to_cpu(ranks: int) -> None:

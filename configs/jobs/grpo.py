@@ -252,6 +252,16 @@ class GRPORecipe(TrainingRecipe):
         return self
 
     @model_validator(mode="after")
+    def _stragglers_are_dropped_where_answers_may_be_late(self) -> Self:
+        if self.rollout.stragglers == "drop" and self.max_staleness == 0:
+            raise ValueError(
+                "rollout.stragglers=drop with max_staleness=0: each step then learns from all "
+                "problems that it asked, so it waits for them; raise max_staleness, or set "
+                "stragglers=wait"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _nobody_waits_for_an_engine_that_sleeps(self) -> Self:
         if not self.sync.sleep:
             return self

@@ -105,6 +105,11 @@ class RolloutConfig(EngineConfig, SamplingConfig):
     """Ask as many further problems as have answers of equal rewards; {} for all defaults; null:
     such problems are left out of the update, which is smaller then."""
 
+    stragglers: Literal["wait", "drop"] = "wait"
+    """With max_staleness above 0, what becomes of problems whose answers take longer than others':
+    the learner waits for them, or takes those that are answered first, and answers that would be
+    older than max_staleness are dropped and their problem asked again, once."""
+
     @model_validator(mode="after")
     def _the_learner_knows_what_is_drawn_from(self) -> Self:
         if self.repetition_penalty != 1:

@@ -1,6 +1,7 @@
 """What the loop needs of its parts. Actors provide them on a cluster, plain objects in tests."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -47,6 +48,13 @@ class Rollouts(Protocol):
         self, problems: Sequence[Problem], request: SamplingRequest
     ) -> Pending[list[ScoredGroup]]:
         """Groups of scored answers, in the problems' order; returns at once."""
+        ...
+
+    def begin(
+        self, problems: Sequence[Problem], request: SamplingRequest
+    ) -> "Sequence[Future[tuple[ScoredGroup, float]]]":
+        """Each problem's group by itself, with its share of the engines' seconds; returns at once.
+        One that is cancelled is written no further."""
         ...
 
 

@@ -3,11 +3,13 @@ asynchronous, and asked again where all answers to a problem have the same rewar
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 from configs.jobs.grpo import GRPORecipe
+from rl.algorithms.first_answered import Charged, FirstAnswered
 from rl.algorithms.interfaces import Pending, Problems, Rollouts
-from rl.data.records import SamplingRequest, ScoredGroup
+from rl.data.records import Problem, SamplingRequest, ScoredGroup
 from rl.run_log.answer_metrics import right_shares
 
 T = TypeVar("T")
@@ -66,14 +68,19 @@ class StepRollouts:
         self._problems = problems
         self._rollouts = rollouts
         self._step = first
-        self._ahead = Lookahead(
-            self._submit, first=first, stop=recipe.steps, depth=recipe.max_staleness
-        )
+        depth, stop = recipe.max_staleness, recipe.steps
+        self._ahead = Lookahead(self._submit, first=first, stop=stop, depth=depth)
+        self._first_answered: FirstAnswered | None = None
+        if recipe.rollout.stragglers == "drop":
+            self._first_answered = FirstAnswered(
+                self._begin, size=recipe.problems_per_step, stop=stop, depth=depth
+            )
         self.seconds = 0.0
         """What the step taken last took of the engines' time, waited for or not."""
         self.metrics: dict[str, float] = {}
-        """With dynamic sampling, of the step taken last: flat_share, the groups of equal rewards
-        among all that were asked, extra_problems, and sampling_rounds, 1 where none were needed."""
+        """Of the step taken last. With dynamic sampling: flat_share, the groups of equal rewards
+        among all that were asked, extra_problems, and sampling_rounds, 1 where none were needed.
+        Without waiting for stragglers: dropped_groups."""
 
     def next_groups(self) -> list[ScoredGroup]:
         """Those of the next step: one for each problem, and with dynamic sampling one for each
@@ -82,8 +89,13 @@ class StepRollouts:
         Raises:
             StaleRollout: an answer's policy lags more than `max_staleness` versions.
         """
-        groups = self._ahead.next_result()
-        self.seconds = self._ahead.seconds
+        if self._first_answered is None:
+            groups = self._ahead.next_result()
+            self.seconds = self._ahead.seconds
+        else:
+            groups = self._first_answered.next_groups(self._step)
+            self.seconds = self._first_answered.seconds
+            self.metrics = {"dropped_groups": float(self._first_answered.dropped)}
         config = self._recipe.rollout.dynamic_sampling
         if config is not None:
             groups = self._filled_up(groups, config.max_extra)
@@ -105,7 +117,7 @@ class StepRollouts:
             all_groups += pending.result()
             self.seconds += pending.seconds
             rounds += 1
-        self.metrics = {
+        self.metrics |= {
             "flat_share": flat / len(all_groups),
             "extra_problems": float(len(all_groups) - wanted),
             "sampling_rounds": float(rounds),
@@ -116,15 +128,25 @@ class StepRollouts:
         self, step: int, count: int | None = None, sampling_round: int = 0
     ) -> Pending[list[ScoredGroup]]:
         """Ask the next problems, and wait for nothing; `count`: None for a whole step's."""
-        recipe = self._recipe
-        request = SamplingRequest.drawn(
-            recipe.rollout,
-            count=recipe.rollout.group_size,
-            max_new_tokens=recipe.rollout.max_new_tokens,
-            seed=recipe.seed * _SEED_STRIDE + step + sampling_round * _ROUND_STRIDE,
+        problems = self._problems.take(count or self._recipe.problems_per_step)
+        return self._rollouts.submit(problems, self._request(step, sampling_round))
+
+    def _begin(
+        self, step: int, again: Sequence[Problem], count: int
+    ) -> list[tuple[Problem, "Future[Charged]"]]:
+        """Ask some problems again, and the next `count`, each by itself."""
+        problems = [*again, *self._problems.take(count)]
+        begun = self._rollouts.begin(problems, self._request(step))
+        return list(zip(problems, begun, strict=True))
+
+    def _request(self, step: int, sampling_round: int = 0) -> SamplingRequest:
+        rollout = self._recipe.rollout
+        return SamplingRequest.drawn(
+            rollout,
+            count=rollout.group_size,
+            max_new_tokens=rollout.max_new_tokens,
+            seed=self._recipe.seed * _SEED_STRIDE + step + sampling_round * _ROUND_STRIDE,
         )
-        problems = self._problems.take(count or recipe.problems_per_step)
-        return self._rollouts.submit(problems, request)
 
 
 def is_flat(scored: ScoredGroup) -> bool:

@@ -6,6 +6,7 @@ they are used.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -113,7 +114,16 @@ class Answer:
     """The ids decoded, special tokens left out."""
     finish_reason: FinishReason
     version: int
-    """Oldest policy version that wrote a token of it: the number of updates behind the policy."""
+    """Policy version that wrote its first token, the oldest: the number of updates behind it."""
+    later: tuple[tuple[int, int], ...] = ()
+    """(version, tokens before it) of each newer policy that went on with it behind a sync."""
+
+    @property
+    def token_versions(self) -> float:
+        """Mean version over its tokens, in updates."""
+        parts = [(self.version, 0), *self.later, (0, len(self.token_ids))]
+        written = [version * (end - start) for (version, start), (_, end) in pairwise(parts)]
+        return sum(written) / len(self.token_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +134,11 @@ class Group:
     prompt_ids: tuple[int, ...]
     """The prompt as the engine saw it, image tokens expanded."""
     answers: tuple[Answer, ...]
+
+    @property
+    def oldest_version(self) -> int:
+        """Version of the oldest token."""
+        return min(answer.version for answer in self.answers)
 
 
 @dataclass(frozen=True, slots=True)

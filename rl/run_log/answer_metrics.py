@@ -70,6 +70,14 @@ def source_metrics(groups: Sequence[ScoredGroup], config: RewardConfig) -> dict[
 
 
 def staleness_metrics(groups: Sequence[ScoredGroup], version: int) -> dict[str, float]:
-    """How many versions the answers lag behind the learner's: mean and maximum."""
-    lags = [version - answer.version for g in groups for answer in g.group.answers]
-    return {"staleness": fmean(lags), "max_staleness": float(max(lags))}
+    """How many versions the answers lag behind the learner's: staleness and max_staleness, mean and
+    maximum by each answer's oldest token, and token_staleness, the mean over all tokens."""
+    answers = [answer for g in groups for answer in g.group.answers]
+    lags = [version - answer.version for answer in answers]
+    tokens = [len(answer.token_ids) for answer in answers]
+    written_by = fmean([answer.token_versions for answer in answers], tokens)
+    return {
+        "staleness": fmean(lags),
+        "max_staleness": float(max(lags)),
+        "token_staleness": version - written_by,
+    }

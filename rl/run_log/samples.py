@@ -54,6 +54,7 @@ class LoggedGroup:
                 "finish_reason": answer.finish_reason,
                 "tokens": len(answer.token_ids),
                 "version": answer.version,
+                "later_versions": [list(part) for part in answer.later],
                 "reward": json_number(score.reward),
                 "verdicts": {
                     name: {"score": json_number(v.score), "cause": v.cause, "detail": v.detail}

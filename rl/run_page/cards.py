@@ -66,8 +66,16 @@ def _rollout_card(line: Line, weights: Mapping[str, float]) -> dict[str, Any]:
             {"name": name, "weight": weights.get(name), **verdict}
             for name, verdict in line["verdicts"].items()
         ],
-        "facts": {"policy version": line["version"], "prompt tokens": line["prompt_tokens"]},
+        "facts": {"policy version": _versions(line), "prompt tokens": line["prompt_tokens"]},
     }
+
+
+def _versions(line: Line) -> int | str:
+    """Who wrote the answer; logs of earlier releases name the first alone."""
+    later = [
+        f"{version} from token {start + 1}" for version, start in line.get("later_versions") or ()
+    ]
+    return ", ".join([str(line["version"]), *later]) if later else line["version"]
 
 
 def _chat_row(line: Line, accuracy: str) -> tuple[Any, ...]:

@@ -79,6 +79,10 @@ class OpenWorker(RolloutWorker):
         if not self.forgets_versions:
             await super().set_weight_version(version)
 
+    async def freeze(self) -> None:
+        """Write nothing until `resume_generation`."""
+        await self._engine.pause_generation(mode="keep")
+
     async def in_engine(self, work: str) -> list[Any]:
         """What a method of `Probe` returns in every rank of the engine."""
         return await self._engine.collective_rpc(work)

@@ -28,3 +28,8 @@ def _model_type(learner: Any) -> str:
 def test_a_step_of_grpo_on_another_family_is_served_as_it_was_learned(family: System) -> None:
     assert family.in_learner(_model_type) == "qwen2_5_vl"
     check_a_step_is_served_as_it_was_learned(family, PICTURES)
+
+
+def test_engines_of_this_family_keep_everything_in_weights_and_buffers(family: System) -> None:
+    """So that nothing is lost where memory is given back and all weights are sent anew."""
+    assert family.in_engine("loose_tensors") == []

@@ -1,6 +1,6 @@
 """A problem that stands twice in a step is answered by other seeds the second time."""
 
-from actors.rollout.rollouts import requests_told_apart
+from actors.rollout.requests import requests_told_apart
 from rl.data.records import Problem, SamplingRequest
 
 

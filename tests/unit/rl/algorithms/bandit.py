@@ -3,8 +3,10 @@
 import math
 import random
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Timer
 
 from configs.jobs.grpo import GRPORecipe
 from rl.algorithms.best_policy import BestPolicy
@@ -77,6 +79,9 @@ class Engines:
     version: int = 0
     asked: list[tuple[list[str], int]] = field(default_factory=list)
     """Problem ids and seed of each request."""
+    slow_s: dict[str, float] = field(default_factory=dict)
+    """Seconds that some problems take where they are begun by themselves."""
+    begun: "list[Future[tuple[ScoredGroup, float]]]" = field(default_factory=list)
     held: Table = field(init=False)
     asleep: bool = field(init=False)
 
@@ -98,6 +103,23 @@ class Engines:
         self.asked.append(([problem.id for problem in problems], request.seed))
         return Ready([self._group(problem, request) for problem in problems])
 
+    def begin(
+        self, problems: Sequence[Problem], request: SamplingRequest
+    ) -> "list[Future[tuple[ScoredGroup, float]]]":
+        """As `submit`, each by itself, and those of slow problems later."""
+        groups = self.submit(problems, request).result()
+        begun: list[Future[tuple[ScoredGroup, float]]] = []
+        for problem, group in zip(problems, groups, strict=True):
+            future: Future[tuple[ScoredGroup, float]] = Future()
+            timer = Timer(self.slow_s.get(problem.id, 0.0), _answer, (future, group))
+            begun.append(future)
+            if timer.interval:
+                timer.start()
+            else:
+                _answer(future, group)
+        self.begun += begun
+        return begun
+
     def _group(self, problem: Problem, request: SamplingRequest) -> ScoredGroup:
         chances = softmax(self.held[problem.id])
         chance = random.Random(f"{request.seed} {problem.id}")
@@ -108,6 +130,11 @@ class Engines:
         )
         scores = tuple(self.judge(problem, arm) for arm in arms)
         return ScoredGroup(Group(problem, (1, 2), answers), scores)
+
+
+def _answer(future: "Future[tuple[ScoredGroup, float]]", group: ScoredGroup) -> None:
+    if future.set_running_or_notify_cancel():
+        future.set_result((group, 0.5))
 
 
 @dataclass

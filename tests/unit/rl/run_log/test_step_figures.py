@@ -106,10 +106,20 @@ def test_a_step_s_figures_by_hand() -> None:
             **shares(correct=0.25, no_answer=0.25, wrong=0.25, timeout=0.25),
         }
     )
-    assert staleness_metrics([first, second], version=3) == {
-        "staleness": 0.5,
-        "max_staleness": 1.0,
-    }
+    assert staleness_metrics([first, second], version=3) == pytest.approx(
+        {"staleness": 0.5, "max_staleness": 1.0, "token_staleness": 8 / 12}
+    )
+
+
+def test_an_answer_that_several_policies_wrote_is_as_old_as_its_oldest_token() -> None:
+    # Three tokens of version 4, two of 5, one of 7.
+    answer = Answer((1,) * 6, (-1.0,) * 6, "", "stop", 4, later=((5, 3), (7, 5)))
+    assert answer.token_versions == pytest.approx((3 * 4 + 2 * 5 + 7) / 6)
+    group = scored([1.0, 0.0], answers=[answer, Answer((1, 1), (-1.0,) * 2, "", "stop", 7)])
+    assert group.group.oldest_version == 4
+    assert staleness_metrics([group], version=7) == pytest.approx(
+        {"staleness": 1.5, "max_staleness": 3.0, "token_staleness": (3 * 3 + 2 * 2) / 8}
+    )
 
 
 def test_a_model_that_ran_out_of_time_counts_and_a_crash_does_not() -> None:

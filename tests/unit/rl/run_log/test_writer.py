@@ -41,7 +41,7 @@ def group(
     name: str = "p1", text: str = "1+1=2", images: tuple[bytes | str, ...] = ()
 ) -> LoggedGroup:
     problem = Problem(name, "what?", ("2", "two"), images)
-    right = Answer((5, 6), (-0.5, -0.25), text, "stop", version=3)
+    right = Answer((5, 6), (-0.5, -0.25), text, "stop", version=3, later=((4, 1),))
     cut = Answer((5,), (-0.5,), "1+", "length", version=2)
     scores = (
         Score({"math": Verdict(1.0, "correct", "2 = 2")}, 1.0),
@@ -80,6 +80,7 @@ def test_an_answer_is_written_with_all_that_was_said_of_it(tmp_path: Path) -> No
         "finish_reason": "stop",
         "tokens": 2,
         "version": 3,
+        "later_versions": [[4, 1]],
         "reward": 1.0,
         "verdicts": {"math": {"score": 1.0, "cause": "correct", "detail": "2 = 2"}},
         "advantage": 0.7,

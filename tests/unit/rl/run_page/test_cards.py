@@ -1,12 +1,14 @@
 """Each kind of line that a run writes has its columns and its card."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from rl.data.records import Chat, Pair, Turn
-from rl.run_log.samples import Logged, LoggedChat, LoggedPair
+from rl.data.records import Answer, Chat, Pair, Turn
+from rl.run_log.samples import Logged, LoggedChat, LoggedGroup, LoggedPair
 from rl.run_page.cards import kind_of
+from tests.unit.step_samples import scored
 
 
 def shown(logged: Logged) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -41,6 +43,17 @@ def test_a_pair_is_found_by_the_margin_of_its_rewards(
         ("chosen", "2"),
         ("rejected", "3"),
     ]
+
+
+def test_an_answer_names_each_policy_that_wrote_it() -> None:
+    answer = Answer((1,) * 4, (-1.0,) * 4, "2", "stop", 3, later=((4, 1), (6, 3)))
+    group = scored([1.0], answers=[answer])
+    row, card = shown(LoggedGroup(group, (0.5,), (None,), (None,)))
+    assert row["staleness"] == 4
+    assert card["facts"]["policy version"] == "3, 4 from token 2, 6 from token 4"
+    alone = scored([1.0], answers=[replace(answer, later=())])
+    _, card = shown(LoggedGroup(alone, (0.5,), (None,), (None,)))
+    assert card["facts"]["policy version"] == 3
 
 
 def test_what_is_no_sample_has_no_kind() -> None:
