@@ -1,11 +1,13 @@
-"""Recording metrics, which Ray shows at each node's Prometheus endpoint."""
+"""Recording for Ray: metrics, at each node's Prometheus endpoint, and spans in its timeline."""
 
 import threading
 import time
 import weakref
+from contextlib import AbstractContextManager
 from typing import Any
 
 import ray
+from ray._private import profiling  # Ray has no public name for spans
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from actors.cluster.actor_names import own_name
@@ -80,3 +82,9 @@ def _made(described: Metric) -> Gauge | Counter | Histogram:
     if described.kind == "histogram":
         return Histogram(described.name, told, list(described.bounds), labels)
     return (Gauge if described.kind == "gauge" else Counter)(described.name, told, labels)
+
+
+def span(name: str) -> AbstractContextManager[object]:
+    """A span of the driver's time under this name, in `ray timeline`, beside what its actors do;
+    nothing is noted unless RAY_PROFILING=1 is set when the run starts."""
+    return profiling.profile("driver", extra_data={"name": name})

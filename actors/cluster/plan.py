@@ -168,7 +168,8 @@ def _engines(
     """`share`: of each GPU, which a learner rank may have the rest of."""
     rollout = recipe.rollout
     gpu = 1.0 if device == "cuda" else 0.0
-    what = f"vLLM engine, tensor parallel {rollout.tensor_parallel_size}"
+    more = f"; up to {rollout.max_workers} as nodes join" if rollout.max_workers else ""
+    what = f"vLLM engine, tensor parallel {rollout.tensor_parallel_size}{more}"
     gpus = share * gpu * rollout.tensor_parallel_size
     return PlannedActors("rollout", rollout.workers, gpus, rollout.cpus_per_worker * gpu, what)
 

@@ -2,17 +2,15 @@
 
 import asyncio
 import logging
-import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayActorError
 
 from actors.cluster.crash_report import crash_report
+from actors.cluster.members import ActorHung, Health, Member, PoolExhausted
 from actors.cluster.metrics import Metrics
 from rl.monitoring.metrics import WORKER
 
@@ -25,64 +23,7 @@ CALLS_PER_ACTOR = CALLS_AT_A_TIME // 2
 weight sync must not wait behind a thousand problems."""
 
 T = TypeVar("T")
-_GIVEN_UP_IN_S = 5.0
 _LOOK_EVERY_S = 10.0
-
-
-class PoolExhausted(RuntimeError):
-    """Actors of a pool died more often than the recipe allows."""
-
-
-class ActorHung(RuntimeError):
-    """An actor gives no sign of life."""
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """How it is seen that an actor lives."""
-
-    ping: Callable[[Any], Awaitable[object]]
-    """A call that is answered at once whatever else the actor does, once it has started."""
-    timeout_s: float
-    """Seconds without an answer after which the actor counts as stuck."""
-
-
-class DriverLoop:
-    """The asyncio loop, on a thread of its own, in which the driver waits for its actors."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="actors")
-        self._thread.start()
-
-    def start(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
-        """Begin `work`; its result is there when the future says so."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def close(self) -> None:
-        """Give up what is still under way, then stop the loop and its thread."""
-        with suppress(TimeoutError):
-            self.start(_cancel_others()).result(timeout=_GIVEN_UP_IN_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
-
-
-async def _cancel_others() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-
-
-@dataclass
-class _Member:
-    handle: Any
-    slot: int
-    open_calls: int = 0
-    alive: bool = True
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    started: "asyncio.Future[Exception | None] | None" = None
-    """Done once its constructor is through; holds why it never will be."""
 
 
 class ActorPool:
@@ -102,18 +43,21 @@ class ActorPool:
 
         `health`: for `watch` and `restart_dead`; `run`: the name of the run that metrics are of.
         """
-        self._name = name
+        self.name = name
         self._make = make
-        self._members = [_Member(make(slot), slot) for slot in range(size)]
+        self._members = [Member(make(slot), slot) for slot in range(size)]
         for member in self._members:
             member.ready.set()
-        self._restarts_left = restarts
+        self.restarts_left = restarts
         self._health = health
         self._watched = False
         self.steering = asyncio.Lock()
         """Held by whoever keeps the actors from answering, such as a weight sync."""
         self._heal: Callable[[], Awaitable[None]] | None = None
-        self._places = asyncio.Semaphore(size * CALLS_PER_ACTOR)
+        self.may_shrink = False
+        """Whether a dead actor is let go while others serve, for someone else to bring another."""
+        self._under_way = 0
+        self._room = asyncio.Condition()
         self._broken: asyncio.Future[Exception] | None = None
         self.restarts = 0
         self._metrics = Metrics(run)
@@ -124,9 +68,35 @@ class ActorPool:
         self._heal = heal
 
     @property
+    def members(self) -> list[Member]:
+        """The actors that serve now."""
+        return list(self._members)
+
+    @property
     def handles(self) -> list[Any]:
         """Handles of the actors that serve now."""
         return [member.handle for member in self._members]
+
+    async def join(self, slot: int) -> Member:
+        """Start an actor in `slot`, wait until it answers, and let it serve once it was healed.
+
+        Until then the others serve on. It may wait for a node with room for it.
+
+        Raises:
+            RayActorError: it died before it answered.
+        """
+        member = Member(self._make(slot), slot)
+        try:
+            if (died := await self._start_of(member)) is not None:
+                raise died
+        except BaseException:
+            ray.kill(member.handle)
+            raise
+        async with self.steering, self._room:  # nobody counts on those who serve now
+            self._members.append(member)
+            self._room.notify_all()
+        await self._healed(member)
+        return member
 
     async def run(self, call: Callable[[Any], Awaitable[T]]) -> T:
         """`call` on the freest actor; again on another when that one dies.
@@ -135,7 +105,7 @@ class ActorPool:
             PoolExhausted: more actors died than the recipe allows.
             Exception: what healing raised; every call that is open, and every later one, gets it.
         """
-        async with self._places:
+        async with self._place():
             while True:
                 member = min(self._members, key=lambda m: m.open_calls)
                 try:
@@ -143,7 +113,22 @@ class ActorPool:
                 except RayActorError as error:
                     await self._replace(member, error)
 
-    async def _unless_broken(self, member: _Member, call: Callable[[Any], Awaitable[T]]) -> T:
+    @asynccontextmanager
+    async def _place(self) -> AsyncGenerator[None]:
+        """One of the calls that all actors together are given at a time."""
+        async with self._room:
+            await self._room.wait_for(
+                lambda: self._under_way < CALLS_PER_ACTOR * len(self._members)
+            )
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            async with self._room:
+                self._room.notify()
+
+    async def _unless_broken(self, member: Member, call: Callable[[Any], Awaitable[T]]) -> T:
         async def when_ready() -> T:
             await member.ready.wait()
             return await call(member.handle)
@@ -162,13 +147,13 @@ class ActorPool:
             work.cancel()
             self._count(member, -1)
 
-    def _count(self, member: _Member, more: int) -> None:
+    def _count(self, member: Member, more: int) -> None:
         """Note calls that begin or end."""
         member.open_calls += more
         self._metrics.set("run_open_calls", member.open_calls, **self._labels(member))
 
-    def _labels(self, member: _Member) -> dict[str, str]:
-        return {"role": self._name, WORKER: f"{self._name}-{member.slot}"}
+    def _labels(self, member: Member) -> dict[str, str]:
+        return {"role": self.name, WORKER: f"{self.name}-{member.slot}"}
 
     def _breakage(self) -> "asyncio.Future[Exception]":
         """Done, with the reason, once this pool can answer no more."""
@@ -204,10 +189,10 @@ class ActorPool:
             self._break(error)
 
     def _known_health(self) -> Health:
-        assert self._health is not None, f"nobody says how {self._name} actors show that they live"
+        assert self._health is not None, f"nobody says how {self.name} actors show that they live"
         return self._health
 
-    def _start_of(self, member: _Member) -> "asyncio.Future[Exception | None]":
+    def _start_of(self, member: Member) -> "asyncio.Future[Exception | None]":
         """As `member.started`. There is no limit: large models take their time to load."""
         ping = self._known_health().ping
 
@@ -222,7 +207,7 @@ class ActorPool:
             member.started = asyncio.ensure_future(started())
         return member.started
 
-    async def _fault(self, member: _Member) -> Exception | None:
+    async def _fault(self, member: Member) -> Exception | None:
         """Why an actor that has started is dead, or as good as that; None: it lives."""
         health = self._known_health()
         try:
@@ -233,10 +218,13 @@ class ActorPool:
             return ActorHung(f"it gave no sign of life for {health.timeout_s:g} s")
         return None
 
-    async def _replace(self, member: _Member, error: Exception) -> None:
+    async def _replace(self, member: Member, error: Exception) -> None:
         fresh = self._replace_dead(member, error)
-        if fresh is None:
-            return
+        if fresh is not None:
+            await self._healed(fresh)
+
+    async def _healed(self, fresh: Member) -> None:
+        """Heal, and let a new actor be called."""
         if self._heal is not None:
             try:
                 await self._heal()
@@ -250,41 +238,55 @@ class ActorPool:
         New ones get no call before `mark_ready`.
         """
 
-        async def revived(slot: int) -> None:
-            while True:
-                member = self._members[slot]
+        async def revived(member: Member | None) -> None:
+            while member is not None:
                 fault = await asyncio.shield(self._start_of(member)) or await self._fault(member)
                 if fault is None:
                     return
                 self._replace_dead(member, fault)
+                member = member.successor
 
-        await asyncio.gather(*[revived(slot) for slot in range(len(self._members))])
+        await asyncio.gather(*[revived(member) for member in self._members])
 
     def mark_ready(self) -> None:
         """Let every actor be called: they have been healed."""
         for member in self._members:
             member.ready.set()
 
-    def _replace_dead(self, member: _Member, error: Exception) -> _Member | None:
-        """Put a new actor in a dead one's place; None when another call did so before."""
+    def _replace_dead(self, member: Member, error: Exception) -> Member | None:
+        """Put a new actor in a dead one's place; None when another call did so before, or where the
+        pool goes on without."""
         if not member.alive:
             return None
         member.alive = False
         member.ready.set()  # whoever waits for it shall find it dead, not wait for ever
-        if self._restarts_left == 0:
+        if self.may_shrink and len(self._members) > 1:
+            logger.warning("a %s actor is gone: %s", self.name, crash_report(error))
+            ray.kill(member.handle)
+            self._members.remove(member)
+            member.gone.set()
+            return None
+        if not self.use_restart():
             raise self._break(
                 PoolExhausted(
-                    f"a {self._name} actor died and no restart is left; its last words: "
+                    f"a {self.name} actor died and no restart is left; its last words: "
                     f"{crash_report(error)}"
                 )
             ) from error
-        self._restarts_left -= 1
-        self.restarts += 1
-        self._metrics.set("run_restarts", self.restarts, role=self._name)
-        logger.warning("a %s actor died; starting another: %s", self._name, crash_report(error))
+        logger.warning("a %s actor died; starting another: %s", self.name, crash_report(error))
         ray.kill(member.handle)  # unreachable is not always dead; two engines must not share a GPU
-        slot = self._members.index(member)
-        fresh = self._members[slot] = _Member(self._make(slot), slot)
+        fresh = Member(self._make(member.slot), member.slot)
+        self._members[self._members.index(member)] = member.successor = fresh
+        member.gone.set()
         if self._health is not None:
             self._start_of(fresh)
         return fresh
+
+    def use_restart(self) -> bool:
+        """Take one of the restarts that the recipe allows; False where none is left."""
+        if self.restarts_left == 0:
+            return False
+        self.restarts_left -= 1
+        self.restarts += 1
+        self._metrics.set("run_restarts", self.restarts, role=self.name)
+        return True

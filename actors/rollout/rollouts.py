@@ -17,8 +17,10 @@ import ray
 from ray.exceptions import RayActorError
 
 from actors.cluster.crash_report import crash_report
+from actors.cluster.driver_loop import DriverLoop
 from actors.cluster.object_refs import ProblemRefs, SharedBatches
-from actors.cluster.pool import ActorPool, DriverLoop
+from actors.cluster.pool import ActorPool
+from actors.rollout.elastic import keep_filled
 from actors.rollout.requests import LongestFirst, problem_seed, requests_told_apart
 from rewards.completion import completion_of
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
@@ -80,6 +82,7 @@ class Rollouts:
         self._timeout_s = timeout_s
         self._time = BusyTime()
         self._longest_first = LongestFirst()
+        self._filling = False
 
     def submit(
         self, problems: Sequence[Problem], request: SamplingRequest | Sequence[SamplingRequest]
@@ -147,6 +150,9 @@ class Rollouts:
         wait_for(self._loop.start(self._ready()), lambda: "engines to start")
         for pool in self._pools.every():
             self._loop.start(pool.watch())
+        if self._pools.most_engines is not None and not self._filling:
+            self._filling = True
+            self._loop.start(keep_filled(self._pools.engines, self._pools.most_engines))
 
     async def _ready(self) -> None:
         await asyncio.gather(*[_started(engine) for engine in self._pools.engines.handles])
@@ -263,6 +269,8 @@ class RolloutPools:
     rewards: ActorPool
     reference: ActorPool | None = None
     teacher: "Teacher | None" = None
+    most_engines: int | None = None
+    """Engines that are added as nodes join; None: those that are there from the start."""
 
     def every(self) -> list[ActorPool]:
         """Those that there are."""

@@ -9,8 +9,8 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from actors.cluster.crash_report import crash_report
+from actors.cluster.driver_loop import DriverLoop
 from actors.cluster.object_refs import ProblemRefs, SharedBatches
-from actors.cluster.pool import DriverLoop
 from actors.cluster.shared_folder import check_reached, file_visible
 from actors.weight_transfer.rendezvous import Rendezvous
 from configs.schema.learner import LearnerConfig

@@ -12,8 +12,9 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from ray.exceptions import RayActorError, RayTaskError
 
 from actors.cluster.crash_report import crash_report
+from actors.cluster.driver_loop import DriverLoop
 from actors.cluster.metrics import Metrics
-from actors.cluster.pool import ActorPool, DriverLoop
+from actors.cluster.pool import ActorPool
 from configs.jobs.grpo import SyncConfig
 from models.policy.parts import part_of
 from models.policy.weight_sums import WeightSums, compare_sums

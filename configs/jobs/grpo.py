@@ -236,6 +236,11 @@ class GRPORecipe(TrainingRecipe):
                 f"{rollout.tensor_parallel_size}: an engine that shares its GPU with a learner "
                 "rank has one GPU; set tensor_parallel_size=1"
             )
+        if rollout.max_workers is not None:
+            raise ValueError(
+                f"sync.shared_gpu=true with rollout.max_workers={rollout.max_workers}: each engine "
+                "sits beside a learner rank, so none can be added; set max_workers to null"
+            )
         if rollout.workers != ranks:
             raise ValueError(
                 f"sync.shared_gpu=true with rollout.workers={rollout.workers} and learner.ranks="

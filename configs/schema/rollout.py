@@ -51,6 +51,9 @@ class EngineConfig(StrictModel):
 
     workers: PositiveInt = 1
     """Rollout actors, each with one vLLM engine."""
+    max_workers: PositiveInt | None = None
+    """Most rollout actors: as nodes join during a run, actors are added with the current weights,
+    and when one leaves the run goes on without its actors; null: as many as workers, always."""
     cpus_per_worker: PositiveFloat = 1.0
     """CPU cores that Ray reserves for each rollout actor on a GPU machine."""
     tensor_parallel_size: PositiveInt = 1
@@ -85,6 +88,15 @@ class EngineConfig(StrictModel):
     timeout_s: PositiveFloat = 7200.0
     """Seconds that a problem may take from being asked to the last of its scores, the wait for a
     free engine included; the run ends behind them."""
+
+    @model_validator(mode="after")
+    def _more_workers_are_more(self) -> Self:
+        if self.max_workers is not None and self.max_workers < self.workers:
+            raise ValueError(
+                f"max_workers={self.max_workers} is less than workers={self.workers}, which a run "
+                "starts with; raise it, or lower workers"
+            )
+        return self
 
 
 class DynamicSamplingConfig(StrictModel):

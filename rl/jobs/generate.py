@@ -9,10 +9,12 @@ import ray
 from ray.exceptions import RayTaskError
 
 from actors.cluster.cpu_threads import cpu_thread_variables
+from actors.cluster.driver_loop import DriverLoop
+from actors.cluster.members import Health
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.placement import Placement
 from actors.cluster.plan import Plan, server_of
-from actors.cluster.pool import CALLS_AT_A_TIME, ActorPool, DriverLoop, Health
+from actors.cluster.pool import CALLS_AT_A_TIME, ActorPool
 from actors.rollout.endpoint_worker import EndpointWorker, NoAnswer
 from actors.rollout.rewriting_worker import RewritingWorker
 from actors.rollout.rollouts import RolloutPools, Rollouts
@@ -50,7 +52,8 @@ def generation(
         engines = start_client(recipe, plan, seats)
     else:
         engines = start_engines(recipe, Path(recipe.policy.path), plan, seats, threads)
-    pools = RolloutPools(engines, start_rewards(recipe, plan, seats), reference=None)
+    rewards, most = start_rewards(recipe, plan, seats), recipe.rollout.max_workers
+    pools = RolloutPools(engines, rewards, most_engines=None if server_of(recipe) else most)
     try:
         rollouts = Rollouts(loop, pools, refs=refs, timeout_s=recipe.rollout.timeout_s)
         with phase("starting engines"):
@@ -86,11 +89,18 @@ def start_engines(
     """Rollout workers on the policy in `folder`; `threads`: their environment on a CPU machine."""
     rollout, thinking = recipe.rollout, recipe.reward.thinking
     make = ray.remote(**actor_options(plan, "rollout", threads))(RolloutWorker)
+
+    def start(slot: int) -> Any:
+        options = seats.options_for("rollout", slot)
+        if slot >= rollout.workers:  # comes later, and waits for room on a CPU machine too
+            options |= {"num_cpus": rollout.cpus_per_worker}
+        return make.options(**options).remote(
+            folder, recipe.policy, recipe.prompt, rollout, plan.transport, thinking
+        )
+
     return ActorPool(
         "rollout",
-        lambda slot: make.options(**seats.options_for("rollout", slot)).remote(
-            folder, recipe.policy, recipe.prompt, rollout, plan.transport, thinking
-        ),
+        start,
         rollout.workers,
         rollout.restarts,
         Health(lambda worker: worker.wait_ready.remote(), rollout.health_timeout_s),

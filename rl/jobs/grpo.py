@@ -5,11 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.cluster.metrics import Metrics
+from actors.cluster.metrics import Metrics, span
 from actors.cluster.plan import Plan
 from actors.cluster.ray_session import ray_session
 from actors.cluster.shared_folder import check_run_folder
-from actors.cluster.timeline import span
 from actors.training.learner_group import LearnerDied
 from actors.weight_transfer.sync import SyncOverdue
 from configs.jobs.grpo import GRPORecipe

@@ -9,10 +9,12 @@ from typing import Any, Literal
 import ray
 
 from actors.cluster.cpu_threads import cpu_thread_variables
+from actors.cluster.driver_loop import DriverLoop
+from actors.cluster.members import Health
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.placement import Placement
 from actors.cluster.plan import Plan
-from actors.cluster.pool import ActorPool, DriverLoop, Health
+from actors.cluster.pool import ActorPool
 from actors.rollout.rollouts import RolloutPools, Rollouts, Teacher
 from actors.scoring.reference import ReferencePolicy
 from actors.scoring.teacher import TeacherPolicy
@@ -83,7 +85,8 @@ def start_pools(recipe: GRPORecipe, folder: Path, plan: Plan, seats: Placement) 
         pool = _start_frozen(recipe, recipe.teacher.path or folder, plan, seats, role="teacher")
         teacher = Teacher(pool, recipe.teacher.context, recipe.loss.distill.top_k)
     engines = start_engines(recipe, folder, plan, seats, threads_of(recipe, "rollout"))
-    return RolloutPools(engines, start_rewards(recipe, plan, seats), reference, teacher)
+    rewards, most = start_rewards(recipe, plan, seats), recipe.rollout.max_workers
+    return RolloutPools(engines, rewards, reference, teacher, most)
 
 
 def _start_frozen(

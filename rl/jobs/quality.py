@@ -8,7 +8,8 @@ from typing import Any
 
 import ray
 
-from actors.cluster.pool import ActorPool, DriverLoop
+from actors.cluster.driver_loop import DriverLoop
+from actors.cluster.pool import ActorPool
 from configs.schema.quality import QualityConfig, ValueHeadConfig
 from configs.schema.reward import RewardConfig
 from models.policy.check import read_config

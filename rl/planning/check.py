@@ -40,7 +40,7 @@ class PlannedRun:
         """
         if self.faults:
             change = nearest_change(self)
-            way = f"the nearest change that fits: {in_words(change)}" if change else _NO_WAY
+            way = f"The nearest change that fits: {in_words(change)}" if change else _NO_WAY
             raise DoesNotFit(f"{'; '.join(self.faults)}. {way}")
 
 

@@ -10,7 +10,9 @@ import pytest
 import ray
 
 from actors.cluster import pool
-from actors.cluster.pool import ActorPool, DriverLoop, Health, PoolExhausted
+from actors.cluster.driver_loop import DriverLoop
+from actors.cluster.members import Health, PoolExhausted
+from actors.cluster.pool import ActorPool
 from tests.waiting import wait_until, wait_until_dead
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -12,7 +12,9 @@ import psutil
 import pytest
 import ray
 
-from actors.cluster.pool import ActorPool, DriverLoop, PoolExhausted
+from actors.cluster.driver_loop import DriverLoop
+from actors.cluster.members import PoolExhausted
+from actors.cluster.pool import ActorPool
 from actors.rollout.rollouts import PendingRollouts
 from actors.scoring.reward_worker import RewardWorker
 from configs.schema.reward import RewardConfig

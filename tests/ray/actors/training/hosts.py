@@ -7,8 +7,8 @@ import ray
 import torch.distributed as dist
 
 from actors.cluster.cpu_threads import cpu_thread_variables
+from actors.cluster.driver_loop import DriverLoop
 from actors.cluster.object_refs import ProblemRefs
-from actors.cluster.pool import DriverLoop
 from actors.training.learner import LearnerRank, LearnerSpec
 from actors.training.learner_group import LearnerGroup
 from configs.jobs.grpo import GRPORecipe

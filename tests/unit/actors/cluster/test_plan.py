@@ -82,6 +82,7 @@ def test_a_cluster_with_just_enough_fits_and_one_with_less_is_told_what_lacks() 
     ("fault", "told"),
     [
         ({"tensor_parallel_size": 2}, "has one GPU; set tensor_parallel_size=1"),
+        ({"max_workers": 4}, "none can be added; set max_workers to null"),
         ({"workers": 3}, r"workers=3 and learner\.ranks=2: .*make them equal"),
         (
             {"gpu_memory_utilization": 0.85},
@@ -134,6 +135,11 @@ def test_cores_of_actors_on_gpus_are_the_recipes() -> None:
     plan = on_gpus(**cores)
     assert (plan.role("rollout").cpus, plan.role("learner").cpus) == (3.0, 2.5)
     assert {actors.cpus for actors in plan_of(recipe(device="cpu", **cores), {}).actors} == {0.0}
+
+
+def test_engines_that_may_come_later_are_told_and_not_reserved() -> None:
+    engines = on_gpus(rollout={"workers": 2, "max_workers": 6}).role("rollout")
+    assert engines.count == 2 and engines.what.endswith("; up to 6 as nodes join")
 
 
 def test_flash_attention_on_a_cpu_is_refused() -> None:

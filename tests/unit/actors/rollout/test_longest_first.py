@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors.cluster.pool import DriverLoop
+from actors.cluster.driver_loop import DriverLoop
 from actors.rollout.rollouts import Rollouts
 from rl.data.records import Group, Problem, SamplingRequest
 from tests.unit.step_samples import answer, score

@@ -31,3 +31,9 @@ def test_what_a_learner_could_not_use_is_refused(rollout: dict[str, object], fau
 def test_evaluation_may_draw_as_training_may_not() -> None:
     made = recipe(evaluation={"sampling": {"temperature": 0.6, "repetition_penalty": 1.05}})
     assert made.evaluation.sampling == SamplingConfig(temperature=0.6, repetition_penalty=1.05)
+
+
+def test_a_run_starts_with_no_more_workers_than_it_may_have() -> None:
+    assert RolloutConfig(workers=2, max_workers=2).max_workers == 2
+    with pytest.raises(ValueError, match=r"max_workers=1 is less than workers=2"):
+        RolloutConfig(workers=2, max_workers=1)
