@@ -1,12 +1,12 @@
 """A run that loses something every minute: what it costs in time, memory and accuracy.
 
     make soak
-    python benchmarks/soak.py --minutes 5 --every 25 --steps 100 --out soak.json
+    python benchmarks/soak.py --minutes 5 --every 30 --out soak.json
 
-The laptop's text recipe is trained twice, undisturbed and with a fault a minute, each of another
-kind: processes are killed with SIGKILL or stopped with SIGSTOP, the driver is killed and the same
-command given again. Told are each process's memory over its life, whether each answer counted once,
-and the accuracy of both runs.
+The laptop's text recipe is trained for half an hour with a fault a minute, each of another kind:
+processes are killed with SIGKILL or stopped with SIGSTOP, the driver is killed and the same command
+given again. Then it is trained for as many steps undisturbed. Told are each process's memory over
+its life, whether each answer counted once, and the accuracy of both runs.
 """
 
 import argparse
@@ -38,12 +38,20 @@ ROOT = Path(__file__).resolve().parents[1]
 LOOK_EVERY_S = 2.0
 WARM_UP_S = 60.0
 """Of a process's life, in which its memory may grow: imports, caches, first batches."""
+ENDLESS = 10**6
+"""Steps."""
+SAVED_EVERY = 10
+"""Steps."""
 SETTINGS = (
+    # So that no step depends on how many there will be.
+    "learner.optimizer.schedule=constant",
+    "learner.optimizer.warmup_ratio=0",
     "loss.kl.coef=0.001",  # so that there is a reference policy to lose
     "rollout.health_timeout_s=20",
+    "learner.timeout_s=90",
     "log.wandb=false",
-    "checkpoint.every=10",
-    "evaluation.every=1000",
+    f"checkpoint.every={SAVED_EVERY}",
+    f"evaluation.every={ENDLESS}",
     *(f"{role}.restarts=1000" for role in ("rollout", "reward", "reference", "learner")),
 )
 
@@ -54,6 +62,7 @@ class Soaked:
 
     folder: Path
     words: Sequence[str]
+    last_step: int = ENDLESS
     driver: "subprocess.Popen[bytes] | None" = None
     rss: dict[tuple[str, int], list[tuple[float, float]]] = field(
         default_factory=lambda: defaultdict(list)
@@ -68,12 +77,16 @@ class Soaked:
         """Give the command, or give it again."""
         with self.log.open("ab") as out:
             self.driver = subprocess.Popen(
-                [sys.executable, "rl/grpo.py", "digits_text", *self.words, "--resume-or-start"],
+                [sys.executable, "rl/grpo.py", "digits_text", *self.words, *self._how_far],
                 cwd=ROOT,
                 env={key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"},
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
+
+    @property
+    def _how_far(self) -> Sequence[str]:
+        return f"steps={self.last_step}", "--resume-or-start"
 
     def done(self) -> bool:
         """Whether the driver has ended; one that ended badly ends this, too."""
@@ -130,12 +143,17 @@ def _signal(role: str, number: int) -> Callable[[Soaked], bool]:
     return fault
 
 
-def _lose_driver(run: Soaked) -> bool:
+def end_driver(run: Soaked) -> None:
+    """Kill it, and wait until what it started has found out."""
     assert run.driver is not None
     own = [process for _, process in run.processes()]
     run.driver.kill()
     run.driver.wait()
     psutil.wait_procs(own, timeout=60)
+
+
+def _lose_driver(run: Soaked) -> bool:
+    end_driver(run)
     run.submit()
     return True
 
@@ -148,12 +166,14 @@ FAULTS: dict[str, Callable[[Soaked], bool]] = {
     "reference killed": _signal("ReferencePolicy", signal.SIGKILL),
     "learner rank killed": _signal("LearnerRank", signal.SIGKILL),
     "rollout worker stopped": _signal("RolloutWorker", signal.SIGSTOP),
+    "reference stopped": _signal("ReferencePolicy", signal.SIGSTOP),
+    "learner rank stopped": _signal("LearnerRank", signal.SIGSTOP),
     "driver killed": _lose_driver,
 }
 
 
 def soak(run: Soaked, minutes: float, every_s: float) -> list[dict[str, Any]]:
-    """The run from its start to its end, with a fault every so often for so many minutes; these.
+    """The run from its start on, with a fault every so often for so many minutes; these.
 
     A fault waits until the run has come further than at the one before.
     """
@@ -162,11 +182,12 @@ def soak(run: Soaked, minutes: float, every_s: float) -> list[dict[str, Any]]:
     began = last = time.monotonic()
     lost_at = 0
     run.submit()
-    while not run.done():
+    while time.monotonic() - began < 60 * minutes:
         time.sleep(LOOK_EVERY_S)
+        assert not run.done(), f"{ENDLESS} steps"
         run.look()
         now, steps = time.monotonic(), run.steps()
-        if now - began > 60 * minutes or now - last < every_s or steps <= lost_at:
+        if now - last < every_s or steps <= lost_at:
             continue
         kind = next(kinds)
         if FAULTS[kind](run):
@@ -175,23 +196,29 @@ def soak(run: Soaked, minutes: float, every_s: float) -> list[dict[str, Any]]:
     return faults
 
 
+def finish(run: Soaked, steps: int) -> None:
+    """Let the run come to its end at so many steps."""
+    run.last_step = steps
+    run.submit()
+    while not run.done():
+        time.sleep(LOOK_EVERY_S)
+        run.look()
+
+
 def memory(run: Soaked) -> list[dict[str, Any]]:
-    """Of each role the process that lived longest: its memory and how it grew."""
-    longest: dict[str, list[tuple[float, float]]] = {}
-    for (role, _), seen in run.rss.items():
-        if len(seen) > len(longest.get(role, ())):
-            longest[role] = seen
+    """The memory of each process that outlived its warm-up, and how it grew; of each role those
+    that lived longest first."""
     lines: list[dict[str, Any]] = []
-    for role, seen in sorted(longest.items()):
+    for (role, pid), seen in run.rss.items():
         warm = np.array([each for each in seen if each[0] - seen[0][0] > WARM_UP_S])
         if len(warm) < 10:
             continue
         minutes_N = (warm[:, 0] - warm[0, 0]) / 60
         slope = float(np.polyfit(minutes_N, warm[:, 1], 1)[0])
-        line = {"role": role, "minutes": round(float(minutes_N[-1]), 1)}
+        line = {"role": role, "pid": pid, "minutes": round(float(minutes_N[-1]), 1)}
         line |= {"first_mb": round(float(warm[0, 1])), "last_mb": round(float(warm[-1, 1]))}
         lines.append(line | {"mb_per_minute": round(slope, 2)})
-    return lines
+    return sorted(lines, key=lambda line: (line["role"], -line["minutes"]))
 
 
 def counted(run: Soaked) -> dict[str, Any]:
@@ -211,13 +238,16 @@ def counted(run: Soaked) -> dict[str, Any]:
 def show(found: dict[str, Any]) -> None:
     """Tables of what was found."""
     console = Console()
-    for name in ("undisturbed", "soaked"):
-        console.print(name, found[name])
-    console.print(*[f"{each['at_s']} s: {each['kind']}" for each in found["faults"]], sep="\n")
-    table = Table("process", "minutes", "first MB", "last MB", "MB a minute")
-    for line in found["memory"]:
-        table.add_row(*[str(value) for value in line.values()])
-    console.print(table)
+    for name, run in found.items():
+        title = f"{name}: of {len(run['memory'])} processes those that lived longest"
+        table = Table("process", "its id", "minutes", "first MB", "last MB", "MB a minute")
+        table.title = title
+        for line in {each["role"]: each for each in reversed(run["memory"])}.values():
+            table.add_row(*[str(value) for value in line.values()])
+        console.print(table)
+        for each in run["faults"]:
+            console.print(f"{each['at_s']} s, {each['steps']} steps: {each['kind']}")
+        console.print({key: value for key, value in run.items() if not isinstance(value, list)})
 
 
 def main() -> None:
@@ -225,19 +255,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=30.0, help="how long faults go on")
     parser.add_argument("--every", type=float, default=60.0, help="seconds between two faults")
-    parser.add_argument("--steps", type=int, default=500, help="of both runs")
     parser.add_argument("--folder", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, help="file for all figures as JSON")
     parser.add_argument("overrides", nargs="*", help="of the recipe, as section.key=value")
     asked = parser.parse_args()
-    found: dict[str, Any] = {}
-    for name, minutes in (("undisturbed", 0.0), ("soaked", asked.minutes)):
-        folder = asked.folder.resolve() / f"soak-{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        own = (f"name={folder.name}", f"log.folder={folder.parent}", f"steps={asked.steps}")
-        run = Soaked(folder, [*SETTINGS, *own, *asked.overrides])
-        faults = soak(run, minutes, asked.every)
-        found |= {name: counted(run), "faults": faults, "memory": memory(run)}
+    own = asked.folder.resolve()
+    own.mkdir(parents=True, exist_ok=True)
+
+    def run(name: str) -> Soaked:
+        folder = own / f"soak-{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+        return Soaked(
+            folder, [*SETTINGS, f"name={folder.name}", f"log.folder={own}", *asked.overrides]
+        )
+
+    began = time.monotonic()
+    soaked = run("soaked")
+    faults = soak(soaked, asked.minutes, asked.every)
+    end_driver(soaked)
+    steps = soaked.steps() + SAVED_EVERY
+    finish(soaked, steps)
+    between = time.monotonic()
+    undisturbed = run("undisturbed")
+    finish(undisturbed, steps)
+    took = {"soaked": between - began, "undisturbed": time.monotonic() - between}
+    found = {
+        name: {
+            "seconds": round(took[name]),
+            **counted(each),
+            "faults": faults if each is soaked else [],
+            "memory": memory(each),
+        }
+        for name, each in (("undisturbed", undisturbed), ("soaked", soaked))
+    }
     show(found)
     if asked.out:
         asked.out.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
