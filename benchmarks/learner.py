@@ -101,7 +101,7 @@ def measured(policy: Policy, encoder: InputEncoder, answers: int, rounds: int) -
     pixels_1 = torch.randn(1, 3, PICTURES.image, PICTURES.image)
     plans = {way: laid_out(row, way) for way in ("shared", "plain", "padded")}
     ways = {way: step(policy, batches, pixels_1) for way, batches in plans.items()}
-    took = measuring.by_turns(ways, rounds)
+    took = measuring.by_turns(ways, rounds, warm_up=int(answers == GROUPS[0]))
     read = {way: sum(r.length for b in plans[way] for r in b) for way in plans}
     ideal = read["plain"] / read["shared"]
     gain = measuring.times_faster(took, "shared", "plain")

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import socket
 import threading
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
-from torch.distributed import ProcessGroup
+from torch.distributed import ProcessGroup, Work
 from vllm.distributed.utils import stateless_init_torch_distributed_process_group
 from vllm.distributed.weight_transfer import (
     TrainerWeightTransferEngine,
@@ -119,9 +120,10 @@ def _meet(
     return group
 
 
-def _broadcast(group: ProcessGroup, flat: Tensor) -> None:
+def _broadcast(group: ProcessGroup, flat: Tensor) -> Work:
+    """Begin to send, or to receive."""
     # The group's own method: torch.distributed's broadcast wants ranks of the default group.
-    group.broadcast(flat, 0).wait()
+    return group.broadcast(flat, 0)
 
 
 def _buckets(metadata: list[ParamMeta]) -> Iterator[list[ParamMeta]]:
@@ -130,6 +132,29 @@ def _buckets(metadata: list[ParamMeta]) -> Iterator[list[ParamMeta]]:
     for group in layerwise_groups([meta.name for meta in metadata]):
         for dtype in dict.fromkeys(by_name[name].dtype for name in group):
             yield [by_name[name] for name in group if by_name[name].dtype == dtype]
+
+
+def _size(meta: ParamMeta) -> int:
+    return torch.Size(meta.shape).numel()
+
+
+def _arriving(
+    group: ProcessGroup, metadata: list[ParamMeta]
+) -> Iterator[tuple[list[ParamMeta], Tensor]]:
+    """Buckets and what they bring; the next one is on its way while one is made use of."""
+    ahead: deque[tuple[list[ParamMeta], Tensor, Work]] = deque()
+    for bucket in _buckets(metadata):
+        flat = torch.empty(sum(map(_size, bucket)), dtype=bucket[0].dtype)
+        ahead.append((bucket, flat, _broadcast(group, flat)))
+        if len(ahead) > 1:
+            yield _come(*ahead.popleft())
+    for last in ahead:
+        yield _come(*last)
+
+
+def _come(bucket: list[ParamMeta], flat: Tensor, work: Work) -> tuple[list[ParamMeta], Tensor]:
+    work.wait()
+    return bucket, flat
 
 
 class GlooEngine(WeightTransferEngine[GlooInit, GlooUpdate]):
@@ -160,11 +185,8 @@ class GlooEngine(WeightTransferEngine[GlooInit, GlooUpdate]):
         """Take each bucket and hand its tensors to the model's own loader."""
         if self._group is None:
             raise RuntimeError("weights were sent before init_transfer_engine met the trainer")
-        for bucket in _buckets(update_info.metadata()):
-            sizes = [torch.Size(meta.shape).numel() for meta in bucket]
-            flat = torch.empty(sum(sizes), dtype=bucket[0].dtype)
-            _broadcast(self._group, flat)
-            parts = zip(bucket, flat.split(sizes), strict=True)
+        for bucket, flat in _arriving(self._group, update_info.metadata()):
+            parts = zip(bucket, flat.split([_size(meta) for meta in bucket]), strict=True)
             self.model.load_weights((meta.name, part.view(meta.shape)) for meta, part in parts)
 
     def shutdown(self) -> None:
@@ -235,11 +257,17 @@ class GlooTrainer(TrainerWeightTransferEngine[GlooTrainerInit]):
     def _broadcast_all(self, metadata: list[ParamMeta]) -> None:
         assert self._group is not None and self.source is not None
         buckets = _buckets(metadata)
-        for names, tensors in self.source.iter_groups():
+        on_its_way: Work | None = None
+        for names, tensors in self.source.iter_groups():  # gathers and sums while another travels
             by_name = dict(zip(names, tensors, strict=True))
             while by_name:
                 parts = [by_name.pop(meta.name) for meta in next(buckets)]
-                _broadcast(self._group, torch.cat([part.detach().reshape(-1) for part in parts]))
+                flat = torch.cat([part.detach().reshape(-1) for part in parts])
+                if on_its_way is not None:
+                    on_its_way.wait()
+                on_its_way = _broadcast(self._group, flat)
+        if on_its_way is not None:
+            on_its_way.wait()
 
     def shutdown(self) -> None:
         """Leave the group."""

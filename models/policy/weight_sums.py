@@ -1,7 +1,8 @@
 """Weights told by their sums: what a learner sent against what an engine holds."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -36,12 +37,30 @@ def weight_group(name: str) -> str:
 
 def sum_and_squares(tensor: Tensor) -> Sums:
     """Sums of a tensor of any shape and dtype, a piece at a time: a whole copy could fill a GPU."""
+    if tensor.is_cuda:
+        return _sums_of_pieces(tensor, _PIECE)
+    with _one_thread():
+        return _sums_of_pieces(tensor, _PIECE_IN_CACHE)
+
+
+def _sums_of_pieces(tensor: Tensor, size: int) -> Sums:
     total = torch.zeros(2, dtype=torch.float64, device=tensor.device)
-    piece_size = _PIECE if tensor.is_cuda else _PIECE_IN_CACHE
-    for piece in tensor.detach().reshape(-1).split(piece_size):
+    for piece in tensor.detach().reshape(-1).split(size):
         values = piece.double()
         total += torch.stack([values.sum(), values.dot(values)])
     return float(total[0]), float(total[1])
+
+
+@contextmanager
+def _one_thread() -> Generator[None]:
+    """Pieces that fit a core's cache are over before several threads have met: on two busy cores
+    two threads took 2 to 20 s for a gigabyte, where one takes 0.2."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def compare_sums(sent: Mapping[str, Sums], held: Mapping[str, Sums], tolerance: float) -> list[str]:
