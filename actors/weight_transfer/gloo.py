@@ -36,6 +36,8 @@ from vllm.distributed.weight_transfer.base import (
     layerwise_groups,
 )
 
+from models.policy.weight_sums import one_thread
+
 NAME = "gloo"
 _TIMEOUT = timedelta(minutes=5)
 
@@ -247,7 +249,8 @@ class GlooTrainer(TrainerWeightTransferEngine[GlooTrainerInit]):
         pool = ThreadPoolExecutor(max_workers=1)
         try:
             received = pool.submit(self.client.update_weights, asdict(update))
-            self._broadcast_all(metadata)
+            with one_thread():
+                self._broadcast_all(metadata)
             received.result()
         finally:
             # Never wait for an engine here: had a broadcast failed, it might never answer.

@@ -39,7 +39,7 @@ def sum_and_squares(tensor: Tensor) -> Sums:
     """Sums of a tensor of any shape and dtype, a piece at a time: a whole copy could fill a GPU."""
     if tensor.is_cuda:
         return _sums_of_pieces(tensor, _PIECE)
-    with _one_thread():
+    with one_thread():
         return _sums_of_pieces(tensor, _PIECE_IN_CACHE)
 
 
@@ -52,9 +52,10 @@ def _sums_of_pieces(tensor: Tensor, size: int) -> Sums:
 
 
 @contextmanager
-def _one_thread() -> Generator[None]:
-    """Pieces that fit a core's cache are over before several threads have met: on two busy cores
-    two threads took 2 to 20 s for a gigabyte, where one takes 0.2."""
+def one_thread() -> Generator[None]:
+    """Torch computes on this thread alone. Pieces that fit a core's cache are over before several
+    threads have met: on two busy cores two took 2 to 20 s for a gigabyte's sums, where one takes
+    0.2."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
