@@ -30,7 +30,14 @@ from rl.run_log.samples import Logged
 
 STEPS = 3
 SIZE = replace(
-    PICTURES, hidden=128, layers=2, mlp=256, vision_hidden=64, vision_layers=2, vision_heads=2
+    PICTURES,
+    hidden=128,
+    layers=2,
+    heads=4,
+    mlp=256,
+    vision_hidden=64,
+    vision_layers=2,
+    vision_heads=2,
 )
 RUNS = {"base": (4, 32), "more_problems": (16, 32), "longer_answers": (4, 128)}
 """Problems a step and tokens an answer."""
