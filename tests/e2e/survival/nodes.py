@@ -17,11 +17,11 @@ from pathlib import Path
 
 import psutil
 
+from tests.e2e.head import free_ports
 from tests.repository import ROOT
 from tests.waiting import wait_until
 
 BIN = Path(sys.executable).parent
-PORT = 6379
 NAMESPACES = ("unshare", "--fork", "--pid", "--mount-proc", "--net", "--kill-child")
 """What a script that makes nodes is run by: all that it starts and makes ends with it."""
 _PROBE = "ip link add probe type veth peer name eborp && ip link add bridge type bridge"
@@ -59,11 +59,12 @@ class Nodes:
     """As network namespaces."""
     nodes: dict[str, Node] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=lambda: free_ports(1)[0])
 
     @property
     def address(self) -> str:
         """The cluster's, for RAY_ADDRESS."""
-        return f"{self.address_of(0)}:{PORT}"
+        return f"{self.address_of(0)}:{self.port}"
 
     def address_of(self, number: int) -> str:
         """The address of each node, by its place."""
@@ -80,8 +81,11 @@ class Nodes:
         labels = ",".join(f"{seat}=yes" for seat in seats)
         words = [f"--node-ip-address={address}", f"--labels={labels}", "--disable-usage-stats"]
         words += ["--object-store-memory=100000000", "--block"]
+        own = ("dashboard-agent-listen-port", "metrics-export-port", "ray-client-server-port")
+        ports = zip(own, free_ports(3), strict=True)
+        words += [f"--{of}={port}" for of, port in ports if of != own[2] or not self.nodes]
         if not self.nodes:  # what no seat is for, such as making the start policy, is done here
-            words += ["--head", f"--port={PORT}", "--include-dashboard=false", "--num-cpus=2"]
+            words += ["--head", f"--port={self.port}", "--include-dashboard=false", "--num-cpus=2"]
         else:
             words += [f"--address={self.address}", "--num-cpus=0"]
         ray = self.spawn([*enter, str(BIN / "ray"), "start", *words], f"node_{name}")
