@@ -142,7 +142,7 @@ class LearnerRank(NamedActor):
         elif job.reference == "shards":
             start = build(load_model(job.policy, job.folder, as_saved=True), learns=False)
             if store is not None:  # it reads the learner's batches
-                start.detach_vision_tower(device, dtype)
+                start.leave_tower_to(policy)
             self._reference = ShardedReference(start, job.policy.dtype)
         self._yield_gpu()
 

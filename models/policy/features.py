@@ -7,14 +7,16 @@ of the processor's settings, so that another tower or another tiling never meets
 
 import copy
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -23,6 +25,8 @@ from configs.schema.features import FeaturesConfig
 from models.inputs.encoder import InputEncoder
 from rl.data.records import Chat, Pair, Problem
 from rl.storage.atomic import atomic_file
+
+logger = logging.getLogger(__name__)
 
 FEATURES = "features"
 """Where a policy finds them, in place of pixels."""
@@ -141,9 +145,9 @@ class DiskFeatures:
         """Each of `ranks` may fill its part of what is free now."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        used = sum(entry.stat().st_size for entry in os.scandir(folder))
-        self._room = max(0, max_bytes - used) // ranks
+        self._room = max(0, max_bytes - _bytes_in(folder)) // ranks
         self._lock = threading.Lock()
+        self._told = False
 
     def get(self, key: str) -> Tensor | None:
         """The feature, if it is kept."""
@@ -156,10 +160,29 @@ class DiskFeatures:
         """Keep the feature if there is room."""
         with self._lock:
             if feature.nbytes > self._room:
-                return
+                return self._tell_full("features.max_bytes are used up, maybe by other towers'")
             self._room -= feature.nbytes
-        with atomic_file(self._folder / key) as aside:
-            save_file({FEATURES: feature.contiguous()}, aside)
+        try:
+            with atomic_file(self._folder / key) as aside:
+                save_file({FEATURES: feature.contiguous()}, aside)
+        except (OSError, SafetensorError) as error:  # what is not kept is computed again
+            self._room = 0
+            self._tell_full(f"cannot be written to: {error}")
+
+    def _tell_full(self, why: str) -> None:
+        """Say once that nothing more is kept."""
+        if not self._told:
+            self._told = True
+            logger.warning("%s: %s; what is not kept is computed each time", self._folder, why)
+
+
+def _bytes_in(folder: Path) -> int:
+    """Of its files; those that other runs rename meanwhile count for nothing."""
+    total = 0
+    for entry in os.scandir(folder):
+        with suppress(FileNotFoundError):
+            total += entry.stat().st_size
+    return total
 
 
 def feature_store(config: FeaturesConfig, ranks: int) -> FeatureStore | None:

@@ -94,6 +94,11 @@ class Policy(nn.Module):
         self._dummy.use_features(tower)
         return tower
 
+    def leave_tower_to(self, other: "Policy") -> None:
+        """Be without a tower, too: batches come with the features that `other` reads."""
+        self.model.model.vision_tower = nn.Identity()
+        self._dummy = other._dummy
+
     def _positions(self, batch: PackedBatch) -> Tensor:
         """int64 [B, T], or [3, B, T] where images span time, height and width (M-RoPE).
 

@@ -132,10 +132,7 @@ def memory_of(recipe: Recipe, gpu_gib: float | None) -> Memory | None:
 
 def _learner(recipe: GRPORecipe | SupervisedRecipe, shape: MemoryEstimator) -> OnGPU:
     sharded = isinstance(recipe, GRPORecipe) and recipe.reference_in == "shards"
-    images = recipe.prompt.max_tokens
-    if recipe.features.keep != "off":
-        images = 0  # the tower is left out
-    held = shape.learner(recipe.learner, reference=sharded, image_tokens=images)
+    held = shape.learner(recipe.learner, reference=sharded, image_tokens=recipe.prompt.max_tokens)
     parts = {
         "weights": held.weights,
         "gradients": held.gradients,
@@ -144,6 +141,9 @@ def _learner(recipe: GRPORecipe | SupervisedRecipe, shape: MemoryEstimator) -> O
         "activations": held.activations,
         "logits": held.logits,
     }
+    if recipe.features.keep != "off" and recipe.learner.zero_stage == 3:
+        tower = shape.whole * shape.sizes.get("vision", 0) / sum(shape.sizes.values())
+        parts["tower"] = tower * (1 - 1 / recipe.learner.ranks)  # each rank has it whole
     return OnGPU("learner rank", parts, "and a shard of the reference" if sharded else "")
 
 

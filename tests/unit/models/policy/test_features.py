@@ -96,7 +96,9 @@ def test_what_does_not_fit_is_computed_again_and_still_right(vlm: Path) -> None:
     assert narrow.counts == (1, 4)
 
 
-def test_features_on_disk_outlive_the_run_and_keep_their_bound(vlm: Path, tmp_path: Path) -> None:
+def test_features_on_disk_outlive_the_run_and_keep_their_bound(
+    vlm: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     first = cache_of(vlm, DiskFeatures(tmp_path, 10**6, ranks=2))[1]
     wanted = first([chat(RED)])[FEATURES]
     later = cache_of(vlm, DiskFeatures(tmp_path, 1, ranks=2))[1]
@@ -104,6 +106,20 @@ def test_features_on_disk_outlive_the_run_and_keep_their_bound(vlm: Path, tmp_pa
     later([chat(BLUE)])
     assert later.counts == (1, 2)
     assert len(list(tmp_path.iterdir())) == 1, "one byte holds no feature"
+    assert caplog.text.count("features.max_bytes are used up") == 1
+
+
+def test_a_folder_that_takes_no_more_features_is_told_once_and_ends_nothing(
+    vlm: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "features"
+    cache = cache_of(vlm, DiskFeatures(folder, 10**6, ranks=1))[1]
+    folder.rmdir()
+    folder.write_text("in the way")
+    whole = cache_of(vlm, MemoryFeatures(10**6))[1]
+    for picture in (RED, BLUE):
+        assert torch.equal(cache([chat(picture)])[FEATURES], whole([chat(picture)])[FEATURES])
+    assert caplog.text.count("cannot be written to") == 1
 
 
 def test_another_tower_or_another_tiling_finds_nothing(vlm: Path, tmp_path: Path) -> None:

@@ -55,6 +55,21 @@ def test_the_reference_is_where_the_recipe_puts_it(folder: str) -> None:
     assert beside.parts["weights"] - alone.parts["weights"] == pytest.approx(whole.whole)
 
 
+@pytest.mark.parametrize("stage", [2, 3])
+def test_a_tower_that_is_kept_apart_is_whole_on_each_rank(folder: str, stage: int) -> None:
+    policy = {"path": folder, "train": ["projector"]}
+    learner = {"zero_stage": stage, "ranks": 4}
+    off, kept = (
+        memory(folder, policy=policy, learner=learner, features={"keep": keep}).gpus[0]
+        for keep in ("off", "memory")
+    )
+    shape = estimator(recipe(policy=policy).policy)
+    assert shape is not None
+    tower = shape.whole * shape.sizes["vision"] / sum(shape.sizes.values())
+    more = 0.75 * tower if stage == 3 else 0.0  # of which every rank had a quarter
+    assert kept.total - off.total == pytest.approx(more, abs=1e-9)
+
+
 def test_adapters_are_named_and_leave_little_that_learns(folder: str) -> None:
     policy = {"path": folder, "train": ["language"], "lora": {"rank": 1}}
     learner = plan_of(recipe(policy=policy), {}).role("learner")
