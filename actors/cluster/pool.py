@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -10,8 +11,9 @@ import ray
 from ray.exceptions import RayActorError
 
 from actors.cluster.crash_report import crash_report
-from actors.cluster.members import ActorHung, Health, Member, PoolExhausted
+from actors.cluster.members import Health, Member, PoolExhausted
 from actors.cluster.metrics import Metrics
+from rl.console.errors import DoesNotFit
 from rl.monitoring.metrics import WORKER
 
 logger = logging.getLogger(__name__)
@@ -87,7 +89,7 @@ class ActorPool:
         """
         member = Member(self._make(slot), slot)
         try:
-            if (died := await self._start_of(member)) is not None:
+            if (died := await member.started(self._known_health())) is not None:
                 raise died
         except BaseException:
             ray.kill(member.handle)
@@ -175,13 +177,13 @@ class ActorPool:
             return
         self._watched = True
         for member in self._members:
-            self._start_of(member)
+            member.started(self._health)
         try:
             while True:
                 await asyncio.sleep(min(_LOOK_EVERY_S, self._health.timeout_s / 4))
                 async with self.steering:
-                    members = [each for each in self._members if self._start_of(each).done()]
-                    faults = await asyncio.gather(*[self._fault(each) for each in members])
+                    members = [m for m in self._members if m.started(self._health).done()]
+                    faults = await asyncio.gather(*[m.fault(self._health) for m in members])
                 for member, fault in zip(members, faults, strict=True):
                     if fault is not None:
                         await self._replace(member, fault)
@@ -192,34 +194,8 @@ class ActorPool:
         assert self._health is not None, f"nobody says how {self.name} actors show that they live"
         return self._health
 
-    def _start_of(self, member: Member) -> "asyncio.Future[Exception | None]":
-        """As `member.started`. There is no limit: large models take their time to load."""
-        ping = self._known_health().ping
-
-        async def started() -> Exception | None:
-            try:
-                await ping(member.handle)
-            except RayActorError as error:
-                return error
-            return None
-
-        if member.started is None:
-            member.started = asyncio.ensure_future(started())
-        return member.started
-
-    async def _fault(self, member: Member) -> Exception | None:
-        """Why an actor that has started is dead, or as good as that; None: it lives."""
-        health = self._known_health()
-        try:
-            await asyncio.wait_for(health.ping(member.handle), health.timeout_s)
-        except RayActorError as error:
-            return error
-        except TimeoutError:
-            return ActorHung(f"it gave no sign of life for {health.timeout_s:g} s")
-        return None
-
     async def _replace(self, member: Member, error: Exception) -> None:
-        fresh = self._replace_dead(member, error)
+        fresh = await self._replace_dead(member, error)
         if fresh is not None:
             await self._healed(fresh)
 
@@ -238,12 +214,18 @@ class ActorPool:
         New ones get no call before `mark_ready`.
         """
 
+        health, broken = self._known_health(), self._breakage()
+
         async def revived(member: Member | None) -> None:
             while member is not None:
-                fault = await asyncio.shield(self._start_of(member)) or await self._fault(member)
+                started = member.started(health)
+                await asyncio.wait({started, broken}, return_when=asyncio.FIRST_COMPLETED)
+                if broken.done():
+                    raise broken.result()
+                fault = started.result() or await member.fault(health)
                 if fault is None:
                     return
-                self._replace_dead(member, fault)
+                await self._replace_dead(member, fault)
                 member = member.successor
 
         await asyncio.gather(*[revived(member) for member in self._members])
@@ -253,9 +235,10 @@ class ActorPool:
         for member in self._members:
             member.ready.set()
 
-    def _replace_dead(self, member: Member, error: Exception) -> Member | None:
+    async def _replace_dead(self, member: Member, error: Exception) -> Member | None:
         """Put a new actor in a dead one's place; None when another call did so before, or where the
-        pool goes on without."""
+        pool goes on without. What a lost node took along is no death that counts."""
+        lost = member.alive and await member.has_lost_node()
         if not member.alive:
             return None
         member.alive = False
@@ -266,7 +249,7 @@ class ActorPool:
             self._members.remove(member)
             member.gone.set()
             return None
-        if not self.use_restart():
+        if not lost and not self.use_restart():
             raise self._break(
                 PoolExhausted(
                     f"a {self.name} actor died and no restart is left; its last words: "
@@ -279,8 +262,20 @@ class ActorPool:
         self._members[self._members.index(member)] = member.successor = fresh
         member.gone.set()
         if self._health is not None:
-            self._start_of(fresh)
+            fresh.seating = asyncio.ensure_future(self._seat(fresh, self._health))
         return fresh
+
+    async def _seat(self, fresh: Member, health: Health) -> None:
+        """End it all where no node has room for a new actor for too long."""
+        limit_s = None if math.isinf(health.seat_timeout_s) else health.seat_timeout_s
+        done, _ = await asyncio.wait({fresh.started(health)}, timeout=limit_s)
+        if not done and fresh.alive and not await fresh.has_node():
+            self._break(
+                DoesNotFit(
+                    f"no node had room for a new {self.name} actor in cluster.reserve_timeout_s="
+                    f"{health.seat_timeout_s:g} seconds; add nodes, then go on by --resume"
+                )
+            )
 
     def use_restart(self) -> bool:
         """Take one of the restarts that the recipe allows; False where none is left."""

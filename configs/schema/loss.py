@@ -120,7 +120,8 @@ class ReferenceConfig(StrictModel):
     adapters off where nothing else learns. auto: learner in that last case, actor otherwise, and
     where loss.kl.place=reward."""
     restarts: NonNegativeInt = 3
-    """Times that a dead actor is started again before the run ends."""
+    """Times that a dead actor is started again before the run ends; what a lost node took along is
+    not counted."""
 
 
 def _bounds_of(policy_loss: str) -> tuple[float | None, float | None]:

@@ -101,7 +101,8 @@ class RewardConfig(StrictModel):
     processes: PositiveInt = 1
     """Verifier processes of one reward actor."""
     restarts: NonNegativeInt = 3
-    """Times that dead reward actors are started again before the run ends, all of them together."""
+    """Times that dead reward actors are started again before the run ends, all of them together;
+    what a lost node took along is not counted."""
     deadline_s: PositiveFloat = 2.0
     """Seconds of CPU time that one answer may take before its verifier is killed (four times as
     many by the clock), and seconds by the clock for a reward of your own."""

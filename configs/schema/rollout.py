@@ -81,7 +81,8 @@ class EngineConfig(StrictModel):
     """Further arguments of vLLM's engine by vLLM's own names (AsyncEngineArgs), such as
     {kv_cache_dtype: fp8, max_num_batched_tokens: 16384}; what other keys decide is refused."""
     restarts: NonNegativeInt = 3
-    """Times that dead engines are started again before the run ends, all of them together."""
+    """Times that dead engines are started again before the run ends, all of them together; what a
+    lost node took along is not counted."""
     health_timeout_s: PositiveFloat = 60.0
     """Seconds without a sign of life after which an engine, a reward worker, the reference or the
     teacher counts as stuck and is replaced."""

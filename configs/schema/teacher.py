@@ -20,7 +20,8 @@ class FrozenTeacherConfig(ModelConfig):
     """What the teacher reads in place of the question: text with {question}, {answer} and the
     columns of data.reward_columns in braces; null: the question alone."""
     restarts: NonNegativeInt = 3
-    """Times that a dead one is started again before the run ends."""
+    """Times that a dead one is started again before the run ends; what a lost node took along is
+    not counted."""
 
     @model_validator(mode="after")
     def _knows_more_than_the_policy(self) -> Self:

@@ -1,6 +1,6 @@
 """A policy that answers and does not learn: engines and reward workers without a learner."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def start_engines(
         start,
         rollout.workers,
         rollout.restarts,
-        Health(lambda worker: worker.wait_ready.remote(), rollout.health_timeout_s),
+        health_of(recipe, lambda worker: worker.wait_ready.remote()),
         run=recipe.name,
     )
 
@@ -132,9 +132,16 @@ def start_rewards(recipe: GRPORecipe | GenerationRecipe, plan: Plan, seats: Plac
         lambda slot: make.options(**seats.options_for("reward", slot)).remote(reward),
         reward.workers,
         reward.restarts,
-        Health(lambda worker: worker.stats.remote(), recipe.rollout.health_timeout_s),
+        health_of(recipe, lambda worker: worker.stats.remote()),
         run=recipe.name,
     )
+
+
+def health_of(
+    recipe: GRPORecipe | GenerationRecipe, ping: Callable[[Any], Awaitable[object]]
+) -> Health:
+    """How actors that answer `ping` are watched."""
+    return Health(ping, recipe.rollout.health_timeout_s, recipe.cluster.reserve_timeout_s)
 
 
 def actor_options(plan: Plan, role: str, threads: Mapping[str, str]) -> dict[str, Any]:

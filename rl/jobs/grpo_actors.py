@@ -10,7 +10,6 @@ import ray
 
 from actors.cluster.cpu_threads import cpu_thread_variables
 from actors.cluster.driver_loop import DriverLoop
-from actors.cluster.members import Health
 from actors.cluster.object_refs import ProblemRefs
 from actors.cluster.placement import Placement
 from actors.cluster.plan import Plan
@@ -24,7 +23,7 @@ from actors.weight_transfer.sync import WeightSync
 from configs.jobs.grpo import GRPORecipe
 from configs.schema.rollout import DistributionConfig, engine_dtype
 from rl.algorithms.minibatches import UpdatePlan
-from rl.jobs.generate import actor_options, start_engines, start_rewards
+from rl.jobs.generate import actor_options, health_of, start_engines, start_rewards
 
 _HEALTH = "health"
 """Ray's concurrency group of the calls that ask a frozen policy whether it lives."""
@@ -108,10 +107,8 @@ def _start_frozen(
     options = _options(recipe, plan, role)
     options["concurrency_groups"] = {_HEALTH: 1}
     make = ray.remote(**options)(kind)
-    health = Health(
-        # Beside what it computes, which it does one call at a time.
-        lambda policy: policy.__ray_ready__.options(concurrency_group=_HEALTH).remote(),
-        recipe.rollout.health_timeout_s,
+    health = health_of(  # beside what it computes, which it does one call at a time
+        recipe, lambda policy: policy.__ray_ready__.options(concurrency_group=_HEALTH).remote()
     )
     return ActorPool(
         role,

@@ -50,7 +50,9 @@ def resumed(place: Place) -> Resumed:
     # So fast that two updates change most answers.
     fast = ("learner.optimizer.lr=0.01", "learner.optimizer.warmup_ratio=0")
     kept = (f"checkpoint.every={SAVED}", "checkpoint.keep=3")
-    more = (*kept, "sample_buffer={}", "learner.ranks=2")
+    # What a lost node takes along is none of the deaths that these count.
+    strict = ("rollout.restarts=0", "reward.restarts=0")
+    more = (*kept, *strict, "sample_buffer={}", "learner.ranks=2")
     words = [*place.words("cut", "digits_text", *more, *fast), "--resume-or-start"]
     apart = namespaces()
     script = [*apart, sys.executable, "-m", "tests.e2e.survival.losses", folder, run, str(SAVED)]

@@ -13,6 +13,7 @@ from actors.cluster import pool
 from actors.cluster.driver_loop import DriverLoop
 from actors.cluster.members import Health, PoolExhausted
 from actors.cluster.pool import ActorPool
+from rl.console.errors import DoesNotFit
 from tests.waiting import wait_until, wait_until_dead
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -146,6 +147,29 @@ def test_an_actor_that_dies_while_nobody_calls_it_is_replaced(
     assert ray.get(actors.handles[0].pid.remote()) != first
     assert actors.restarts == 1
     kill(actors)
+
+
+def test_an_actor_that_no_node_has_room_for_ends_the_run_when_its_time_is_up(
+    cluster: None, loop: DriverLoop
+) -> None:
+    cores = ray.cluster_resources()["CPU"]
+    worker = ray.remote(max_concurrency=pool.CALLS_AT_A_TIME)(Sleeper)
+    first = worker.options(num_cpus=0).remote()
+    others = [first, worker.options(num_cpus=cores).remote()]  # all that comes later waits
+    pid, _ = ray.get([each.pid.remote() for each in others])
+    health = Health(lambda sleeper: sleeper.pid.remote(), 60.0, seat_timeout_s=1.0)
+    made = iter([first, worker.options(num_cpus=cores).remote()])
+    actors = ActorPool("sleeper", lambda _: next(made), 1, 1, health)
+    loop.start(actors.restart_dead()).result(60)
+    first.die.remote()
+    wait_until_dead(pid)
+    told = "no node had room for a new sleeper actor in cluster.reserve_timeout_s=1 seconds"
+    with pytest.raises(DoesNotFit, match=told):
+        loop.start(actors.run(lambda w: w.sleep.remote(0.5))).result(60)
+    with pytest.raises(DoesNotFit, match=told):
+        loop.start(actors.restart_dead()).result(60)
+    kill(actors)
+    ray.kill(others[1])
 
 
 def test_actors_that_are_kept_from_answering_are_not_taken_for_dead(
