@@ -77,7 +77,8 @@ def planned_run(recipe: Recipe, machine: Machine) -> PlannedRun:
         faults += _gpu_faults(recipe, memory, machine)
         on_nodes = dealt.on_nodes if dealt else ()
         host = fullest_host(memory, on_nodes)
-        faults += _host_faults(host, machine)
+        if plan.device == "cuda":  # a process without CUDA takes a fraction of what is counted
+            faults += _host_faults(host, machine)
     return PlannedRun(recipe, plan, machine, dealt, memory, host, context, tuple(faults))
 
 

@@ -198,15 +198,14 @@ def _read_by(recipe: GRPORecipe, model: MemoryEstimator) -> dict[str, float]:
 def _learner_host(
     recipe: GRPORecipe | SupervisedRecipe, shape: MemoryEstimator
 ) -> dict[str, float]:
-    """Of one rank. Weights are read as pages of files, which the system may drop."""
+    """Of one rank. Weights are read as pages of files, which the system may drop; features that are
+    kept are as many as there are images, which nobody knows here, and features.max_bytes bounds
+    them."""
     pixels = recipe.learner.max_tokens_per_microbatch * shape.pixels_per_image_token
-    kept = 0.0
-    if recipe.features.keep == "memory":
-        kept = recipe.features.max_bytes / _GIB
     return {
         "processes": _PROCESS_GIB,
         "optimizer": shape.learner(recipe.learner).host_optimizer,
-        "images": _READY_BATCHES * pixels * _PIXEL_BYTES / _GIB + kept,
+        "images": _READY_BATCHES * pixels * _PIXEL_BYTES / _GIB,
     }
 
 

@@ -121,6 +121,17 @@ def test_an_engine_too_wide_for_the_policy_is_refused_with_a_width_that_fits(fol
     assert change is not None and in_words(change) == "rollout.tensor_parallel_size=2"
 
 
+@pytest.mark.parametrize(("device", "faults"), [("cuda", 1), ("cpu", 0)])
+def test_a_small_host_is_refused_where_cuda_fills_it_and_a_laptop_s_is_not(
+    folder: str, device: str, faults: int
+) -> None:
+    policy = {"path": folder, "train": ["projector"]}
+    asked = recipe(device=device, policy=policy, features={"keep": "memory"})
+    run = planned_run(asked, Machine(({"GPU": 8.0, "CPU": 8.0},), 80.0, 5.0))
+    assert len(run.faults) == faults
+    assert all("GiB on its host" in fault for fault in run.faults)
+
+
 def test_seats_need_room_on_single_nodes(folder: str) -> None:
     asked = recipe(
         device="cuda",
