@@ -1,6 +1,6 @@
 """What the plan says of a learner's memory, beside what torch counts.
 
-`.venv/bin/python -m pytest -m gpu tests/gpu/test_memory.py`, a minute.
+`.venv/bin/python -m pytest -m gpu tests/gpu/test_memory.py`.
 """
 
 import os

@@ -1,7 +1,7 @@
 """A first run on GPUs: engines start, weights arrive by each way, ranks keep to their own device,
 and engines that share a GPU with a learner sleep while it learns.
 
-Two minutes on one GPU, four on two: `.venv/bin/python -m pytest -m gpu tests/gpu`.
+`.venv/bin/python -m pytest -m gpu tests/gpu`; some of it asks for two GPUs.
 """
 
 import json
