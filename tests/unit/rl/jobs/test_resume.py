@@ -72,6 +72,26 @@ def test_what_is_applied_is_named_with_both_values(saved: Path) -> None:
     assert changes_to_apply(saved, recipe(seed=3, problems_per_step=4)) == []
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"features": {"keep": "memory"}}, "features.keep was 'off', now memory"),
+        ({"features": {"max_bytes": 5}}, "features.max_bytes was 8589934592, now 5"),
+        ({"features": {"folder": "kept"}}, "features.folder was null, now kept"),
+        ({"rollout": {"max_workers": 3}}, "rollout.max_workers was null, now 3"),
+        ({"rollout": {"stragglers": "drop"}}, "rollout.stragglers was wait, now drop"),
+    ],
+)
+def test_what_is_kept_of_images_and_who_answers_may_change(
+    tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    policy = {"path": "some/model", "train": ["projector"]}  # features are of a frozen tower
+    before = {"policy": policy, "max_staleness": 1}  # without staleness nothing may be dropped
+    saved = save_recipe(recipe(**before), tmp_path)
+    (changed,) = changes_to_apply(saved, recipe(**before, **change))
+    assert str(changed) == told
+
+
 def test_what_comes_to_a_mapping_of_the_users_own_and_what_goes_counts(saved: Path) -> None:
     before = recipe().reward
     fields = before.model_dump() | {"weights": {**before.weights, "length": 0.5}}
