@@ -140,7 +140,8 @@ class EvaluateRecipe(GenerationRecipe):
         """Answers under way at a time: all that a server is asked, or two rounds of the engines."""
         if self.policy.server is not None:
             return self.policy.server.parallel
-        return 2 * self.rollout.workers * self.rollout.max_num_seqs
+        most = self.rollout.max_workers or self.rollout.workers
+        return 2 * most * self.rollout.max_num_seqs
 
     @model_validator(mode="after")
     def _a_server_sizes_images_itself(self) -> Self:
@@ -190,12 +191,16 @@ class EvaluateRecipe(GenerationRecipe):
 
 _ENGINE_FIELDS = (
     "workers",
+    "max_workers",
+    "cpus_per_worker",
     "tensor_parallel_size",
+    "dtype",
     "max_num_seqs",
     "gpu_memory_utilization",
     "cpu_kv_cache_gib",
     "cpu_threads",
     "enforce_eager",
+    "engine_args",
     "health_timeout_s",
 )
 

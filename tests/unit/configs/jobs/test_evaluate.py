@@ -1,5 +1,6 @@
 """An evaluation's recipe is whole, or refused with what to do."""
 
+import re
 from typing import Any
 
 import pytest
@@ -31,6 +32,27 @@ def test_a_server_is_asked_as_much_as_it_may_and_engines_two_rounds() -> None:
     assert server.at_a_time == 7
     engines = recipe(rollout={"workers": 3, "max_num_seqs": 10})
     assert engines.at_a_time == 60
+
+
+def test_engines_that_may_come_later_are_asked_two_rounds_too() -> None:
+    assert recipe(rollout={"workers": 1, "max_workers": 4, "max_num_seqs": 10}).at_a_time == 80
+
+
+@pytest.mark.parametrize(
+    "rollout",
+    [
+        {"max_workers": 4},
+        {"cpus_per_worker": 2.0},
+        {"dtype": "float32"},
+        {"engine_args": {"kv_cache_dtype": "fp8"}},
+    ],
+)
+def test_what_only_engines_of_our_own_read_is_refused_beside_a_server(
+    rollout: dict[str, Any],
+) -> None:
+    ((key, value),) = rollout.items()
+    with pytest.raises(ValidationError, match=re.escape(f"rollout.{key}={value}: about engines")):
+        recipe(policy={"path": "m", "server": SERVER}, rollout=rollout)
 
 
 @pytest.mark.parametrize(
