@@ -81,7 +81,8 @@ class FirstAnswered:
             if len(taken) == self._size and not waited_for:
                 return sorted(taken, key=lambda each: each.oldest)
             if not wait(unfinished, SILENT_S, FIRST_COMPLETED).done:
-                CONSOLE.print(f"waiting for {self._size - len(others)} groups of step {step + 1}")
+                missing = self._size - len(taken) + len(waited_for)
+                CONSOLE.print(f"waiting for {missing} groups of step {step + 1}")
 
     def _due(self, again: Sequence[_UnderWay], step: int) -> list[_UnderWay]:
         """Of those asked again, the oldest first, as many as later steps have no room for."""

@@ -12,6 +12,7 @@ import pytest
 from rl.algorithms import first_answered
 from rl.algorithms.first_answered import Charged, FirstAnswered
 from rl.algorithms.grpo import train
+from rl.console.progress import CONSOLE
 from rl.data.records import Problem, ScoredGroup
 from rl.storage.jsonl import read_lines
 from tests.unit.rl.algorithms.bandit import Bandit, asked_from
@@ -27,6 +28,8 @@ class Engines:
         self.asked: Counter[str] = Counter()
         self.open: dict[Future[Charged], ScoredGroup] = {}
         self.cancelled = 0
+        self.in_time = True
+        """Whether the wait for an answer sees it; else it comes right behind."""
 
     def begin(
         self, step: int, again: Sequence[Problem], count: int
@@ -55,7 +58,7 @@ class Engines:
         self.answer_one()
 
         class Done:
-            done = True
+            done = self.in_time
 
         return Done
 
@@ -84,6 +87,24 @@ def test_each_problem_is_learned_from_once_and_never_too_late_whoever_is_slow(
     assert sum(engines.asked.values()) == size * stop + dropped
     assert max(engines.asked.values()) <= 2
     assert next(engines.numbers) == size * stop
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_lines_count_the_groups_that_are_waited_for_down_to_one(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    engines, size = Engines(seed), 3
+    engines.in_time = False
+    monkeypatch.setattr(first_answered, "wait", engines.wait)
+    rollouts = FirstAnswered(engines.begin, size=size, stop=12, depth=2)
+    for step in range(12):
+        with CONSOLE.capture() as said:
+            rollouts.next_groups(step)
+        lines = said.get().splitlines()
+        told = [int(line.split()[2]) for line in lines]
+        assert lines == [f"waiting for {count} groups of step {step + 1}" for count in told]
+        assert told == sorted(told, reverse=True)
+        assert not told or (told[0] <= size and told[-1] == 1)
 
 
 def test_a_straggler_is_dropped_counted_asked_again_and_then_waited_for(tmp_path: Path) -> None:
