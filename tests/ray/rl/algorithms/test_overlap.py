@@ -226,11 +226,10 @@ def test_a_resume_one_step_ahead_asks_and_learns_what_is_left_once(
     assert [line["max_staleness"] for line in resumed.metrics()] == [0, 1, 0, 1]
 
 
-def test_stragglers_are_dropped_and_no_answer_is_older_than_the_recipe_allows(
+def test_where_stragglers_are_dropped_no_answer_is_older_than_the_recipe_allows(
     start: Callable[[GRPORecipe, Path], Run], vlm_folder: Path, tmp_path: Path
 ) -> None:
     own = plan(vlm_folder, "drop", staleness=1, stragglers="drop")
     run = start(own, tmp_path / "drop").go()
     assert run.learned() == Counter({problem.id: 1 for problem in QUESTIONS})
     assert all(line["max_staleness"] <= 1 for line in run.metrics())
-    assert all(line["dropped_groups"] >= 0 for line in run.metrics())
