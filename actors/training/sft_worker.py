@@ -28,6 +28,7 @@ from rl.run_page.views import MPO, SFT
 from rl.storage.checkpoints import Checkpoint, Checkpoints
 from rl.storage.disk import DiskFull, tell_full_disk
 from rl.storage.jsonl import read_lines
+from rl.storage.run_folder import save_recipe
 
 
 def run_jobs(jobs: Sequence[SFTJob], reports: Queue) -> str | None:
@@ -82,6 +83,7 @@ def run_job(job: SFTJob, store: FeatureStore | None, reports: Queue) -> None:
     try:
         if newest:
             rank.restore(newest)
+        _save_recipes(job)
         with closing(_Log(job, first, reports)) as log:
             losses = broadcast_from_rank0(_losses(recipe.run_folder, first))
             train(recipe, SFTParts(rank, log, losses), first, job.steps)
@@ -89,6 +91,14 @@ def run_job(job: SFTJob, store: FeatureStore | None, reports: Queue) -> None:
             log.write_summary()
     finally:
         rank.close()
+
+
+def _save_recipes(job: SFTJob) -> None:
+    """Leave in the run's folder what it goes by from now on."""
+    dist.barrier()  # not before every rank could go on: what cannot leaves no trace
+    if dist.get_rank() == 0:
+        for recipe in filter(None, (job.recipe, job.part_of)):
+            save_recipe(recipe, recipe.run_folder)
 
 
 def _own_device(kind: Device) -> torch.device:

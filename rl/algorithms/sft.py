@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from configs.jobs.sft import SFTRecipe
+from configs.jobs.sft import AlignRecipe, SFTRecipe
 from configs.schema.run import Device
 from rl.algorithms.early_stopping import EarlyStopping
 from rl.algorithms.guards import NonFiniteGuard
@@ -85,6 +85,8 @@ class SFTJob:
     device: Device
     before: Callable[[], object] | None = None
     """What the first rank does before the run's policy is read."""
+    part_of: AlignRecipe | None = None
+    """The alignment that the run is a pass of."""
 
     @property
     def steps(self) -> int:

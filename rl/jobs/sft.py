@@ -119,11 +119,12 @@ def _jobs(looked: _Looked) -> list[SFTJob]:
     jobs: list[SFTJob] = []
     for run in runs:
         within = run.run_folder.relative_to(recipe.run_folder)
-        jobs.append(prepared(run, looked.encoder, plan.device, aside / within, resume))
+        job = prepared(run, looked.encoder, plan.device, aside / within, resume)
+        jobs.append(replace(job, part_of=recipe if isinstance(recipe, AlignRecipe) else None))
     take_run_folder(recipe.run_folder, aside, new=not resume)
-    for run in runs:
-        save_recipe(run, run.run_folder)
-    save_recipe(recipe, recipe.run_folder)  # not before: what cannot go on leaves no trace
+    if not resume:  # else workers do it, once they have read what they go on from
+        for each in (*runs, recipe):
+            save_recipe(each, each.run_folder)
     return jobs
 
 
