@@ -6,7 +6,8 @@
 The laptop's text recipe is trained for half an hour with a fault a minute, each of another kind:
 processes are killed with SIGKILL or stopped with SIGSTOP, the driver is killed and the same command
 given again. Then it is trained for as many steps undisturbed. Told are each process's memory over
-its life, whether each answer counted once, and the accuracy of both runs.
+its life, whether each answer counted once, and the accuracy of both runs; it ends with status 1 if
+anything was lost.
 """
 
 import argparse
@@ -32,6 +33,9 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.soak_verdict import losses
+from configs.jobs.grpo import GRPORecipe
+from configs.loading.recipe import SAVED_AS, read_recipe
 from rl.storage.jsonl import read_lines
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,31 +73,24 @@ class Soaked:
     )
     """(seconds, MB) by role and process id."""
 
-    @property
-    def log(self) -> Path:
-        return self.folder.with_suffix(".log")
-
     def submit(self) -> None:
         """Give the command, or give it again."""
-        with self.log.open("ab") as out:
+        how_far = f"steps={self.last_step}", "--resume-or-start"
+        with self.folder.with_suffix(".log").open("ab") as out:
             self.driver = subprocess.Popen(
-                [sys.executable, "rl/grpo.py", "digits_text", *self.words, *self._how_far],
+                [sys.executable, "rl/grpo.py", "digits_text", *self.words, *how_far],
                 cwd=ROOT,
                 env={key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"},
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
 
-    @property
-    def _how_far(self) -> Sequence[str]:
-        return f"steps={self.last_step}", "--resume-or-start"
-
     def done(self) -> bool:
         """Whether the driver has ended; one that ended badly ends this, too."""
         assert self.driver is not None
         status = self.driver.poll()
         if status:
-            raise SystemExit(f"the run ended with status {status}; see {self.log}")
+            raise SystemExit(f"the run ended with status {status}; see {self.folder}.log")
         return status == 0
 
     def processes(self) -> Iterator[tuple[str, psutil.Process]]:
@@ -223,15 +220,18 @@ def memory(run: Soaked) -> list[dict[str, Any]]:
 
 def counted(run: Soaked) -> dict[str, Any]:
     """How the run ended, and how often each answer of each step was scored."""
+    recipe = read_recipe(run.folder / SAVED_AS, GRPORecipe)
     summary = json.loads((run.folder / "summary.json").read_text("utf-8"))
     samples = list(read_lines(run.folder / "samples.jsonl"))
     times = Counter((each["step"], each["problem"], each["sample"]) for each in samples)
     return {
-        "steps": [line["step"] for line in read_lines(run.folder / "metrics.jsonl")][-1] + 1,
+        "steps": run.steps(),
         "answers": len(times),
+        "asked": run.last_step * recipe.problems_per_step * recipe.rollout.group_size,
         "answers_twice": sum(count > 1 for count in times.values()),
         "accuracy_before": summary["accuracy_before"],
         "accuracy_after": summary["accuracy_after"],
+        "held_out": recipe.evaluation.problems,
     }
 
 
@@ -290,6 +290,8 @@ def main() -> None:
     show(found)
     if asked.out:
         asked.out.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    if lost := losses(found):
+        raise SystemExit("\n".join(lost))
 
 
 if __name__ == "__main__":
