@@ -163,7 +163,8 @@ class ActorPool:
             self._broken = asyncio.get_running_loop().create_future()
         return self._broken
 
-    def _break(self, reason: Exception) -> Exception:
+    def give_up(self, reason: Exception) -> Exception:
+        """Let every call that is open, and every later one, raise `reason`, which is returned."""
         if not self._breakage().done():
             self._breakage().set_result(reason)
         return reason
@@ -188,7 +189,7 @@ class ActorPool:
                     if fault is not None:
                         await self._replace(member, fault)
         except Exception as error:  # whatever it is, unwatched actors could hang for ever
-            self._break(error)
+            self.give_up(error)
 
     def _known_health(self) -> Health:
         assert self._health is not None, f"nobody says how {self.name} actors show that they live"
@@ -205,7 +206,7 @@ class ActorPool:
             try:
                 await self._heal()
             except Exception as failure:
-                raise self._break(failure) from None
+                raise self.give_up(failure) from None
         fresh.ready.set()
 
     async def restart_dead(self) -> None:
@@ -250,7 +251,7 @@ class ActorPool:
             member.gone.set()
             return None
         if not lost and not self.use_restart():
-            raise self._break(
+            raise self.give_up(
                 PoolExhausted(
                     f"a {self.name} actor died and no restart is left; its last words: "
                     f"{crash_report(error)}"
@@ -270,7 +271,7 @@ class ActorPool:
         limit_s = None if math.isinf(health.seat_timeout_s) else health.seat_timeout_s
         done, _ = await asyncio.wait({fresh.started(health)}, timeout=limit_s)
         if not done and fresh.alive and not await fresh.has_node():
-            self._break(
+            self.give_up(
                 DoesNotFit(
                     f"no node had room for a new {self.name} actor in cluster.reserve_timeout_s="
                     f"{health.seat_timeout_s:g} seconds; add nodes, then go on by --resume"

@@ -20,6 +20,7 @@ _NOTICED_IN_S = 60.0
 
 async def keep_filled(pool: ActorPool, slots: int) -> None:
     """Keep an actor in each of `slots` slots as long as the cluster has room; ends when cancelled.
+    Whatever else ends it breaks the pool: nobody would bring back what died.
 
     An actor that finds no room waits for a node, which an autoscaler sees. One whose node left is
     brought back when there is room again; one that died by itself as often as the pool's restarts
@@ -27,7 +28,15 @@ async def keep_filled(pool: ActorPool, slots: int) -> None:
     """
     pool.may_shrink = True
     there: dict[int, Member | None] = {member.slot: member for member in pool.members}
-    await asyncio.gather(*[_keep(pool, slot, there.get(slot)) for slot in range(slots)])
+    keepers = [asyncio.ensure_future(_keep(pool, slot, there.get(slot))) for slot in range(slots)]
+    try:
+        await asyncio.gather(*keepers)
+    except Exception as error:
+        logger.exception("the %s workers cannot be kept", pool.name)
+        pool.give_up(error)
+    finally:
+        for keeper in keepers:
+            keeper.cancel()
 
 
 async def _keep(pool: ActorPool, slot: int, member: Member | None) -> None:

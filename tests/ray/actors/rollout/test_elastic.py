@@ -93,3 +93,26 @@ def test_an_actor_that_dies_by_itself_comes_back_as_often_as_restarts_allow(
     assert len(set(ask())) == 2 and pool.restarts == 1
     for handle in pool.handles:
         ray.kill(handle)
+
+
+class NoSuchEngine(RuntimeError):
+    """What no restart mends."""
+
+
+def test_what_keeps_workers_from_being_added_ends_the_run_with_its_reason(
+    cluster: None, loop: DriverLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = ray.remote(num_cpus=0)(Answerer)
+
+    def make(slot: int) -> Any:
+        if slot == 1:
+            raise NoSuchEngine("its folder is gone")
+        return worker.remote()
+
+    health = Health(lambda answerer: answerer.pid.remote(), 60.0)
+    pool = ActorPool("answerer", make, 1, 0, health)
+    loop.start(keep_filled(pool, 2)).result(60)
+    with pytest.raises(NoSuchEngine, match="its folder is gone"):
+        loop.start(pool.run(lambda one: one.pid.remote())).result(60)
+    assert "the answerer workers cannot be kept" in caplog.text
+    ray.kill(pool.handles[0])
