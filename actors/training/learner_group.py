@@ -1,7 +1,7 @@
 """All learner ranks as one learner, seen from the driver."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,18 @@ class LearnerGroup:
         self._max_tokens = learner.max_tokens_per_microbatch
         self._timeout_s = learner.timeout_s
         self._transport: Transport = transport
+        self.turn = asyncio.Lock()
+        """Held by whoever the ranks work for, in the order in which they came: a call from the main
+        thread, or a whole sync of weights. Nobody's time runs while another is served."""
 
     def setup(self) -> None:
         """Let the ranks meet and shard the policy."""
-        ((address, port),) = self._wait("start", [self._ranks[0].open_rendezvous_store.remote()])
-        self._wait("load the policy", [rank.setup.remote(address, port) for rank in self._ranks])
+        ((address, port),) = self._wait(
+            "start", lambda: [self._ranks[0].open_rendezvous_store.remote()]
+        )
+        self._wait(
+            "load the policy", lambda: [rank.setup.remote(address, port) for rank in self._ranks]
+        )
 
     def check_folder(self, folder: Path) -> None:
         """Check that every rank reaches `folder`, where checkpoints will lie.
@@ -71,7 +78,8 @@ class LearnerGroup:
         check_reached(
             folder,
             lambda marker: self._wait(
-                "start", [rank.__ray_call__.remote(file_visible, marker) for rank in self._ranks]
+                "start",
+                lambda: [rank.__ray_call__.remote(file_visible, marker) for rank in self._ranks],
             ),
         )
 
@@ -88,11 +96,13 @@ class LearnerGroup:
         """One update over `rows`, cut into micro-batches and dealt to the ranks."""
         shares = self._shares(rows)
         tokens = count_tokens(rows)
-        calls = [
-            rank.update.remote(share, tokens)
-            for rank, share in zip(self._ranks, shares, strict=True)
-        ]
-        reports: list[UpdateReport] = self._wait("update", calls)
+        reports: list[UpdateReport] = self._wait(
+            "update",
+            lambda: [
+                rank.update.remote(share, tokens)
+                for rank, share in zip(self._ranks, shares, strict=True)
+            ],
+        )
         answers = {index: of for report in reports for index, of in report.answers.items()}
         largest = {"logprob_gap_max": max(said.largest_gap for said in answers.values())}
         return UpdateReport({**reports[0].metrics, **largest}, answers, reports[0].skipped)
@@ -100,10 +110,12 @@ class LearnerGroup:
     def logprobs(self, rows: Sequence[TrainingRow]) -> dict[int, tuple[float, ...]]:
         """The policy's logprobs of each answer's tokens, nats, by the answer's index."""
         shares = self._shares(rows)
-        calls = [
-            rank.logprobs.remote(share) for rank, share in zip(self._ranks, shares, strict=True)
-        ]
-        found = self._wait("read answers", calls)
+        found = self._wait(
+            "read answers",
+            lambda: [
+                rank.logprobs.remote(share) for rank, share in zip(self._ranks, shares, strict=True)
+            ],
+        )
         return {index: values for own in found for index, values in own.items()}
 
     def _shares(self, rows: Sequence[TrainingRow]) -> list[SharedBatches]:
@@ -112,7 +124,7 @@ class LearnerGroup:
 
     async def init_weight_transfer(self, engines: list[Any], ranks_per_engine: int) -> bool:
         """Let every rank meet the engines; rank 0 will send. True where later rounds will send
-        every weight, as the first does."""
+        every weight, as the first does. For whoever holds `turn`, as `send_weights`."""
         meeting = Rendezvous(self._transport, engines, ranks_per_engine)
         calls = [rank.init_weight_transfer.remote(meeting) for rank in self._ranks]
         return all(await self._each("meet the engines", calls))
@@ -125,19 +137,24 @@ class LearnerGroup:
 
     def save(self, folder: Path) -> None:
         """Write all ranks' state to `folder`, which every rank's node must reach."""
-        self._wait("save", [rank.save.remote(folder) for rank in self._ranks])
+        self._wait("save", lambda: [rank.save.remote(folder) for rank in self._ranks])
 
     def restore(self, folder: Path) -> None:
         """Go on from `save`'s folder."""
-        self._wait("restore", [rank.restore.remote(folder) for rank in self._ranks])
+        self._wait("restore", lambda: [rank.restore.remote(folder) for rank in self._ranks])
 
     def export(self, folder: Path) -> None:
         """Write the policy in Hugging Face layout."""
-        self._wait("write the policy", [rank.export.remote(folder) for rank in self._ranks])
+        self._wait("write the policy", lambda: [rank.export.remote(folder) for rank in self._ranks])
 
-    def _wait(self, work: str, calls: Sequence[Any]) -> list[Any]:
-        """What every rank returns."""
-        done = self._loop.start(self._each(work, calls))
+    def _wait(self, work: str, begin: Callable[[], Sequence[Any]]) -> list[Any]:
+        """What every rank returns to the calls that `begin` makes once it is their turn."""
+
+        async def in_turn() -> list[Any]:
+            async with self.turn:
+                return await self._each(work, begin())
+
+        done = self._loop.start(in_turn())
         return wait_for(done, lambda: f"the learner to {work}")
 
     async def _each(self, work: str, calls: Sequence[Awaitable[Any]]) -> list[Any]:

@@ -38,6 +38,9 @@ class SyncOverdue(WeightSyncError):
 class WeightPublisher(Protocol):
     """The learner ranks, as the sync needs them."""
 
+    turn: asyncio.Lock
+    """Held by whoever the ranks work for; an update has a time limit of its own."""
+
     async def init_weight_transfer(self, engines: list[Any], ranks_per_engine: int) -> bool:
         """Form the transfer group with the engines; true where later rounds will send every
         weight, as the first does."""
@@ -135,7 +138,9 @@ class WeightSync:
             await self._restart_dead()
             engines = pool.handles
             try:
-                await self._in_time(self._send(engines), self._watch_health(engines))
+                self.stage = "the learner to be free"
+                async with self._learners.turn:  # outside the sync's time: an update may be longer
+                    await self._in_time(self._send(engines), self._watch_health(engines))
                 pool.mark_ready()
                 self._metrics.set("sync_seconds", time.monotonic() - began)
                 self._metrics.set("sync_verified_version", self.version)

@@ -151,8 +151,9 @@ class SyncConfig(StrictModel):
     """Engines that share GPUs give their memory back while the learner learns, all but weights that
     do not, which are kept on the host; null: wherever they may, which is with max_staleness=0."""
     timeout_s: PositiveFloat = 900.0
-    """Seconds that weights may be on their way, read-back included; the run ends behind them. An
-    engine that dies meanwhile is noticed in seconds and replaced."""
+    """Seconds that weights may be on their way, read-back included, the wait for an update that is
+    under way not; the run ends behind them. An engine that dies meanwhile is noticed in seconds and
+    replaced."""
     max_logprob_gap: PositiveFloat = 0.5
     """The run ends when sampler and learner logprobs of a step's answers are further apart on
     average, nats, in three steps running: the engines do not hold the policy that learns."""

@@ -1,6 +1,8 @@
 """A sync that went wrong is noticed: whatever is lost on the way, no answer comes from it."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -8,8 +10,10 @@ import ray
 from torch import Tensor
 
 from actors.weight_transfer.policy_source import PolicySource
-from actors.weight_transfer.sync import WeightSyncError
-from tests.ray.system import OpenWorker, System, mean_gap, problem, shift_part
+from actors.weight_transfer.sync import WeightSync, WeightSyncError
+from configs.jobs.grpo import SyncConfig
+from tests.ray.system import OpenWorker, System, learned_from, mean_gap, problem, shift_part
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -83,3 +87,35 @@ def test_an_engine_that_missed_its_new_version_is_caught(system: System) -> None
 
 def _forget_versions(worker: OpenWorker, forgets: bool) -> None:
     worker.forgets_versions = forgets
+
+
+def _delay_updates(learner: Any, by_s: float) -> None:
+    update = type(learner)._update
+
+    def late(*args: Any) -> Any:
+        time.sleep(by_s)
+        return update(learner, *args)
+
+    learner._update = late
+
+
+def test_a_sync_waits_for_updates_that_take_longer_than_a_sync_may(system: System) -> None:
+    """As when an engine joins, or is replaced, while the learner learns."""
+    limit_s, update_s = 10.0, 15.0
+    loop = system.learners._loop
+    config = SyncConfig(timeout_s=limit_s)
+    sync = WeightSync(system.learners, system.engines, config, loop)
+    rows = learned_from(system.sample([problem(1)]))
+    system.in_learner(_delay_updates, update_s)
+    with ThreadPoolExecutor() as main_threads:
+        try:
+            updates = [main_threads.submit(system.learners.update, rows) for _ in range(2)]
+            wait_until(system.learners.turn.locked, 60.0)
+            began = time.monotonic()
+            loop.start(sync.run()).result()
+            assert time.monotonic() - began > limit_s
+            assert sync.verified == 1
+            for update in updates:
+                update.result()
+        finally:
+            system.in_learner(_delay_updates, 0.0)
