@@ -1,10 +1,27 @@
-"""The processes behind actors, for tests that kill them."""
+"""The processes behind actors, for tests that kill them; and those with a cluster of their own."""
 
 import os
+import subprocess
+import sys
 from typing import Any
 
 import psutil
 import ray
+
+from tests.repository import ROOT
+
+
+def lines_of(module: str) -> list[str]:
+    """What a module of tests prints, run in a process that may start a cluster of its own."""
+    run = subprocess.run(
+        [sys.executable, "-m", module],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return run.stdout.splitlines()
 
 
 def pid_of(handle: Any) -> int:

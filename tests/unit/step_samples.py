@@ -37,6 +37,16 @@ def recipe(**changes: Any) -> GRPORecipe:
     )
 
 
+SHORT: dict[str, Any] = {"prompt": {"max_tokens": 300}, "rollout": {"max_new_tokens": 200}}
+"""Rows that the tiny policy has positions for."""
+
+
+def short_recipe(**changes: Any) -> GRPORecipe:
+    """A recipe of such rows."""
+    rollout = SHORT["rollout"] | changes.pop("rollout", {})
+    return recipe(**SHORT | {"rollout": rollout} | changes)
+
+
 def png(width: int, height: int, colour: tuple[int, int, int] = (9, 99, 200)) -> bytes:
     """An encoded picture with a slope in it, so that no two places look the same."""
     image = Image.linear_gradient("L").resize((width, height))

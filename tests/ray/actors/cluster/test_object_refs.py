@@ -1,9 +1,6 @@
 """Problems in the object store."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -11,8 +8,8 @@ import ray
 
 from actors.cluster.object_refs import ProblemRefs
 from tests.ray.actors.cluster.store_check import IMAGE_BYTES, SHARED, STORE_BYTES
+from tests.ray.processes import lines_of
 from tests.ray.system import problem
-from tests.repository import ROOT
 
 pytestmark = pytest.mark.ray
 
@@ -37,12 +34,5 @@ def test_a_problem_that_fell_out_is_put_again(cluster: None) -> None:
 @pytest.mark.slow
 def test_images_beyond_the_stores_room_go_to_disk_and_arrive_all_the_same() -> None:
     assert SHARED * IMAGE_BYTES > 1.5 * STORE_BYTES
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.ray.actors.cluster.store_check"],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    assert json.loads(run.stdout.splitlines()[-1]) == [IMAGE_BYTES] * SHARED
+    *_, told = lines_of("tests.ray.actors.cluster.store_check")
+    assert json.loads(told) == [IMAGE_BYTES] * SHARED

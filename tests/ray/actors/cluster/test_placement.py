@@ -1,14 +1,11 @@
 """Seats are reserved together, each role's on the nodes that suit it; what is missing is told."""
 
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-from tests.repository import ROOT
+from tests.ray.processes import lines_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -16,15 +13,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def told() -> dict[str, Any]:
     """What happened on a head without GPUs and two nodes of two GPUs, A and B."""
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.ray.actors.cluster.placement_check"],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    *lines, told = run.stdout.splitlines()
+    *lines, told = lines_of("tests.ray.actors.cluster.placement_check")
     return {**json.loads(told), "lines": [line for line in lines if line.endswith("...")]}
 
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +12,7 @@ from actors.cluster.driver_loop import DriverLoop
 from actors.cluster.members import Health
 from actors.cluster.pool import ActorPool
 from actors.rollout.elastic import keep_filled
-from tests.repository import ROOT
+from tests.ray.processes import lines_of
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -22,15 +20,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 @pytest.mark.timeout(900)
 def test_a_node_joins_a_run_leaves_it_and_another_joins() -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.ray.actors.rollout.elastic_check"],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    told: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    *_, last = lines_of("tests.ray.actors.rollout.elastic_check")
+    told: dict[str, Any] = json.loads(last)
 
     def engines(when: str, version: int, count: int) -> None:
         assert [own["versions"] for own in told[when]] == [[version]] * count

@@ -5,20 +5,11 @@ from typing import Any
 
 import pytest
 
-from configs.jobs.grpo import GRPORecipe
 from models.tiny.model import build_tiny_vlm
 from rl.console.errors import DoesNotFit
 from rl.console.progress import CONSOLE
 from rl.jobs.dry_run import print_plan
-from tests.unit.step_samples import recipe as any_recipe
-
-SHORT: dict[str, Any] = {"prompt": {"max_tokens": 300}, "rollout": {"max_new_tokens": 200}}
-"""Rows that the tiny policy has positions for."""
-
-
-def recipe(**changes: Any) -> GRPORecipe:
-    rollout = SHORT["rollout"] | changes.pop("rollout", {})
-    return any_recipe(**SHORT | {"rollout": rollout} | changes)
+from tests.unit.step_samples import short_recipe as recipe
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from actors.cluster.plan import plan_of
-from configs.jobs.grpo import GRPORecipe
 from configs.jobs.sft import AlignRecipe, SFTRecipe
 from configs.jobs.stage import GRPOStage
 from models.tiny.model import build_tiny_vlm
@@ -13,15 +12,7 @@ from rl.planning.changes import changed, in_words
 from rl.planning.check import nearest_change, planned_run
 from rl.planning.machine import Machine
 from rl.planning.memory import CUDA_GIB, Memory, estimator, fullest_host, memory_of
-from tests.unit.step_samples import recipe as any_recipe
-
-SHORT: dict[str, Any] = {"prompt": {"max_tokens": 300}, "rollout": {"max_new_tokens": 200}}
-"""Rows that the tiny policy has positions for."""
-
-
-def recipe(**changes: Any) -> GRPORecipe:
-    rollout = SHORT["rollout"] | changes.pop("rollout", {})
-    return any_recipe(**SHORT | {"rollout": rollout} | changes)
+from tests.unit.step_samples import short_recipe as recipe
 
 
 @pytest.fixture(scope="module")
