@@ -32,7 +32,8 @@ _TURN = "reserving"
 class Placement:
     """On GPUs a seat for each actor, on one node each, so an engine has all its GPUs on one:
     learner ranks on as few nodes as can be, engines on as many, reward workers on nodes without
-    GPUs where there are such; where learner and engine share GPUs, rank i beside engine i."""
+    GPUs where there are such. Where learner and engines share GPUs, an engine of n GPUs sits on one
+    seat with n ranks, which hold the GPUs; it holds none and is told which they are."""
 
     def __init__(self, plan: Plan, name: str, timeout_s: float) -> None:
         """Reserve all seats under the run's `name`, within `timeout_s` seconds. What is missing is
@@ -43,11 +44,15 @@ class Placement:
         """
         self._run = name
         self._reserved: list[_Reserved] = []
+        self._gpus_of_engines: list[str] = []
         if plan.device == "cpu":  # nothing is reserved there
             return
         try:
             with phase("reserving GPUs", line_every_s=TOLD_EVERY_S) as work:
                 self._reserve(seats_of(plan), timeout_s, work)
+                self._gpus_of_engines = [
+                    gpus for each in self._reserved if each.is_shared for gpus in each.gpus()
+                ]
         except BaseException:
             self.release()
             raise
@@ -55,14 +60,18 @@ class Placement:
     def options_for(self, role: str, slot: int = 0) -> dict[str, Any]:
         """Ray's options for the actor of a role in a slot: its name, and its seat, if one was
         reserved for it."""
-        named = {"name": actor_name(self._run, role, slot)}
+        options: dict[str, Any] = {"name": actor_name(self._run, role, slot)}
         seats = [
-            PlacementGroupSchedulingStrategy(reserved.seats, index)
+            seat
             for reserved in self._reserved
-            if role in reserved.of.roles
-            for index in range(reserved.count)
+            for seat in reserved.strategies()
+            for _ in range(reserved.of.sitters.get(role, 0))
         ]
-        return {**named, "scheduling_strategy": seats[slot]} if slot < len(seats) else named
+        if slot < len(seats):
+            options["scheduling_strategy"] = seats[slot]
+        if role == "rollout" and self._gpus_of_engines:
+            options["runtime_env"] = {"env_vars": _only(self._gpus_of_engines[slot])}
+        return options
 
     def release(self) -> None:
         """Give reserved seats back."""
@@ -99,12 +108,38 @@ class _Reserved(NamedTuple):
         """Whether nodes were found for all of them."""
         return placement_group_table(self.seats)["state"] == "CREATED"
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether engines sit on the GPUs of learner ranks there."""
+        return "learner" in self.of.sitters and "rollout" in self.of.sitters
+
+    def strategies(self) -> list[PlacementGroupSchedulingStrategy]:
+        """Ray's word for each of them."""
+        return [PlacementGroupSchedulingStrategy(self.seats, i) for i in range(self.count)]
+
+    def gpus(self) -> list[str]:
+        """The GPUs of each, as CUDA_VISIBLE_DEVICES names them: a seat keeps those it was given, so
+        whoever takes all of a seat's GPUs for a moment sees what its ranks will be dealt."""
+        ask = ray.remote(num_cpus=0, num_gpus=self.of.bundle["GPU"])(_own_gpus)
+        asked = [ask.options(scheduling_strategy=seat).remote() for seat in self.strategies()]
+        return ray.get(asked)
+
+
+def _own_gpus() -> str:
+    found = ray.get_runtime_context().get_accelerator_ids()["GPU"]
+    return ",".join(sorted(found, key=lambda name: (len(name), name)))
+
+
+def _only(gpus: str) -> dict[str, str]:
+    """Environment of an actor that reserves no GPU and uses `gpus`; Ray shall not hide them."""
+    return {"CUDA_VISIBLE_DEVICES": gpus, "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
+
 
 def _asked_for(group: SeatGroup, run: str) -> list[_Reserved]:
     """Ask for the seats of a group; those without GPUs each near a node without GPUs, if any."""
     nodes = [node for node in ray.nodes() if node["Alive"] and not node["Resources"].get("GPU")]
     near = [node["NodeID"] for node in nodes if has(node["Resources"], group.bundle)]
-    name = f"{run}/{group.roles[0]}"
+    name = f"{run}/{group.first}"
     if "GPU" not in group.bundle and near:
         return [
             _Reserved(

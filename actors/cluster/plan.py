@@ -39,6 +39,11 @@ class Plan:
     engines_sleep: bool = False
     """Whether engines give their GPUs' memory back while the learner learns."""
 
+    @property
+    def shares_gpus(self) -> bool:
+        """Whether each engine sits on the GPUs of as many learner ranks as it has devices."""
+        return self.transport == "ipc"
+
     def role(self, role: str) -> PlannedActors:
         """The actors of `role`, which the plan must have."""
         return next(actors for actors in self.actors if actors.role == role)
@@ -141,10 +146,9 @@ def _grpo_actors(recipe: GRPORecipe, device: Device) -> list[PlannedActors]:
     """On a CPU machine actors reserve nothing: learner and engines take turns on the same cores."""
     gpu = 1.0 if device == "cuda" else 0.0
     cores = recipe.learner.cpus_per_rank * gpu
-    share = 0.5 if recipe.sync.shared_gpu else 1.0
     plan = [
-        _engines(recipe, device, share),
-        PlannedActors("learner", recipe.learner.ranks, share * gpu, cores, _rank(recipe)),
+        _engines(recipe, device, shares=recipe.sync.shared_gpu),
+        PlannedActors("learner", recipe.learner.ranks, gpu, cores, _rank(recipe)),
         _reward_workers(recipe, device),
     ]
     if recipe.reference_in == "actor":
@@ -163,14 +167,18 @@ def _answering(recipe: GenerationRecipe, device: Device) -> PlannedActors:
 
 
 def _engines(
-    recipe: GRPORecipe | GenerationRecipe, device: Device, share: float = 1.0
+    recipe: GRPORecipe | GenerationRecipe, device: Device, shares: bool = False
 ) -> PlannedActors:
-    """`share`: of each GPU, which a learner rank may have the rest of."""
-    rollout = recipe.rollout
+    """`shares`: whether they sit on GPUs of learner ranks, which hold these whole: Ray would deal
+    fractions out as it likes, two ranks on one GPU."""
+    rollout, width = recipe.rollout, recipe.rollout.tensor_parallel_size
     gpu = 1.0 if device == "cuda" else 0.0
-    more = f"; up to {rollout.max_workers} as nodes join" if rollout.max_workers else ""
-    what = f"vLLM engine, tensor parallel {rollout.tensor_parallel_size}{more}"
-    gpus = share * gpu * rollout.tensor_parallel_size
+    what = f"vLLM engine, tensor parallel {width}"
+    if rollout.max_workers:
+        what += f"; up to {rollout.max_workers} as nodes join"
+    if shares and gpu:
+        what += f", on the GPU{'s' if width > 1 else ''} of {width} learner rank(s)"
+    gpus = 0.0 if shares else gpu * width
     return PlannedActors("rollout", rollout.workers, gpus, rollout.cpus_per_worker * gpu, what)
 
 

@@ -19,8 +19,9 @@ _ORDER = ("learner", "rollout", "reference", "teacher", "reward")
 class SeatGroup:
     """Equal seats that are reserved together."""
 
-    roles: tuple[str, ...]
-    """Who sits on each of them: a role; or two that share GPUs, rank i beside engine i."""
+    sitters: Mapping[str, int]
+    """Actors of each role that sit on one of them: one; or an engine and, on each of its GPUs, a
+    learner rank."""
     bundle: Bundle
     count: int
     strategy: Literal["PACK", "SPREAD"]
@@ -28,25 +29,36 @@ class SeatGroup:
 
     @property
     def name(self) -> str:
-        """The roles, in words."""
-        return " + ".join(self.roles)
+        """Who sits on one seat, in words."""
+        if set(self.sitters.values()) == {1}:
+            return " + ".join(self.sitters)
+        return f"({' + '.join(f'{count} {role}' for role, count in self.sitters.items())})"
+
+    @property
+    def first(self) -> str:
+        """The role that the seats are named by."""
+        return next(iter(self.sitters))
 
 
 def seats_of(plan: Plan) -> tuple[SeatGroup, ...]:
     """The seats of a plan, those that are reserved first before the others."""
     groups: list[SeatGroup] = []
     for actors in sorted(plan.actors, key=lambda each: _ORDER.index(each.role)):
-        roles, bundle = (actors.role,), {"GPU": actors.gpus, "CPU": actors.cpus}
-        if plan.transport == "ipc" and actors.role == "rollout":
+        sitters = {actors.role: 1}
+        if plan.shares_gpus and actors.role == "rollout":
             continue  # sits on the learner's seats
-        if plan.transport == "ipc" and actors.role == "learner":
-            engine = plan.role("rollout")
-            roles = ("learner", "rollout")
-            bundle = {"GPU": actors.gpus + engine.gpus, "CPU": actors.cpus + engine.cpus}
+        if plan.shares_gpus and actors.role == "learner":
+            sitters = {"learner": actors.count // plan.role("rollout").count, "rollout": 1}
+        on_one = [(plan.role(role), count) for role, count in sitters.items()]
+        bundle = {
+            "GPU": sum(count * each.gpus for each, count in on_one),
+            "CPU": sum(count * each.cpus for each, count in on_one),
+        }
         taken = {name: amount for name, amount in bundle.items() if amount}
         if taken:
             strategy = "PACK" if actors.role == "learner" else "SPREAD"
-            groups.append(SeatGroup(roles, taken, actors.count, strategy))
+            seats = actors.count // sitters[actors.role]
+            groups.append(SeatGroup(sitters, taken, seats, strategy))
     return tuple(groups)
 
 
@@ -85,7 +97,7 @@ def _deal(groups: Sequence[SeatGroup], nodes: Sequence[Node]) -> Dealt:
                 continue
             for name, amount in group.bundle.items():
                 free[place][name] -= amount
-            on_nodes[place].update(group.roles)
+            on_nodes[place].update(group.sitters)
     return Dealt(on_nodes, missing)
 
 
@@ -104,7 +116,7 @@ def _place(
         fitting = without or fitting
     if group.strategy == "PACK":
         return fitting[0]
-    return min(fitting, key=lambda place: on_nodes[place][group.roles[0]])
+    return min(fitting, key=lambda place: on_nodes[place][group.first])
 
 
 def has(node: Node, bundle: Node) -> bool:

@@ -1,6 +1,5 @@
 """From learner to engines: gather, send over vLLM's weight-transfer API, and sum what was sent."""
 
-import math
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,12 +18,11 @@ from vllm.distributed.weight_transfer.base import (
 )
 
 from actors.weight_transfer.gloo import GlooTrainerInit, register
+from actors.weight_transfer.ipc import IPCTrainer, ipc_info
 from actors.weight_transfer.policy_source import Gather, PolicySource, ResumableSource
 from actors.weight_transfer.rendezvous import Rendezvous
 from models.policy.checkpoint_weights import CheckpointWeight
 from models.policy.weight_sums import WeightSums
-
-_IPC_BUFFER_BYTES = 2**30
 
 
 class _Client(RayVLLMWeightSyncClient):
@@ -100,10 +98,15 @@ class WeightSender:
         self._meeting = meeting
         self._source = PolicySource(weights, gathered, precision)
         self._whole = ResumableSource(self._source)
-        self._trainer: TrainerWeightTransferEngine[Any] = WeightTransferTrainerFactory.trainer_init(
-            self._init_info(rank),
-            client=_Client(meeting.engines, meeting.ranks_per_engine, self._abort_broadcast),
-            source=self._whole,
+        client = _Client(meeting.engines, meeting.ranks_per_engine, self._abort_broadcast)
+        self._trainer = self._meet(rank, client)
+
+    def _meet(self, rank: int, client: _Client) -> TrainerWeightTransferEngine[Any]:
+        if self._meeting.transport == "ipc":
+            info = ipc_info(self._source.metadata(), rank)
+            return IPCTrainer.trainer_init(info, client=client, source=self._whole)
+        return WeightTransferTrainerFactory.trainer_init(
+            self._init_info(rank), client=client, source=self._whole
         )
 
     def _abort_broadcast(self) -> None:
@@ -118,16 +121,9 @@ class WeightSender:
         world = 1 + len(meeting.engines) * meeting.ranks_per_engine
         if meeting.transport == "gloo":
             return GlooTrainerInit(ray.util.get_node_ip_address(), world, rank=rank)
-        if meeting.transport == "nccl":
-            from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
+        from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
-            return NCCLTrainerInitInfo(*_free_address(), world, rank=rank)
-        from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
-
-        # Packed buffers refuse tensors larger than they are, and embeddings can be.
-        largest = max(m.dtype.itemsize * math.prod(m.shape) for m in self._source.metadata())
-        size = max(_IPC_BUFFER_BYTES, largest)
-        return IPCTrainerInitInfo(packed=True, packed_buffer_size_bytes=size, rank=rank)
+        return NCCLTrainerInitInfo(*_free_address(), world, rank=rank)
 
     def send(self) -> WeightSums:
         """One round to all engines; returns the sums of every weight, sent now or before.

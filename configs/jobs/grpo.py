@@ -226,25 +226,28 @@ class GRPORecipe(TrainingRecipe):
         return self
 
     @model_validator(mode="after")
-    def _ranks_share_gpus_with_engines_in_pairs(self) -> Self:
+    def _ranks_share_gpus_with_engines(self) -> Self:
         rollout, ranks = self.rollout, self.learner.ranks
         if not self.sync.shared_gpu:
             return self
-        if rollout.tensor_parallel_size > 1:
-            raise ValueError(
-                f"sync.shared_gpu=true with rollout.tensor_parallel_size="
-                f"{rollout.tensor_parallel_size}: an engine that shares its GPU with a learner "
-                "rank has one GPU; set tensor_parallel_size=1"
-            )
         if rollout.max_workers is not None:
             raise ValueError(
                 f"sync.shared_gpu=true with rollout.max_workers={rollout.max_workers}: each engine "
                 "sits beside a learner rank, so none can be added; set max_workers to null"
             )
-        if rollout.workers != ranks:
+        width = rollout.tensor_parallel_size
+        if ranks % width:
             raise ValueError(
-                f"sync.shared_gpu=true with rollout.workers={rollout.workers} and learner.ranks="
-                f"{ranks}: they share GPUs in pairs; make them equal"
+                f"sync.shared_gpu=true with rollout.tensor_parallel_size={width} and learner.ranks="
+                f"{ranks}: an engine takes the GPUs of {width} ranks, so that a rank would be left "
+                f"without one; set learner.ranks={ranks + -ranks % width}, or tensor_parallel_size "
+                "to a divisor of the ranks"
+            )
+        if rollout.workers * width != ranks:
+            raise ValueError(
+                f"sync.shared_gpu=true with rollout.workers={rollout.workers} of {width} GPU(s) "
+                f"and learner.ranks={ranks}: each GPU has a rank and a device of an engine; set "
+                f"rollout.workers={ranks // width}"
             )
         most = _BESIDE_A_RESTING_LEARNER if self.engines_sleep else _BESIDE_A_LEARNER
         if rollout.gpu_memory_utilization > most:

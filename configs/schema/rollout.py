@@ -144,9 +144,10 @@ class SyncConfig(StrictModel):
     """How new weights reach the engines."""
 
     transport: Literal["auto", "nccl", "ipc", "gloo"] = "auto"
-    """auto: gloo on CPU, ipc where learner and engine share a GPU, nccl otherwise."""
+    """auto: gloo on CPU, ipc where learner and engines share GPUs, nccl otherwise."""
     shared_gpu: bool = False
-    """Learner ranks and engines sit on the same GPUs, rank i beside engine i."""
+    """Learner ranks and engines sit on the same GPUs, each engine with tensor_parallel_size ranks
+    on one node."""
     sleep: bool | None = None
     """Engines that share GPUs give their memory back while the learner learns, all but weights that
     do not, which are kept on the host; null: wherever they may, which is with max_staleness=0."""

@@ -191,7 +191,7 @@ def running_actors(recipe: GRPORecipe, folder: Path, plan: Plan) -> Generator[Ru
         )
         pools.engines.on_restart(weights.run)
         rollouts = Rollouts(loop, pools, refs=refs, timeout_s=recipe.rollout.timeout_s)
-        yield RunningActors(learners, rollouts, weights, pools, plan.transport == "ipc")
+        yield RunningActors(learners, rollouts, weights, pools, plan.shares_gpus)
     finally:
         loop.close()  # first, so that nobody replaces what is killed
         pools.kill()

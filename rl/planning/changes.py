@@ -90,12 +90,16 @@ def _engine_steps(recipe: GRPORecipe | GenerationRecipe) -> Iterator[Changes]:
         # On as many GPUs as before, or, where there are too few engines, on more.
         fewer = max(1, workers * width // wider)
         yield {"rollout.tensor_parallel_size": wider, "rollout.workers": fewer}
+    if shared:  # as many devices of engines as ranks
+        for narrower in _below(width):
+            more = workers * width // narrower
+            yield {"rollout.tensor_parallel_size": narrower, "rollout.workers": more}
+        for count in (*_below(workers), 2 * workers, 4 * workers, 8 * workers):
+            yield {"rollout.workers": count, "learner.ranks": count * width}
+        return
     for narrower in _below(width):
         yield {"rollout.tensor_parallel_size": narrower}
     yield from _counts(recipe, "rollout", "workers")
-    if shared:  # in pairs
-        for fewer in _below(workers):
-            yield {"rollout.workers": fewer, "learner.ranks": fewer}
 
 
 def _context_steps(recipe: Recipe) -> Iterator[Changes]:

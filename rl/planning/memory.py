@@ -117,10 +117,7 @@ def memory_of(recipe: Recipe, gpu_gib: float | None) -> Memory | None:
         learning = shape.learning / 1e9
     if not isinstance(recipe, SupervisedRecipe):
         gpus.append(_engine(recipe, shape, gpu_gib))
-        hosts["rollout"] = {
-            "processes": 2 * _PROCESS_GIB,
-            "images": _IMAGE_CACHE_GIB if shape.pixels_per_image_token else 0.0,
-        }
+        hosts["rollout"] = _engine_host(recipe, shape)
         hosts["reward"] = {"processes": recipe.reward.processes * _VERIFIER_GIB}
     if isinstance(recipe, GRPORecipe):
         gpus += _frozen(recipe, shape)
@@ -177,6 +174,19 @@ def _engine(
         f"rollout.max_num_seqs={many} never does that"
     )
     return OnGPU("engine", parts, note)
+
+
+def _engine_host(recipe: GRPORecipe | GenerationRecipe, shape: MemoryEstimator) -> dict[str, float]:
+    """Of one engine: its actor, its core, and a process of each device where there are several;
+    asleep, what of its weights no update brings, and so all of them."""
+    width = recipe.rollout.tensor_parallel_size
+    sleeps = isinstance(recipe, GRPORecipe) and recipe.engines_sleep
+    kept = width * shape.engine(recipe.rollout, longest_row(recipe)).weights
+    return {
+        "processes": (2 + (width if width > 1 else 0)) * _PROCESS_GIB,
+        "images": _IMAGE_CACHE_GIB if shape.pixels_per_image_token else 0.0,
+        "asleep": kept if sleeps and shape.learning < sum(shape.sizes.values()) else 0.0,
+    }
 
 
 def _frozen(recipe: GRPORecipe, shape: MemoryEstimator) -> list[OnGPU]:

@@ -14,7 +14,7 @@ import torch
 from actors.cluster.ray_session import ray_session
 from models.tiny.model import build_tiny_vlm
 from tests.e2e.command import Place
-from tests.ray.system import System, mean_gap, problem, recipe, running_system, shift_part
+from tests.ray.system import System, learned_from, mean_gap, problem, recipe, running_system
 
 GPUS = torch.cuda.device_count()
 one_gpu = pytest.mark.skipif(GPUS < 1, reason="needs a GPU")
@@ -83,22 +83,39 @@ def cluster() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", params=[["projector"], ["vision", "projector", "language"]])
+@pytest.fixture(
+    scope="module",
+    params=[
+        (["projector"], 1),
+        (["vision", "projector", "language"], 1),
+        pytest.param((["projector"], 2), marks=two_gpus),
+        pytest.param((["vision", "projector", "language"], 2), marks=two_gpus),
+    ],
+)
 def colocated(
     cluster: None, place: Place, tmp_path_factory: pytest.TempPathFactory, request: Any
 ) -> Iterator[System]:
-    """An engine and a learner on one GPU: where the projector learns, frozen weights sleep on the
-    host; where all do, none are kept."""
+    """An engine on the GPU of a learner rank, or on those of two: where the projector learns,
+    frozen weights sleep on the host; where all do, none are kept."""
+    learning, width = request.param
     folder = place.folder / "vlm"
-    policy = {"path": str(folder), "dtype": "float32", "train": request.param}
+    policy = {"path": str(folder), "dtype": "float32", "train": learning}
     engine = {
+        "tensor_parallel_size": width,
         "max_new_tokens": 64,
         "max_num_seqs": 64,
         "gpu_memory_utilization": 0.4,
         "enforce_eager": True,
     }
+    ranks = {"ranks": width, "zero_stage": 3, "max_tokens_per_microbatch": 2048}
     plan = recipe(
-        folder, device="cuda", policy=policy, rollout=engine, sync={"shared_gpu": True}, loss={}
+        folder,
+        device="cuda",
+        policy=policy,
+        rollout=engine,
+        learner=ranks,
+        sync={"shared_gpu": True},
+        loss={},
     )
     with running_system(plan, folder, tmp_path_factory.mktemp("system")) as system:
         yield system
@@ -109,9 +126,12 @@ def test_an_engine_gives_its_memory_back_asleep_and_answers_as_before_when_it_wa
     colocated: System,
 ) -> None:
     before = colocated.sample(ASKED)
-    awake_free, total = torch.cuda.mem_get_info()
+    gpus = range(len(colocated.learners._ranks))
+    awake_free = [torch.cuda.mem_get_info(gpu)[0] for gpu in gpus]
     colocated.actors.weights.make_room()
-    assert torch.cuda.mem_get_info()[0] - awake_free > 0.3 * total
+    for gpu in gpus:
+        free, total = torch.cuda.mem_get_info(gpu)
+        assert free - awake_free[gpu] > 0.3 * total
     colocated.send_weights()
     after = colocated.sample(ASKED)
     assert [[a.token_ids for a in g.answers] for g in after] == [
@@ -124,8 +144,9 @@ def test_what_learns_arrives_after_a_sleep_and_what_is_frozen_is_as_it_was(
     colocated: System,
 ) -> None:
     for _ in range(2):
+        groups = colocated.sample(ASKED)
         colocated.actors.weights.make_room()
-        colocated.in_learner(shift_part, "projector", 0.1)
+        colocated.learners.update(learned_from(groups))
         colocated.send_weights()  # reads every weight of the engine back
         assert mean_gap(colocated.gaps(colocated.sample(ASKED))) < 1e-3
 
@@ -141,6 +162,17 @@ def test_what_learns_arrives_after_a_sleep_and_what_is_frozen_is_as_it_was(
             (
                 "sync.shared_gpu=true",
                 "rollout.workers=2",
+                "learner.ranks=2",
+                "rollout.gpu_memory_utilization=0.4",
+                "learner.zero_stage=3",
+            ),
+        ),
+        (
+            "one_engine_beside_two_ranks",
+            (
+                "sync.shared_gpu=true",
+                "rollout.workers=1",
+                "rollout.tensor_parallel_size=2",
                 "learner.ranks=2",
                 "rollout.gpu_memory_utilization=0.4",
                 "learner.zero_stage=3",

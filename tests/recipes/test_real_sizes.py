@@ -29,6 +29,8 @@ GPUS = {
     "r1v_38b/align": 64,
     "r1v_38b/sft": 64,
     "r1v_38b/grpo": 64,
+    "r1v_38b/grpo_four_nodes": 32,
+    "r1v_38b/grpo_one_node": 8,
     "r1v_38b/evaluate": 8,
     "qwen2_5_vl_7b_geometry3k": 8,
     "qwen2_5_vl_3b_one_gpu": 1,
@@ -203,6 +205,32 @@ def test_the_stages_of_the_whole_recipe_need_what_their_own_recipes_need() -> No
     path = {"policy.path": grpo("r1v_38b/grpo").policy.path, "device": "cuda"}
     stated = single.cluster.model_dump()
     assert not on_its_machine(changed(whole.distill, {**path, "cluster": stated})).faults
+
+
+def test_recipes_for_fewer_gpus_learn_what_the_paper_s_learns() -> None:
+    paper = grpo("r1v_38b/grpo")
+    counted = {"rollout": {"workers", "gpu_memory_utilization"}, "learner": {"ranks"}}
+    for name in ("r1v_38b/grpo_one_node", "r1v_38b/grpo_four_nodes"):
+        own = grpo(name)
+        for section in ("rollout", "learner", "loss", "prompt", "policy", "data", "checkpoint"):
+            fewer = counted.get(section, set())
+            theirs, ours = (getattr(one, section).model_dump(exclude=fewer) for one in (paper, own))
+            assert ours == theirs, section
+        assert own.reward.weights == paper.reward.weights
+        assert (own.steps, own.problems_per_step) == (paper.steps, paper.problems_per_step)
+
+
+def test_engines_beside_ranks_fit_two_nodes_and_no_engine_crosses_nodes() -> None:
+    two = {"cluster.nodes": 2, "rollout.workers": 4, "learner.ranks": 16}
+    four = recipe_of("r1v_38b/grpo_four_nodes")
+    assert not on_its_machine(changed(four, two)).faults
+    wide = {"cluster.gpus_per_node": 4, "cluster.nodes": 4, "rollout.tensor_parallel_size": 8}
+    run = on_its_machine(changed(four, two | wide | {"rollout.workers": 2}))
+    with pytest.raises(DoesNotFit) as refused:
+        run.refuse_what_does_not_fit()
+    assert "2 (8 learner + 1 rollout) of 8 GPU and 9 CPU on one node" in str(refused.value)
+    change = nearest_change(run)
+    assert change == {"rollout.tensor_parallel_size": 4, "rollout.workers": 4}
 
 
 def test_every_recipe_for_gpus_is_looked_at() -> None:

@@ -5,6 +5,7 @@ Run by test_placement.py in a process of its own, which can be in one Ray cluste
 """
 
 import json
+import os
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ from ray.cluster_utils import Cluster
 
 from actors.cluster import placement
 from actors.cluster.placement import Placement
-from actors.cluster.plan import plan_of
+from actors.cluster.plan import Plan, plan_of
 from configs.jobs.grpo import GRPORecipe
 from rl.console.errors import DoesNotFit
 from tests.waiting import wait_until
@@ -33,6 +34,17 @@ def recipe(name: str, **sections: Any) -> GRPORecipe:
         "reward": {"weights": {"exact": 1.0}, "accuracy": "exact", "workers": 1, "processes": 2},
     }
     return GRPORecipe.model_validate(fields | sections)
+
+
+def shared(workers: int, tensor_parallel_size: int, cores: float = 1.0) -> GRPORecipe:
+    """A run of four ranks whose GPUs engines share."""
+    engines = {"workers": workers, "tensor_parallel_size": tensor_parallel_size}
+    return recipe(
+        "shared",
+        rollout=engines | {"gpu_memory_utilization": 0.4},
+        learner={"ranks": 4, "cpus_per_rank": cores},
+        sync={"shared_gpu": True},
+    )
 
 
 def reserve(recipe: GRPORecipe) -> Placement:
@@ -55,27 +67,58 @@ class Where:
     def node(self) -> str:
         return ray.get_runtime_context().get_node_id()
 
+    def gpus(self) -> list[str]:
+        """Those that CUDA shows to it and to the processes that it starts."""
+        return os.environ["CUDA_VISIBLE_DEVICES"].split(",")
 
-def sit(seats: Placement, counts: dict[str, int], names: dict[str, str]) -> dict[str, list[str]]:
-    """Start an actor on each seat, as a run does, and say on which node each sits; then end them
-    and wait until nobody holds anything: the next case wants all of it."""
-    sitting = {
+
+def seated(seats: Placement, counts: dict[str, int], plan: Plan | None = None) -> dict[str, Any]:
+    """An actor on each seat, as a run starts it; with the GPUs of the plan, if there is one."""
+    return {
         role: [
-            ray.remote(num_cpus=1)(Where).options(**seats.options_for(role, slot)).remote()
+            ray.remote(num_cpus=1, num_gpus=plan.role(role).gpus if plan else 0)(Where)
+            .options(**seats.options_for(role, slot))
+            .remote()
             for slot in range(count)
         ]
         for role, count in counts.items()
     }
+
+
+def sit(seats: Placement, counts: dict[str, int], names: dict[str, str]) -> dict[str, list[str]]:
+    """On which node the actor of each seat sits; then all is free again."""
+    sitting = seated(seats, counts)
     found = {
         role: [names[ray.get(each.node.remote(), timeout=120)] for each in actors]
         for role, actors in sitting.items()
     }
+    end(seats, sitting)
+    return found
+
+
+def share(asked: GRPORecipe, names: dict[str, str]) -> dict[str, list[Any]]:
+    """On which node each rank and each engine sits, and which GPUs it sees."""
+    seats, plan = reserve(asked), plan_of(asked, {})
+    counts = {"learner": asked.learner.ranks, "rollout": asked.rollout.workers}
+    sitting = seated(seats, counts, plan)
+    found = {
+        role: [
+            [names[ray.get(each.node.remote(), timeout=120)], ray.get(each.gpus.remote())]
+            for each in actors
+        ]
+        for role, actors in sitting.items()
+    }
+    end(seats, sitting)
+    return found
+
+
+def end(seats: Placement, sitting: dict[str, Any]) -> None:
+    """End the actors and wait until nobody holds anything: the next case wants all of it."""
     for actors in sitting.values():
         for each in actors:
             ray.kill(each)
     seats.release()
     wait_until(all_is_free, 60, lambda: str(ray.available_resources()))
-    return found
 
 
 def all_is_free() -> bool:
@@ -104,18 +147,8 @@ def main() -> None:
     told["again"] = sit(reserve(recipe("first", **apart)), roles, names)  # as a run that restarts
     told["after"] = sit(reserve(second), {"learner": 1, "rollout": 1, "reward": 1}, names)
 
-    shared = recipe(
-        "pairs",
-        rollout={"workers": 4, "gpu_memory_utilization": 0.4},
-        learner={"ranks": 4},
-        sync={"shared_gpu": True},
-    )
-    pairs = reserve(shared)
-    told["pairs"] = [
-        pairs.options_for(role, 3)["scheduling_strategy"].placement_group_bundle_index
-        for role in ("rollout", "learner")
-    ]
-    told["beside"] = sit(pairs, {"learner": 4, "rollout": 4}, names)
+    told["pairs"] = share(shared(workers=4, tensor_parallel_size=1), names)
+    told["two_nodes"] = share(shared(workers=2, tensor_parallel_size=2), names)
 
     wide = {"rollout": {"workers": 2, "tensor_parallel_size": 2}, "learner": {"ranks": 2}}
     later = recipe("later", **wide, cluster={"reserve_timeout_s": 120.0})
@@ -128,6 +161,11 @@ def main() -> None:
     names[nodes[-1].node_id] = "C"
     told["later"] = sit(had[0], roles, names)
     told["spread"] = sit(reserve(recipe("spread", **apart)), roles, names)
+
+    nodes.append(cluster.add_node(num_cpus=14, num_gpus=4))
+    names[nodes[-1].node_id] = "D"
+    wanted = shared(workers=2, tensor_parallel_size=2, cores=3.0)  # seats of 7 cores: D's alone
+    told["one_node"] = share(wanted, names)
     json.dump(told, sys.stdout)
     ray.shutdown()
     cluster.shutdown()

@@ -33,10 +33,21 @@ def test_engines_are_spread_beside_ranks_that_are_packed(told: dict[str, Any]) -
     assert {packed, *told["spread"]["rollout"]} == {"A", "B", "C"}
 
 
-def test_who_shares_gpus_sits_in_pairs(told: dict[str, Any]) -> None:
-    assert told["pairs"] == [3, 3]
-    assert told["beside"]["learner"] == told["beside"]["rollout"]
-    assert sorted(told["beside"]["learner"]) == ["A", "A", "B", "B"]
+@pytest.mark.parametrize(
+    ("case", "width", "nodes"),
+    [("pairs", 1, "AABB"), ("two_nodes", 2, "AB"), ("one_node", 2, "DD")],
+)
+def test_an_engine_sees_the_gpus_of_its_ranks_and_each_rank_its_own(
+    told: dict[str, Any], case: str, width: int, nodes: str
+) -> None:
+    ranks, engines = told[case]["learner"], told[case]["rollout"]
+    assert sorted(node for node, _ in engines) == list(nodes)
+    for number, (node, gpus) in enumerate(engines):
+        own = ranks[number * width : (number + 1) * width]
+        assert {of for of, _ in own} == {node}
+        assert sorted(gpu for _, (gpu,) in own) == sorted(gpus)
+    held = {(node, gpu) for node, gpus in engines for gpu in gpus}
+    assert len(held) == len(ranks) == 4  # nobody shares with two
 
 
 def test_a_reservation_that_cannot_be_had_says_why_and_leaves_nothing(told: dict[str, Any]) -> None:

@@ -52,10 +52,21 @@ def test_a_gpu_plan_by_hand() -> None:
     ]
 
 
-def test_actors_that_share_gpus_ask_for_halves() -> None:
+def test_ranks_hold_the_gpus_that_engines_share_and_engines_none() -> None:
     plan = on_gpus(**pairs())
-    assert sum(actors.count * actors.gpus for actors in plan.actors) == 2.0
+    assert [(a.role, a.count, a.gpus) for a in plan.actors][:2] == [
+        ("rollout", 2, 0.0),
+        ("learner", 2, 1.0),
+    ]
+    assert plan.role("rollout").what.endswith("on the GPU of 1 learner rank(s)")
     plan.check_fits({"GPU": 2.0, "CPU": 5.0})
+    wide = on_gpus(**pairs(workers=1, tensor_parallel_size=2))
+    assert wide.role("rollout").what.endswith("parallel 2, on the GPUs of 2 learner rank(s)")
+    wide.check_fits({"GPU": 2.0, "CPU": 4.0})
+    with pytest.raises(
+        DoesNotFit, match=r"asks for 2 GPU \(2 learner x 1\), and the cluster has 1"
+    ):
+        wide.check_fits({"GPU": 1.0, "CPU": 4.0})
 
 
 def test_on_a_cpu_machine_nothing_is_reserved_and_anything_fits() -> None:
@@ -81,16 +92,20 @@ def test_a_cluster_with_just_enough_fits_and_one_with_less_is_told_what_lacks() 
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        ({"tensor_parallel_size": 2}, "has one GPU; set tensor_parallel_size=1"),
+        (
+            {"tensor_parallel_size": 4, "workers": 1},
+            r"tensor_parallel_size=4 and learner\.ranks=2: .* set learner\.ranks=4, or tensor_par",
+        ),
+        ({"tensor_parallel_size": 2}, r"workers=2 of 2 GPU\(s\) .* set rollout\.workers=1"),
         ({"max_workers": 4}, "none can be added; set max_workers to null"),
-        ({"workers": 3}, r"workers=3 and learner\.ranks=2: .*make them equal"),
+        ({"workers": 3}, r"workers=3 of 1 GPU\(s\) and learner\.ranks=2: .*rollout\.workers=2"),
         (
             {"gpu_memory_utilization": 0.85},
             r"gpu_memory_utilization=0\.85 leaves the learner too little of its GPU; .* 0\.8 or",
         ),
     ],
 )
-def test_engines_share_gpus_with_learner_ranks_in_pairs_and_leave_them_room(
+def test_every_gpu_of_both_has_a_rank_and_a_device_of_an_engine_and_room_for_both(
     fault: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(ValueError, match=told):

@@ -39,9 +39,29 @@ def test_ranks_are_reserved_first_and_packed_and_all_others_spread() -> None:
 def test_who_shares_a_gpu_shares_a_seat() -> None:
     pairs = {"rollout": {"workers": 4, "gpu_memory_utilization": 0.5}, "learner": {"ranks": 4}}
     (shared, reward) = groups(**pairs, sync={"shared_gpu": True})
-    assert shared.roles == ("learner", "rollout") and shared.count == 4
+    assert shared.name == "learner + rollout" and shared.count == 4
     assert shared.bundle == {"GPU": 1.0, "CPU": 2.0}
-    assert reward.roles == ("reward",)
+    assert reward.name == "reward"
+
+
+SHARED: dict[str, Any] = {
+    "rollout": {"workers": 2, "tensor_parallel_size": 4, "gpu_memory_utilization": 0.5},
+    "learner": {"ranks": 8},
+    "sync": {"shared_gpu": True},
+}
+
+
+def test_an_engine_of_four_gpus_sits_with_four_ranks_on_one_node() -> None:
+    asked = groups(**SHARED)
+    assert (asked[0].name, asked[0].count) == ("(4 learner + 1 rollout)", 2)
+    assert asked[0].bundle == {"GPU": 4.0, "CPU": 5.0}
+    for nodes in ([NODE, NODE], [{"GPU": 8.0, "CPU": 16.0}]):
+        dealt = deal(asked, nodes)
+        assert not dealt.missing
+        sitting = sum(dealt.on_nodes, Counter())
+        assert sitting == Counter(learner=8, rollout=2, reward=sitting["reward"])
+    # 8 GPUs, and no engine could have all of its own on one node.
+    assert deal(asked, [{"GPU": 2.0, "CPU": 16.0}] * 4).missing == {"(4 learner + 1 rollout)": 2}
 
 
 def test_on_a_cpu_machine_nothing_is_reserved() -> None:

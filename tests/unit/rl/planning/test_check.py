@@ -171,6 +171,27 @@ def test_beside_an_engine_that_sleeps_a_learner_rests_in_what_the_engine_leaves(
     assert not faults(2.1 * rank.total, 0.5, sleep=False)
 
 
+def test_an_engine_that_sleeps_keeps_on_the_host_what_no_update_brings(folder: str) -> None:
+    frozen, learning = (
+        {"path": folder, "train": parts}
+        for parts in (["projector"], ["vision", "projector", "language"])
+    )
+
+    def asleep(policy: dict[str, Any], width: int = 1, **sync: Any) -> float:
+        """GiB of one engine."""
+        share = {"tensor_parallel_size": width, "gpu_memory_utilization": 0.5}
+        sync = {"shared_gpu": True} | sync
+        held = memory(folder, policy=policy, rollout=share, learner={"ranks": width}, sync=sync)
+        return held.hosts["rollout"]["asleep"]
+
+    shape = estimator(recipe(policy=frozen).policy)
+    assert shape is not None
+    tower = shape.whole * shape.sizes["vision"] / sum(shape.sizes.values())
+    assert asleep(frozen) == pytest.approx(shape.whole)
+    assert asleep(frozen, width=2) == pytest.approx(shape.whole + tower)  # which each worker has
+    assert asleep(frozen, sleep=False) == asleep(learning) == 0.0
+
+
 def test_context_is_held_to_the_policys_positions_and_images_to_the_prompt(folder: str) -> None:
     run = planned_run(
         recipe(device="cuda", policy={"path": folder}, rollout={"max_new_tokens": 213}),

@@ -1,0 +1,84 @@
+"""An engine on the GPUs of two learner ranks: weights go from each rank to the worker beside it,
+and no worker wakes to old ones. vLLM's `ipc` transport, on GPUs that are played by files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from rl.data.records import SamplingRequest
+from tests.ray.actors.rollout.served import PICTURES, check_a_step_is_served_as_it_was_learned
+from tests.ray.sharing import sharing_system
+from tests.ray.system import OpenWorker, System, learned_from, mean_gap, problem, recipe
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+ASKED = [problem(1), problem(2)]
+
+
+@pytest.fixture(scope="module")
+def shared(
+    cluster: None, vlm_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
+    engine = {"tensor_parallel_size": 2, "gpu_memory_utilization": 0.5, "enforce_eager": True}
+    plan = recipe(
+        vlm_folder,
+        loss={},
+        rollout=engine | {"max_new_tokens": 24, "max_num_seqs": 64},
+        sync={"shared_gpu": True},
+        learner={
+            "ranks": 2,
+            "zero_stage": 3,
+            "gradient_checkpointing": False,
+            "max_tokens_per_microbatch": 2048,
+            "optimizer": {"lr": 1e-3, "weight_decay": 0.0},
+        },
+    )
+    with sharing_system(plan, vlm_folder, tmp_path_factory.mktemp("shared")) as system:
+        yield system
+
+
+def in_workers(system: System, work: str) -> list[Any]:
+    """What a method of the probe returns in each worker of the engine."""
+    return ray.get(system.engines.handles[0].in_engine.remote(work))
+
+
+def test_each_worker_takes_weights_from_the_rank_on_its_own_gpu(shared: System) -> None:
+    assert [set(of) for of in in_workers(shared, "opened")] == [{"GPU-0"}, {"GPU-1"}]
+    check_a_step_is_served_as_it_was_learned(shared, PICTURES)
+
+
+def test_all_workers_sleep_and_none_answers_before_the_new_weights_were_read_back(
+    shared: System,
+) -> None:
+    groups = shared.sample(ASKED)
+    shared.actors.weights.make_room()
+    assert in_workers(shared, "is_empty") == [True, True]
+    pending = shared.rollouts.submit(ASKED, SamplingRequest(2, 1.0, 24, seed=3))
+    shared.learners.update(learned_from(groups))
+    in_workers(shared, "ping")
+    assert pending.open == len(ASKED)
+    shared.send_weights()
+    answered = [scored.group for scored in pending.result()]
+    assert mean_gap(shared.gaps(answered)) < 1e-4
+    assert mean_gap(shared.gaps(groups)) > 1e-3
+    first, second = in_workers(shared, "levels_slept")
+    assert first == second == [2, 2]  # nothing is kept where every weight is sent
+
+
+def _refuse(worker: OpenWorker, refuses: bool) -> None:
+    worker.refuses_updates = refuses
+
+
+def test_an_engine_that_takes_no_weights_leaves_no_rank_waiting(shared: System) -> None:
+    (engine,) = shared.engines.handles
+    ray.get(engine.__ray_call__.remote(_refuse, True))
+    with pytest.raises(RuntimeError, match="takes no weights"):
+        shared.send_weights()
+    ray.get(engine.__ray_call__.remote(_refuse, False))
+    groups = shared.sample(ASKED)
+    shared.learners.update(learned_from(groups))
+    shared.send_weights()
+    assert mean_gap(shared.gaps(shared.sample(ASKED))) < 1e-4
