@@ -200,4 +200,6 @@ def _rank(recipe: GRPORecipe | SupervisedRecipe) -> str:
     lora = recipe.policy.lora
     by = f" (language by adapters of rank {lora.rank})" if lora else ""
     learns = ", ".join(recipe.policy.train)
-    return f"DeepSpeed rank, ZeRO {recipe.learner.zero_stage}, trains {learns}{by}"
+    shared = recipe.learner.ranks_per_row
+    rows = f", {shared} to a row" if shared > 1 else ""
+    return f"DeepSpeed rank, ZeRO {recipe.learner.zero_stage}{rows}, trains {learns}{by}"

@@ -164,6 +164,11 @@ class DeepSpeedEngine:
         return self._engine.module
 
     @property
+    def ranks_per_row(self) -> int:
+        """Ranks that work on the same rows, each of which has their whole loss."""
+        return self._config.ranks_per_row
+
+    @property
     def lr(self) -> float:
         """The learning rate of the next step."""
         return float(self._engine.get_lr()[0])

@@ -27,7 +27,7 @@ from actors.weight_transfer.rendezvous import Rendezvous
 from configs.jobs.grpo import PolicyConfig
 from configs.schema.data import PromptConfig
 from configs.schema.features import FeaturesConfig
-from configs.schema.learner import LearnerConfig
+from configs.schema.learner import GRPOLearnerConfig
 from configs.schema.loss import LossConfig
 from configs.schema.rollout import DistributionConfig
 from models.inputs.encoder import InputEncoder
@@ -51,7 +51,7 @@ class LearnerSpec:
     policy: PolicyConfig
     prompt: PromptConfig
     loss: LossConfig
-    learner: LearnerConfig
+    learner: GRPOLearnerConfig
     engine_dtype: str
     """Precision of the engines' weights: bfloat16 or float32."""
     distribution: DistributionConfig
@@ -115,9 +115,11 @@ class LearnerRank(NamedActor):
         from actors.training.learner_reference import BaseReference, ShardedReference
         from models.policy.features import FeatureCache, feature_store
         from models.policy.loading import build_policy, load_model
+        from models.sequence_parallel.group import SequenceGroup
 
         self._init_process_group(address, port)
         job = self._job
+        group = SequenceGroup.of_size(job.learner.sequence_parallel_size, self._patience)
         build = partial(
             build_policy,
             config=job.policy,
@@ -127,6 +129,8 @@ class LearnerRank(NamedActor):
         )
         model = load_model(job.policy, job.folder, as_saved=job.learner.zero_stage == 3)
         policy = build(model)
+        if group is not None:
+            policy.share_rows(group, self._encoder.pad_id)
         store = feature_store(job.features, job.learner.ranks)
         # Ray shows each actor its own GPU only.
         device = torch.device("cuda:0" if job.device == "cuda" else "cpu")
@@ -143,6 +147,8 @@ class LearnerRank(NamedActor):
             start = build(load_model(job.policy, job.folder, as_saved=True), learns=False)
             if store is not None:  # it reads the learner's batches
                 start.leave_tower_to(policy)
+            if group is not None:
+                start.share_rows(group, self._encoder.pad_id)
             self._reference = ShardedReference(start, job.policy.dtype)
         self._yield_gpu()
 
@@ -168,7 +174,7 @@ class LearnerRank(NamedActor):
 
     def update(self, share: SharedBatches, tokens: int) -> UpdateReport:
         """One step of the optimiser over this rank's micro-batches; `tokens`: of all ranks."""
-        speed = UpdateSpeed(self._flops, self._peak_flops)
+        speed = UpdateSpeed(self._flops, self._peak_flops, self._job.learner.ranks_per_row)
         profile, step = self._job.learner.profile, 1 + self._engine.updates
         with traced_update(profile, step, self._rank, self._job.traces):
             report = self._update(share, tokens, speed)
@@ -195,18 +201,25 @@ class LearnerRank(NamedActor):
                 packed = replace(packed, reference_logprobs=self._reference(packed))
             update.add(packed, loss)
         report = update.finish()
-        return replace(report, metrics=told_apart(report.metrics), answers=loss.answers)
+        answers = loss.answers if self._tells else {}
+        return replace(report, metrics=told_apart(report.metrics), answers=answers)
 
     @torch.no_grad()
     def logprobs(self, share: SharedBatches) -> dict[int, tuple[float, ...]]:
-        """Logprobs in nats of each answer's tokens, by the answer's index."""
+        """Logprobs in nats of each answer's tokens, by the answer's index; of ranks that share rows
+        the first tells them."""
         from models.policy.policy import logprobs_by_answer
 
         found: dict[int, tuple[float, ...]] = {}
         for packed in self._packed(share):
             packed = packed.to(self._engine.device)
             found |= logprobs_by_answer(packed, self._engine.forward(packed)[0])
-        return found
+        return found if self._tells else {}
+
+    @property
+    def _tells(self) -> bool:
+        """Whether this rank is the first of those that share its rows."""
+        return self._rank % self._job.learner.ranks_per_row == 0
 
     def _packed(self, share: SharedBatches) -> Iterator[PackedBatch]:
         """The micro-batches; the next one's images become tiles while the model works on one."""

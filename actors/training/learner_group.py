@@ -54,6 +54,7 @@ class LearnerGroup:
         self._refs = refs
         self._plan = plan
         self._max_tokens = learner.max_tokens_per_microbatch
+        self._ranks_per_row = learner.ranks_per_row
         self._timeout_s = learner.timeout_s
         self._transport: Transport = transport
         self.turn = asyncio.Lock()
@@ -93,7 +94,8 @@ class LearnerGroup:
         return one_report([self._update(batch) for _ in epochs for batch in batches])
 
     def _update(self, rows: Sequence[TrainingRow]) -> UpdateReport:
-        """One update over `rows`, cut into micro-batches and dealt to the ranks."""
+        """One update over `rows`, cut into micro-batches and dealt to the ranks, or to groups of
+        those that share rows."""
         shares = self._shares(rows)
         tokens = count_tokens(rows)
         reports: list[UpdateReport] = self._wait(
@@ -119,8 +121,10 @@ class LearnerGroup:
         return {index: values for own in found for index, values in own.items()}
 
     def _shares(self, rows: Sequence[TrainingRow]) -> list[SharedBatches]:
-        dealt = build_microbatches(rows, self._max_tokens, len(self._ranks))
-        return [self._refs.share(batches) for batches in dealt]
+        groups = len(self._ranks) // self._ranks_per_row
+        dealt = build_microbatches(rows, self._max_tokens, groups)
+        shared = [self._refs.share(batches) for batches in dealt]
+        return [share for share in shared for _ in range(self._ranks_per_row)]
 
     async def init_weight_transfer(self, engines: list[Any], ranks_per_engine: int) -> bool:
         """Let every rank meet the engines; rank 0 will send. True where later rounds will send

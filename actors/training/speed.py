@@ -14,19 +14,23 @@ from models.policy.flops import TrainingFlops
 class UpdateSpeed:
     """Counts one rank's micro-batches from its making on."""
 
-    def __init__(self, flops: TrainingFlops, peak_flops: float | None) -> None:
-        """`peak_flops`: FLOP/s that one device could do; None: not known."""
+    def __init__(
+        self, flops: TrainingFlops, peak_flops: float | None, ranks_per_row: int = 1
+    ) -> None:
+        """`peak_flops`: FLOP/s that one device could do; None: not known. `ranks_per_row`: those
+        that count the same micro-batches."""
         self._flops = flops
         self._peak = peak_flops
+        self._ranks_per_row = ranks_per_row
         self._began = time.perf_counter()
-        self._tokens = 0
+        self._tokens = 0.0
         self._done = 0.0
 
     def add(self, batch: PackedBatch) -> None:
         """Count a micro-batch."""
         tokens, flops = self._flops(batch)
-        self._tokens += tokens
-        self._done += flops
+        self._tokens += tokens / self._ranks_per_row
+        self._done += flops / self._ranks_per_row
 
     def metrics(self, device: torch.device) -> dict[str, float]:
         """tokens_per_s of all ranks, and mfu where the device's peak is known. A collective."""

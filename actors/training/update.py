@@ -48,7 +48,8 @@ class Update:
         The report's metrics are the same on every rank; `answers` is empty.
         """
         skipped, grad_norm = self._engine.step()
-        sums = torch.stack([*self._sums.values()])
+        # Ranks that share rows have each counted them; of the gradient each has a part.
+        sums = torch.stack([*self._sums.values()]) / self._engine.ranks_per_row
         loss, *totals = sum_over_ranks(sums, self._engine.device)
         figures = [name for name in self._sums if name != "loss"]
         means = {name: total / self._tokens for name, total in zip(figures, totals, strict=True)}

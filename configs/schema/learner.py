@@ -85,7 +85,7 @@ class LearnerConfig(StrictModel):
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass."""
     max_tokens_per_microbatch: PositiveInt = 16_384
-    """Padded tokens of one forward pass on one rank."""
+    """Padded tokens of one forward pass, which one rank makes, or those that share its rows."""
     logprob_chunk: PositiveInt = 1024
     """Positions whose logits over the vocabulary exist at a time."""
     cpu_threads: PositiveInt | None = None
@@ -104,6 +104,11 @@ class LearnerConfig(StrictModel):
     peak_tflops: PositiveFloat | None = None
     """TFLOP/s that one device could do in the policy's precision, for the share that updates use
     of it (mfu); null: a known GPU's in bfloat16, and no mfu elsewhere."""
+
+    @property
+    def ranks_per_row(self) -> int:
+        """Ranks that work on the same rows, each on a part of their tokens."""
+        return 1
 
     @model_validator(mode="after")
     def _offload_needs_shards(self) -> Self:
@@ -132,6 +137,23 @@ class GRPOLearnerConfig(LearnerConfig):
     have something to teach makes as many updates as there are of these."""
     epochs: PositiveInt = 1
     """Times that a step's answers are learned from, in the same mini-batches each time."""
+    sequence_parallel_size: PositiveInt = 1
+    """Ranks that share each row, for answers that are too long for one GPU: each has an equal part
+    of the tokens, and of the attention heads while it attends. Divides ranks and heads."""
+
+    @property
+    def ranks_per_row(self) -> int:
+        """Ranks that work on the same rows, each on a part of their tokens."""
+        return self.sequence_parallel_size
+
+    @model_validator(mode="after")
+    def _ranks_are_whole_groups(self) -> Self:
+        if self.ranks % self.sequence_parallel_size:
+            raise ValueError(
+                f"sequence_parallel_size={self.sequence_parallel_size} with ranks={self.ranks}: "
+                "ranks share rows in groups of equal size; make ranks a multiple of it"
+            )
+        return self
 
     @property
     def updates_per_step(self) -> int:

@@ -4,12 +4,13 @@ Axes: B rows, T tokens of the longest row, N trained tokens over all rows.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain, count
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rl.algorithms.rows import MicroBatch, TrainingRow
@@ -84,6 +85,21 @@ class PackedBatch:
             return None if value is None else value.to(device)
 
         return PackedBatch(**{f.name: moved(getattr(self, f.name)) for f in fields(self)})
+
+    def widened(self, columns: int, pad_id: int) -> "PackedBatch":
+        """The batch with `columns` of padding behind each row."""
+
+        def wider(values_BT: Tensor, padding: int) -> Tensor:
+            return F.pad(values_BT, (0, columns), value=padding)
+
+        return replace(
+            self,
+            input_ids=wider(self.input_ids, pad_id),
+            position_ids=wider(self.position_ids, 0),
+            in_prompt=wider(self.in_prompt, False),
+            segments=wider(self.segments, -1),
+            sources=self.sources + self.sources // self.input_ids.shape[1] * columns,
+        )
 
 
 @dataclass(slots=True)

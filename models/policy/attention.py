@@ -18,6 +18,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from models.sequence_parallel.group import SequenceGroup
+from models.sequence_parallel.split import GROUP
+
 PACKED = "packed"
 """What models know `attend_packed` by."""
 
@@ -83,15 +86,15 @@ def all_spans(segments_BT: Tensor) -> tuple[Span, ...]:
 
 def attend_by_spans(model: Any) -> bool:
     """Let the language part of a transformers model take `spans`; False where it could not."""
-    if not by_spans(model):
+    if not by_spans(model.config):
         return False
     model.config.get_text_config()._attn_implementation = PACKED
     return True
 
 
-def by_spans(model: Any) -> bool:
+def by_spans(config: Any) -> bool:
     """Whether the language part of a transformers model hands spans down to its attention."""
-    return model.config.get_text_config().model_type in _HAND_DOWN
+    return config.get_text_config().model_type in _HAND_DOWN
 
 
 def empty_mask(device: torch.device) -> Tensor:
@@ -113,14 +116,28 @@ def attend_packed(
     Args:
         query: [B, heads, T, D].
         key: [B, as many heads or fewer, T, D], and so `value`.
-        others: `spans`, those of all rows, and `scaling` of the products.
+        others: `spans`, those of all rows, `scaling` of the products, and the ranks that share the
+            rows, each of which gives and gets its own part of T; these need spans.
 
     Returns:
         [B, T, heads, D], zeros at padding; and no weights.
     """
     spans: Sequence[Span] | None = others.pop("spans", None)
+    group: SequenceGroup | None = others.pop(GROUP, None)
     if spans is None:
+        assert group is None, "ranks that share rows attend by spans"
         return sdpa_attention_forward(module, query, key, value, attention_mask, **others)
+    scaling: float | None = others.get("scaling")
+    if group is None:
+        return _attended(spans, query, key, value, scaling), None
+    whole = (group.all_tokens(states) for states in (query, key, value))
+    return group.own_tokens(_attended(spans, *whole, scaling)), None
+
+
+def _attended(
+    spans: Sequence[Span], query: Tensor, key: Tensor, value: Tensor, scaling: float | None
+) -> Tensor:
+    """[B, T, heads, D]."""
     lengths = [span.length for span in spans]
     queries, keys, values = (
         states.transpose(1, 2).flatten(0, 1).split(lengths) for states in (query, key, value)
@@ -136,10 +153,10 @@ def attend_packed(
                 queries[place],
                 _joined([keys[i] for i in seen]),
                 _joined([values[i] for i in seen]),
-                others.get("scaling"),
+                scaling,
             )
         )
-    return torch.cat(made).unflatten(0, (query.shape[0], query.shape[2])), None
+    return torch.cat(made).unflatten(0, (query.shape[0], query.shape[2]))
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

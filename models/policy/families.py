@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rl.console.errors import UserError
+from rl.console.errors import DoesNotFit, UserError
 
 _WHOLE, _SLIDING, _CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 _IMAGES_SEE_FORWARD = ("gemma3", "gemma3n", "paligemma")
@@ -66,4 +66,30 @@ def check_sync(config: Any) -> None:
             f"policy.path: {text.model_type} is a mixture of experts, whose weights the learner "
             "holds joined and an engine takes apart; rl/sft.py trains it, rl/grpo.py does not: "
             "take a dense policy"
+        )
+
+
+def check_sequence_parallel(config: Any, ranks: int) -> None:
+    """Check that `ranks` can share a row of a policy of transformers' `config`.
+
+    Raises:
+        DoesNotFit: they do not divide its attention heads, or its attention is not told of them.
+    """
+    if ranks == 1:
+        return
+    # Only then: it brings transformers' modelling code along, which takes a driver seconds.
+    from models.policy.attention import by_spans
+
+    text = config.get_text_config()
+    heads = text.num_attention_heads
+    if heads % ranks:
+        fit = [size for size in range(1, heads + 1) if heads % size == 0]
+        raise DoesNotFit(
+            f"learner.sequence_parallel_size={ranks} does not divide the policy's {heads} "
+            f"attention heads, of which each rank has a part; set it to one of {fit}"
+        )
+    if not by_spans(config):
+        raise DoesNotFit(
+            f"learner.sequence_parallel_size={ranks}: {text.model_type} does not tell its "
+            "attention that a row lies on several ranks; set it to 1, or take another policy"
         )

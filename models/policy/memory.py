@@ -13,6 +13,7 @@ from configs.schema.learner import LearnerConfig
 from configs.schema.policy import Part, PolicyConfig
 from configs.schema.rollout import EngineConfig, engine_dtype
 from models.policy.attention import by_spans
+from models.policy.families import check_sequence_parallel
 from models.policy.loading import model_class, prepare_to_learn
 from models.policy.parts import part_of
 from rl.console.errors import DoesNotFit
@@ -141,7 +142,11 @@ class MemoryEstimator:
         """What one rank of the recipe's learner holds.
 
         `reference`: a sharded copy is on it too; `image_tokens`: most of one row.
+
+        Raises:
+            DoesNotFit: ranks cannot share the policy's rows, and shall.
         """
+        check_sequence_parallel(self._model.config, config.ranks_per_row)
         total, stage, size = sum(self.sizes.values()), config.zero_stage, self._bytes
 
         def over_ranks(elements: int, from_stage: int) -> float:
@@ -170,8 +175,13 @@ class MemoryEstimator:
     def _activations(self, config: LearnerConfig) -> float:
         text, tokens = self.text, config.max_tokens_per_microbatch
         shape = (text.num_hidden_layers, text.hidden_size, text.intermediate_size)
-        mask = 0.0 if by_spans(self._model) else tokens**2 * (1 + self._bytes) / _GIB
-        return self._kept(tokens, *shape, checkpointing=config.gradient_checkpointing) + mask
+        mask = 0.0 if by_spans(self._model.config) else tokens**2 * (1 + self._bytes) / _GIB
+        own = -(-tokens // config.ranks_per_row)
+        kept = self._kept(own, *shape, checkpointing=config.gradient_checkpointing) + mask
+        if config.ranks_per_row == 1:
+            return kept
+        # Each rank embeds the whole row, and has the gradient of it.
+        return kept + 2 * tokens * text.hidden_size * self._bytes / _GIB
 
     def _tower_activations(self, config: LearnerConfig, image_tokens: int, learns: bool) -> float:
         """A tower that is frozen keeps nothing: one layer is there at a time."""

@@ -10,16 +10,17 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
 from configs.schema.rollout import WHOLE, DistributionConfig
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import PackedBatch
-from models.policy.attention import attend_by_spans, empty_mask, spans_of
+from models.policy.attention import all_spans, attend_by_spans, empty_mask, spans_of
 from models.policy.features import FEATURES, FrozenTower, vision_inputs
 from models.policy.logprobs import OutputLayer
+from models.sequence_parallel.group import SequenceGroup
+from models.sequence_parallel.split import own_targets, split_tokens, widened
 from rl.data.records import Problem
 
 
@@ -45,6 +46,18 @@ class Policy(nn.Module):
             "banned", torch.tensor(encoder.image_token_ids, dtype=torch.int64), persistent=False
         )
         self._dummy = DummyImage(encoder) if encoder.has_vision else None
+        self._group: SequenceGroup | None = None
+        self._padding = 0
+
+    def share_rows(self, group: SequenceGroup, pad_id: int) -> None:
+        """Share each row from now on: this rank carries its part of the tokens through the language
+        model, and every rank of `group`, called with the same batch, gets the logprobs of all.
+
+        `pad_id`: token that rows are filled up with to what the ranks divide.
+        """
+        assert self._by_spans, "ranks that share rows attend by spans"
+        self._group, self._padding = group, pad_id
+        split_tokens(self.model, group)
 
     def forward(self, batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Logprobs and entropies of the N trained tokens of a batch on the policy's device.
@@ -53,7 +66,18 @@ class Policy(nn.Module):
             float32 [N] logprobs in nats at the sampling temperature; float32 [N] entropies in
             nats, without gradient; float32 [N, K] logprobs of `batch.teacher_ids`, K = 0 without.
         """
-        return self._output().logprobs(self._hidden_states(batch), batch.targets, batch.teacher_ids)
+        batch = self._completed(batch)
+        if self._group is None:
+            hidden_NH = self._states(batch).flatten(0, 1)[batch.sources]
+            return self._output().logprobs(hidden_NH, batch.targets, batch.teacher_ids)
+        places_M, sources_M = own_targets(batch, self._group)
+        hidden_MH = self._states(batch).flatten(0, 1)[sources_M]
+        others = None if batch.teacher_ids is None else batch.teacher_ids[places_M]
+        found = self._output().logprobs(hidden_MH, batch.targets[places_M], others)
+        logprobs, entropies, of_others = (
+            self._group.joined(own, places_M, len(batch.targets)) for own in found
+        )
+        return logprobs, entropies, of_others
 
     @torch.no_grad()
     def likeliest(
@@ -64,20 +88,27 @@ class Policy(nn.Module):
         Returns:
             float32 [N] logprobs of the trained tokens in nats, int64 [N, K] ids, float32 [N, K].
         """
-        hidden_NH = self._hidden_states(batch)
+        assert self._group is None, "a teacher is on a device of its own"
+        batch = self._completed(batch)
+        hidden_NH = self._states(batch).flatten(0, 1)[batch.sources]
         return self._output().likeliest(hidden_NH, batch.targets, count, vocabulary)
 
     def _output(self) -> OutputLayer:
         head = self.model.get_output_embeddings()
         return OutputLayer(head, self.banned, self._distribution, self._chunk)
 
-    def _hidden_states(self, batch: PackedBatch) -> Tensor:
-        """[N, H]: the states that predict the trained tokens, in the model's precision."""
+    def _completed(self, batch: PackedBatch) -> PackedBatch:
+        """The batch with what every rank has to see, and rows that ranks can divide."""
         if self._dummy is not None and not batch.pixels:
             batch = self._dummy.added_to(batch)
-        spans = spans_of(batch.segments) if self._by_spans else None
+        return widened(batch, self._group, self._padding) if self._group else batch
+
+    def _states(self, batch: PackedBatch) -> Tensor:
+        """[B, T, H] in the model's precision; of this rank's part of T where rows are shared."""
+        find = all_spans if self._group else spans_of
+        spans = find(batch.segments) if self._by_spans else None
         mask = batch.attention_mask if spans is None else empty_mask(batch.segments.device)
-        hidden_BTH = self.model.model(
+        return self.model.model(
             input_ids=batch.input_ids,
             attention_mask=mask,
             position_ids=self._positions(batch),
@@ -85,7 +116,6 @@ class Policy(nn.Module):
             **({"spans": spans} if self._by_spans else {}),
             **vision_inputs(self.model.model, batch.pixels),
         )[0]
-        return hidden_BTH.flatten(0, 1)[batch.sources]
 
     def detach_vision_tower(self, device: torch.device, dtype: torch.dtype) -> FrozenTower:
         """Leave the tower out from now on: batches come with features in place of pixels."""
@@ -157,19 +187,12 @@ class DummyImage:
 
     def added_to(self, batch: PackedBatch) -> PackedBatch:
         """The batch with the picture, its chat behind the first row."""
-        device, width, length = batch.input_ids.device, batch.input_ids.shape[1], len(self._ids)
-
-        def longer(values_BT: Tensor, first: Tensor | int, others: int) -> Tensor:
-            grown_BT = F.pad(values_BT, (0, length), value=others)
-            grown_BT[0, width:] = first.to(device) if isinstance(first, Tensor) else first
-            return grown_BT
-
+        device, length = batch.input_ids.device, len(self._ids)
+        wider = batch.widened(length, self._pad_id)
+        wider.input_ids[0, -length:] = self._ids.to(device)
+        wider.position_ids[0, -length:] = torch.arange(length, device=device)
+        wider.in_prompt[0, -length:] = True
+        wider.segments[0, -length:] = batch.segments[0].max() + 1
         return replace(
-            batch,
-            input_ids=longer(batch.input_ids, self._ids, self._pad_id),
-            position_ids=longer(batch.position_ids, torch.arange(length), 0),
-            in_prompt=longer(batch.in_prompt, True, False),
-            segments=longer(batch.segments, batch.segments[0].max() + 1, -1),
-            sources=batch.sources + batch.sources // width * length,
-            pixels={name: value.to(device) for name, value in self._pixels.items()},
+            wider, pixels={name: value.to(device) for name, value in self._pixels.items()}
         )

@@ -72,6 +72,10 @@ def _learner_steps(recipe: GRPORecipe | SupervisedRecipe) -> Iterator[Changes]:
         yield {"learner.max_tokens_per_microbatch": learner.max_tokens_per_microbatch // divisor}
     if learner.logprob_chunk > 256:
         yield {"learner.logprob_chunk": 256}
+    if isinstance(recipe, GRPORecipe):
+        for size in (2, 4, 8):
+            if size > recipe.learner.sequence_parallel_size:
+                yield {"learner.sequence_parallel_size": size}
     yield from _counts(recipe, "learner", "cpus_per_rank")
     if not learner.offload:
         yield {"learner.offload": True}

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from configs.schema.learner import OptimizerConfig, SFTOptimizerConfig
+from configs.schema.learner import GRPOLearnerConfig, OptimizerConfig, SFTOptimizerConfig
 
 
 def test_a_constant_rate_with_a_warm_up_is_refused_since_it_would_not_rise() -> None:
@@ -25,6 +25,12 @@ def test_schedules_that_warm_up_take_the_paper_s_share_for_it(
     optimizer: OptimizerConfig, share: float
 ) -> None:
     assert optimizer.warmup_ratio == share
+
+
+def test_ranks_that_share_rows_are_whole_groups() -> None:
+    assert GRPOLearnerConfig(ranks=6, sequence_parallel_size=3).ranks_per_row == 3
+    with pytest.raises(ValidationError, match=r"size=4 with ranks=6.*multiple"):
+        GRPOLearnerConfig(ranks=6, sequence_parallel_size=4)
 
 
 @pytest.mark.parametrize("kind", [OptimizerConfig, SFTOptimizerConfig])

@@ -15,6 +15,7 @@ from transformers import (
     Qwen3Config,
     Qwen3MoeConfig,
     Qwen3NextConfig,
+    StableLmConfig,
 )
 
 from configs.schema.data import PromptConfig
@@ -24,7 +25,7 @@ from models.inputs.packing import pack
 from models.policy import policy as policy_module
 from models.policy.attention import all_spans
 from models.policy.checkpoint_weights import checkpoint_weights, saved_names
-from models.policy.families import check_packing, check_sync
+from models.policy.families import check_packing, check_sequence_parallel, check_sync
 from models.policy.loading import freeze, load_model
 from models.policy.parts import part_of
 from models.policy.policy import Policy
@@ -146,6 +147,13 @@ def test_mixtures_of_experts_are_refused_where_weights_go_to_engines() -> None:
     check_sync(Qwen3Config())
     with pytest.raises(UserError, match=r"qwen3_moe is a mixture of experts.*take a dense policy"):
         check_sync(Qwen3MoeConfig())
+
+
+def test_ranks_share_no_rows_of_a_family_whose_attention_is_not_told_of_them() -> None:
+    config = StableLmConfig(num_attention_heads=4)
+    check_sequence_parallel(config, 1)
+    with pytest.raises(UserError, match=r"size=2: stablelm does not tell its attention.*set it"):
+        check_sequence_parallel(config, 2)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

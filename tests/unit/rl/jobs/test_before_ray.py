@@ -83,6 +83,16 @@ def test_what_cannot_be_used_is_refused_before_ray_starts_and_touches_no_earlier
     assert list((elsewhere / "runs").rglob("*")) == [earlier.parent, earlier]
 
 
+@pytest.mark.usefixtures("no_ray", "elsewhere")
+def test_more_ranks_to_a_row_than_divide_the_attention_heads_are_refused_before_ray_starts(
+    folder: Path,
+) -> None:
+    learner = {"ranks": 3, "sequence_parallel_size": 3}
+    told = r"sequence_parallel_size=3 does not divide the policy's 4 .* to one of \[1, 2, 4\]"
+    with pytest.raises(UserError, match=told):
+        grpo(recipe_of(GRPORecipe, folder, learner=learner))
+
+
 @pytest.mark.parametrize("kind", [GRPORecipe, SFTRecipe, AlignRecipe])
 def test_folders_are_absolute_for_actors_that_stand_elsewhere_and_hub_names_stay(
     folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type

@@ -94,6 +94,26 @@ def test_a_frozen_tower_keeps_one_layer_and_one_that_learns_the_input_of_each(
     assert without - with_images == pytest.approx(tower.num_hidden_layers * each)
 
 
+def test_ranks_that_share_rows_divide_what_the_language_model_keeps_of_them(folder: str) -> None:
+    shape = estimator(recipe(policy={"path": folder}).policy)
+    assert shape is not None
+    tokens = 12_000
+    learner = {"ranks": 4, "max_tokens_per_microbatch": tokens}
+    alone, shared = (
+        shape.learner(recipe(learner=learner | {"sequence_parallel_size": size}).learner)
+        for size in (1, 4)
+    )
+    whole_row = 2 * tokens * shape.text.hidden_size * 2 / 2**30  # in bfloat16, and its gradient
+    assert shared.activations == pytest.approx(alone.activations / 4 + whole_row)
+
+
+def test_ranks_that_cannot_share_rows_are_refused_with_a_number_that_can(folder: str) -> None:
+    three = {"ranks": 6, "sequence_parallel_size": 3}
+    asked = recipe(device="cuda", policy={"path": folder}, learner=three)
+    run = planned_run(asked, Machine(None, None, None))
+    assert "learner.sequence_parallel_size=3 does not divide the policy's 4" in run.faults[0]
+
+
 def test_a_cache_that_holds_all_wanted_answers_is_told_from_one_that_does_not(folder: str) -> None:
     roomy, tight = (
         memory(folder, gib, rollout={"max_num_seqs": 100}).gpus[1]
