@@ -13,6 +13,8 @@ from configs.loading import yaml12
 
 Changes = dict[str, Any]
 """New values by the dotted names of their keys."""
+_GROUPS = (1, 2, 4, 8)
+"""Ranks that share rows."""
 _SHARES = (0.6, 0.5, 0.4, 0.3, 0.7, 0.8, 0.9, 0.95)
 
 
@@ -73,9 +75,10 @@ def _learner_steps(recipe: GRPORecipe | SupervisedRecipe) -> Iterator[Changes]:
     if learner.logprob_chunk > 256:
         yield {"learner.logprob_chunk": 256}
     if isinstance(recipe, GRPORecipe):
-        for size in (2, 4, 8):
-            if size > recipe.learner.sequence_parallel_size:
-                yield {"learner.sequence_parallel_size": size}
+        now = recipe.learner.sequence_parallel_size
+        more, fewer = [n for n in _GROUPS if n > now], [n for n in _GROUPS if n < now]
+        for size in (*more, *reversed(fewer)):
+            yield {"learner.sequence_parallel_size": size}
     yield from _counts(recipe, "learner", "cpus_per_rank")
     if not learner.offload:
         yield {"learner.offload": True}

@@ -22,6 +22,7 @@ CARDS: dict[str, Card] = {
     "r1v_38b/grpo": _R1V,
     "r1v_38b/grpo_four_nodes": _R1V,
     "r1v_38b/grpo_one_node": _R1V,
+    "r1v_38b/grpo_long": _R1V,
     "r1v_38b/evaluate": _R1V,
     "internvl3_8b": Card(7.94, _TILED),
     # A picture of 1,000 by 1,000 pixels: 36 by 36 tokens of 28 pixels.

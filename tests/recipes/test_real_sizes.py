@@ -31,6 +31,7 @@ GPUS = {
     "r1v_38b/grpo": 64,
     "r1v_38b/grpo_four_nodes": 32,
     "r1v_38b/grpo_one_node": 8,
+    "r1v_38b/grpo_long": 64,
     "r1v_38b/evaluate": 8,
     "qwen2_5_vl_7b_geometry3k": 8,
     "qwen2_5_vl_3b_one_gpu": 1,
@@ -71,7 +72,7 @@ def test_an_architecture_has_the_parameters_that_its_card_says(name: str) -> Non
 def test_r1v_learns_by_the_projector_of_the_paper() -> None:
     # LayerNorm(12800), Linear(12800, 5120), Linear(5120, 5120), all with bias.
     by_hand = 2 * 12800 + (12800 + 1) * 5120 + (5120 + 1) * 5120
-    for name in ("r1v_38b/align", "r1v_38b/sft", "r1v_38b/grpo"):
+    for name in ("r1v_38b/align", "r1v_38b/sft", "r1v_38b/grpo", "r1v_38b/grpo_long"):
         assert skeleton(name).learning == skeleton(name).sizes["projector"] == by_hand
 
 
@@ -126,6 +127,20 @@ def test_the_largest_picture_leaves_room_for_the_question(name: str) -> None:
             "a reference needs about 84 GiB",
             {"reference.place"},
         ),
+        # Rows of 64k tokens of a policy that learns whole: each rank of a row keeps half of it.
+        (
+            "r1v_38b/grpo_long",
+            {"policy.train": ["projector", "language"], "learner.sequence_parallel_size": 1},
+            "a learner rank needs about",
+            {"learner.sequence_parallel_size"},
+        ),
+        # 40 attention heads.
+        (
+            "r1v_38b/grpo_long",
+            {"learner.sequence_parallel_size": 16},
+            "learner.sequence_parallel_size=16 does not divide the policy's 40",
+            {"learner.sequence_parallel_size"},
+        ),
         # 72 GiB of weights in one GPU's share of 67.
         (
             "r1v_38b/grpo",
@@ -177,7 +192,7 @@ def test_the_command_prints_the_tables_of_all_recipes_for_gpus() -> None:
     assert set(for_gpus()) == set(GPUS)
     assert all(name in told for name in GPUS)
     assert told.count("GiB of a GPU") == told.count("GiB of the fullest host") == len(GPUS)
-    assert told.count("fits 8 node(s) with 64 GPUs") == 3
+    assert told.count("fits 8 node(s) with 64 GPUs") == 4
 
 
 def test_the_command_ends_with_what_does_not_fit() -> None:
