@@ -9,7 +9,6 @@ import yaml
 
 from actors.cluster.seats import Node
 
-_KIND = ("GPU", "CPU")
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves the cluster's file on the head, with what each kind of node has."""
 
@@ -41,8 +40,14 @@ def _may_come(cluster: dict[str, Any], there: list[Node]) -> list[Node]:
         resources = {key: float(n) for key, n in (kind.get("resources") or {}).items()}
         if name == cluster.get("head_node_type") or not resources:
             continue
-        # Of the rest a node that is there may tell another figure than the file.
-        same = sum(all(node.get(key) == resources.get(key) for key in _KIND) for node in there)
+        same = sum(_is_of(node, resources) for node in there)
         coming += [resources] * max(0, int(kind.get("max_workers", room)) - same)
     coming.sort(key=lambda node: -node.get("GPU", 0.0))
     return coming[: max(0, room)]
+
+
+def _is_of(node: Node, kind: Node) -> bool:
+    """Whether a node that is there is of a kind. Of memory it may tell another figure than the
+    file; Ray's own marks, with a colon in their names, the file need not know."""
+    told = {name for name in kind if "memory" not in name and ":" not in name}
+    return all(node.get(name) == kind.get(name) for name in told | {"GPU", "CPU"})

@@ -45,11 +45,13 @@ class Placement:
         self._run = name
         self._reserved: list[_Reserved] = []
         self._gpus_of_engines: list[str] = []
-        if plan.device == "cpu":  # nothing is reserved there
+        groups = seats_of(plan)
+        if not groups:
             return
+        what = "GPUs" if plan.device == "cuda" else "seats"
         try:
-            with phase("reserving GPUs", line_every_s=TOLD_EVERY_S) as work:
-                self._reserve(seats_of(plan), timeout_s, work)
+            with phase(f"reserving {what}", line_every_s=TOLD_EVERY_S) as work:
+                self._reserve(groups, timeout_s, work)
                 self._gpus_of_engines = [
                     gpus for each in self._reserved if each.is_shared for gpus in each.gpus()
                 ]
@@ -139,8 +141,13 @@ def _asked_for(group: SeatGroup, run: str) -> list[_Reserved]:
     """Ask for the seats of a group; those without GPUs each near a node without GPUs, if any."""
     nodes = [node for node in ray.nodes() if node["Alive"] and not node["Resources"].get("GPU")]
     near = [node["NodeID"] for node in nodes if has(node["Resources"], group.bundle)]
+<<<<<<< HEAD
     name = f"{run}/{group.first}"
     if "GPU" not in group.bundle and near:
+=======
+    name = f"{run}/{group.roles[0]}"
+    if group.strategy == "SPREAD" and "GPU" not in group.bundle and near:
+>>>>>>> 55278e1 (Actors of a role sit on nodes that were given their resource, as spot nodes for engines)
         return [
             _Reserved(
                 placement_group(

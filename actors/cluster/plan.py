@@ -1,7 +1,7 @@
 """The plan of a run: its device, the way of its weights, its actors; and whether they fit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from configs.jobs.evaluate import AnsweringModel, ServerConfig
 from configs.jobs.generate import GenerationRecipe
@@ -26,6 +26,8 @@ class PlannedActors:
     cpus: float
     """CPU cores of each that Ray reserves."""
     what: str
+    resources: Mapping[str, float] = field(default_factory=dict[str, float])
+    """What else each takes, by Ray's names (`cluster.resources`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +93,24 @@ def plan_of(recipe: Recipe, resources: Mapping[str, float]) -> Plan:
         device = "cuda" if resources.get("GPU", 0) > 0 else "cpu"
     _check_kernels(recipe, device)
     if isinstance(recipe, SupervisedRecipe):
-        return Plan(device, (_supervised_rank(recipe, device),))
+        return Plan(device, _with_resources(recipe, _supervised_rank(recipe, device)))
     if isinstance(recipe, GenerationRecipe):
-        return Plan(device, (_answering(recipe, device), _reward_workers(recipe, device)))
-    actors, transport = tuple(_grpo_actors(recipe, device)), _transport(recipe, device)
-    return Plan(device, actors, transport, _engines_sleep(recipe, device))
+        answering, rewards = _answering(recipe, device), _reward_workers(recipe, device)
+        return Plan(device, _with_resources(recipe, answering, rewards))
+    actors = _with_resources(recipe, *_grpo_actors(recipe, device))
+    return Plan(device, actors, _transport(recipe, device), _engines_sleep(recipe, device))
+
+
+def _with_resources(recipe: Recipe, *actors: PlannedActors) -> tuple[PlannedActors, ...]:
+    """The actors, with what the recipe says that each takes beside GPUs and cores."""
+    asked = {str(role): resources for role, resources in recipe.cluster.resources.items()}
+    roles = [each.role for each in actors]
+    for role in sorted(asked.keys() - set(roles)):
+        raise DoesNotFit(
+            f"cluster.resources names {role}, and this run has no actor of that role, only "
+            f"{', '.join(roles)}; leave it out"
+        )
+    return tuple(replace(each, resources=asked.get(each.role, {})) for each in actors)
 
 
 def _check_kernels(recipe: Recipe, device: Device) -> None:

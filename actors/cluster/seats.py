@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from actors.cluster.plan import Plan
+from actors.cluster.plan import Plan, PlannedActors
 
 Bundle = dict[str, float]
 """What one seat takes on one node, by Ray's names of resources."""
@@ -49,17 +49,20 @@ def seats_of(plan: Plan) -> tuple[SeatGroup, ...]:
             continue  # sits on the learner's seats
         if plan.shares_gpus and actors.role == "learner":
             sitters = {"learner": actors.count // plan.role("rollout").count, "rollout": 1}
-        on_one = [(plan.role(role), count) for role, count in sitters.items()]
-        bundle = {
-            "GPU": sum(count * each.gpus for each, count in on_one),
-            "CPU": sum(count * each.cpus for each, count in on_one),
-        }
-        taken = {name: amount for name, amount in bundle.items() if amount}
-        if taken:
+        if taken := _taken_by([(plan.role(role), count) for role, count in sitters.items()]):
             strategy = "PACK" if actors.role == "learner" else "SPREAD"
             seats = actors.count // sitters[actors.role]
             groups.append(SeatGroup(sitters, taken, seats, strategy))
     return tuple(groups)
+
+
+def _taken_by(sitting: Sequence[tuple[PlannedActors, int]]) -> Bundle:
+    """What a seat takes on its node for so many actors of each."""
+    taken: Bundle = {}
+    for each, count in sitting:
+        for name, amount in {"GPU": each.gpus, "CPU": each.cpus, **each.resources}.items():
+            taken[name] = taken.get(name, 0.0) + count * amount
+    return {name: amount for name, amount in taken.items() if amount}
 
 
 @dataclass(frozen=True, slots=True)

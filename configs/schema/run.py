@@ -3,11 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from configs.schema.base import StrictModel
 
 Device = Literal["cpu", "cuda"]
+Role = Literal["learner", "rollout", "reward", "reference", "teacher"]
+"""What an actor of a run does."""
+_COUNTED = frozenset({"CPU", "GPU", "memory", "object_store_memory"})
+"""Ray resources that other keys ask for, or that Ray counts by itself."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -91,6 +95,21 @@ class MachineConfig(StrictModel):
     autoscaled: bool = False
     """An autoscaler brings nodes up to these, and a run waits for them; of a cluster that `ray up`
     started, its own file says so on the head."""
+    resources: dict[Role, dict[str, PositiveFloat]] = Field(default={})
+    """Ray resources that each actor of a role takes beside GPUs and cores, so that it sits on nodes
+    that were given them: {learner: {on_demand: 1}, rollout: {spot: 1}}."""
+
+    @field_validator("resources")
+    @classmethod
+    def _beside(cls, value: dict[Role, dict[str, float]]) -> dict[Role, dict[str, float]]:
+        for role, resources in value.items():
+            if taken := sorted(_COUNTED & set(resources)):
+                raise ValueError(
+                    f"{role}: {', '.join(taken)} cannot be asked for here; GPUs and cores have "
+                    "keys in the sections of learner, rollout and reward. Name a resource of your "
+                    "own that the nodes were given"
+                )
+        return value
 
 
 class ClusterConfig(MachineConfig):

@@ -148,6 +148,8 @@ def actor_options(plan: Plan, role: str, threads: Mapping[str, str]) -> dict[str
     """Ray's options of a role's actors; `threads`: their environment on a CPU machine."""
     planned = plan.role(role)
     options: dict[str, Any] = {"num_gpus": planned.gpus, "num_cpus": planned.cpus}
+    if planned.resources:
+        options["resources"] = dict(planned.resources)
     if role in ("rollout", "reward"):
         options["max_concurrency"] = CALLS_AT_A_TIME
     if plan.device == "cpu" and threads:

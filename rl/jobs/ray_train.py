@@ -60,7 +60,8 @@ def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
     reports = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     first = jobs[0]
     learner, gpu = first.recipe.learner, first.device == "cuda"
-    resources = {"CPU": learner.cpus_per_rank} | ({"GPU": 1.0} if gpu else {})
+    resources = {"CPU": learner.cpus_per_rank, **first.recipe.cluster.resources.get("learner", {})}
+    resources |= {"GPU": 1.0} if gpu else {}
     variables = {} if gpu else cpu_thread_variables(learner.ranks, learner.cpu_threads)
     trainer = TorchTrainer(
         # As part of the function: Ray Train's controller would import all that its config names.

@@ -9,7 +9,7 @@ from configs.schema.run import MachineConfig
 
 _GIB = 2**30
 _UNSAID = 10**6
-"""Cores of a node where nobody says how many."""
+"""What a node has of cores, or of resources of the recipe's own, where nobody says how much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,9 @@ def _stated(cluster: MachineConfig) -> tuple[Node, ...] | None:
     if cluster.gpus_per_node is None:
         return None
     cores = cluster.cpus_per_node or _UNSAID
-    return ({"GPU": float(cluster.gpus_per_node), "CPU": float(cores)},) * cluster.nodes
+    node = {"GPU": float(cluster.gpus_per_node), "CPU": float(cores)}
+    named = {name: float(_UNSAID) for each in cluster.resources.values() for name in each}
+    return ({**node, **named},) * cluster.nodes
 
 
 def _memory(node: Node) -> float:

@@ -41,9 +41,48 @@ def test_nodes_with_gpus_come_when_they_are_asked_for_and_the_head_has_none(name
         for config in (head["node_config"], worker["node_config"])
     ]
     assert machines in (["m7i.8xlarge", "p5.48xlarge"], ["n2-standard-32", "a3-highgpu-8g"])
-    assert (worker["min_workers"], worker["max_workers"]) == (0, cluster["max_workers"])
+    kinds = cluster["available_node_types"].values()
+    others = [kind for kind in kinds if kind is not head]
+    assert {kind["min_workers"] for kind in others} == {0}
+    assert sum(kind["max_workers"] for kind in others) == cluster["max_workers"]
     if cluster["provider"]["type"] == "gcp":  # whose machines Ray does not look up
         assert worker["resources"]["GPU"] == 8 and "GPU" not in head["resources"]
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_spot_nodes_are_as_the_others_and_told_apart_by_a_resource(name: str) -> None:
+    cluster = yaml.safe_load((ROOT / name).read_text())
+    worker, spot = (cluster["available_node_types"][kind] for kind in ("worker", "spot"))
+    same = worker["node_config"]
+    differs = {key for key, value in spot["node_config"].items() if same.get(key) != value}
+    assert differs in ({"InstanceMarketOptions"}, {"scheduling"})
+    given = [set(kind["resources"]) - {"CPU", "GPU"} for kind in (worker, spot)]
+    assert given == [{"on_demand"}, {"spot"}]
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_the_shared_folder_is_mounted_once_and_only_where_a_server_is_named(
+    name: str, tmp_path: Path
+) -> None:
+    cluster = yaml.safe_load((ROOT / name).read_text())
+    (line,) = [c for c in cluster["setup_commands"] if "/shared" in c]
+    said = tmp_path / "said"
+    for program, status in (("sudo", 0), ("mountpoint", 1)):
+        path = tmp_path / program
+        path.write_text(f'#!/bin/sh\necho {program} "$@" >> {said}\nexit {status}\n')
+        path.chmod(0o755)
+
+    def told(command: str) -> str:
+        said.write_text("")
+        shell = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        subprocess.run(["bash", "-c", command], env=shell, check=True)
+        return said.read_text()
+
+    assert told(line) == ""
+    named = line.replace("SERVER=;", "SERVER=10.0.0.2:/share;")
+    assert "sudo mount -t nfs4 -o nfsvers=4.1 10.0.0.2:/share /shared" in told(named)
+    (tmp_path / "mountpoint").write_text("#!/bin/sh\nexit 0\n")
+    assert told(named) == ""  # a node that is set up again
 
 
 def test_clouds_differ_in_their_machines_only() -> None:

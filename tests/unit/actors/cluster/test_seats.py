@@ -4,9 +4,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from actors.cluster.plan import plan_of
 from actors.cluster.seats import SeatGroup, deal, seats_of
+from rl.console.errors import DoesNotFit
 from tests.unit.step_samples import recipe
 
 HEAD = {"CPU": 16.0}
@@ -107,3 +109,31 @@ def test_large_seats_find_room_where_ranks_that_came_first_would_leave_gaps() ->
     wide = {"rollout": {"workers": 1, "tensor_parallel_size": 4}, "learner": {"ranks": 4}}
     nodes = [{"GPU": 4.0, "CPU": 9.0}, {"GPU": 1.0, "CPU": 9.0}, {"GPU": 3.0, "CPU": 9.0}]
     assert not deal(groups(**wide), nodes).missing
+
+
+def test_resources_of_a_role_are_part_of_its_seats_wherever_it_sits() -> None:
+    resources = {"learner": {"on_demand": 1}, "rollout": {"spot": 2, "on_demand": 3}}
+    learner, rollout, reward = groups(**APART, cluster={"resources": resources})
+    assert learner.bundle == {"GPU": 1.0, "CPU": 1.0, "on_demand": 1.0}
+    assert rollout.bundle == {"GPU": 2.0, "CPU": 1.0, "spot": 2.0, "on_demand": 3.0}
+    assert reward.bundle == {"CPU": 3.0}
+    pairs = {"rollout": {"workers": 4, "gpu_memory_utilization": 0.5}, "learner": {"ranks": 4}}
+    shared, _ = groups(**pairs, sync={"shared_gpu": True}, cluster={"resources": resources})
+    assert shared.bundle == {"GPU": 1.0, "CPU": 2.0, "on_demand": 4.0, "spot": 2.0}
+
+
+def test_without_gpus_only_who_asks_for_a_resource_has_a_seat() -> None:
+    asked = seats_of(
+        plan_of(recipe(device="cpu", cluster={"resources": {"learner": {"on_demand": 1}}}), {})
+    )
+    assert [(group.name, group.bundle) for group in asked] == [("learner", {"on_demand": 1.0})]
+
+
+def test_a_resource_for_a_role_that_the_run_has_not_is_refused() -> None:
+    with pytest.raises(DoesNotFit, match=r"cluster\.resources names teacher, .* only rollout, "):
+        groups(**APART, cluster={"resources": {"teacher": {"on_demand": 1}}})
+
+
+def test_gpus_and_cores_are_not_asked_for_twice() -> None:
+    with pytest.raises(ValidationError, match="learner: CPU, GPU cannot be asked for here"):
+        recipe(cluster={"resources": {"learner": {"GPU": 1, "CPU": 2}}})

@@ -61,5 +61,10 @@ def test_nodes_that_may_come_are_read_from_the_file_that_ray_up_leaves_on_the_he
     # Of 4 workers 1 is there: 2 more of the kind with GPUs, and 1 of the other.
     come = NODE | {"memory": 9.0}
     assert nodes_to_come(file) == [HEAD, NODE, come, come, {"CPU": 32.0}]
+    # Kinds that differ in what only they were given are told apart.
+    kinds = {name: {"resources": NODE | {name: 8}, "max_workers": 1} for name in ("kept", "spot")}
+    file.write_text(yaml.safe_dump({"max_workers": 3, "available_node_types": kinds}))
+    alive[1] = {"Alive": True, "Resources": NODE | {"kept": 8.0}}
+    assert nodes_to_come(file) == [HEAD, NODE | {"kept": 8.0}, NODE | {"spot": 8.0}]
     monkeypatch.delenv("RAY_ADDRESS")  # a cluster of this run alone
     assert nodes_to_come(file) == [HEAD, NODE]
