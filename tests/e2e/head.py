@@ -100,6 +100,14 @@ class Head:
             found = json.load(page)["data"]["result"]["result"]
         return {each["name"]: each["repr_name"] for each in found}
 
+    def timeline(self) -> set[str]:
+        """Names of all spans in `ray timeline`, as the dashboard hands it out."""
+        asked = urllib.request.Request(
+            f"{self.dashboard}/api/v0/tasks/timeline", headers=self._token
+        )
+        with urllib.request.urlopen(asked, timeout=60) as page:
+            return {event["name"] for event in json.load(page)}
+
     @property
     def _token(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
@@ -137,6 +145,7 @@ def ray_head(place: Place) -> Iterator[Head]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_metrics_report_interval_ms": "1000",
+        "RAY_PROFILING": "1",
         "RAY_worker_niceness": "0",
     }
     place.folder.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,8 @@ class Job:
     uploaded: list[str]
     actors: dict[str, str]
     """Names of the actors while it ran, and what Ray's dashboard showed beside them."""
+    timeline: set[str]
+    """Names of the spans in Ray's timeline at the run's end."""
     listened_at: set[str]
     """Addresses of dashboard and job port."""
     status_for_strangers: int
@@ -84,7 +86,7 @@ def whole(place: Place) -> Iterator[Job]:
             wait_for(ended)
         finally:
             process.kill()
-        said, uploaded = place.said("grpo.py"), head.uploaded()
+        said, uploaded, timeline = place.said("grpo.py"), head.uploaded(), head.timeline()
         assert process.returncode == 0, said
         watched = None
         if server:
@@ -95,7 +97,7 @@ def whole(place: Place) -> Iterator[Job]:
         finally:
             tuning.kill()
     run = place.run("whole")
-    yield Job(run, said, figures, uploaded, actors, listened_at, strangers, watched)
+    yield Job(run, said, figures, uploaded, actors, timeline, listened_at, strangers, watched)
 
 
 def supervised(place: Place) -> list[str]:
@@ -178,6 +180,15 @@ def test_actors_are_called_after_their_run_and_role(whole: Job) -> None:
     named = {name: told for name, told in whole.actors.items() if name.startswith("whole/")}
     roles = ("rollout", "reward", "learner", "teacher")
     assert named == {f"whole/{role}-0": f"{role}-0 of whole" for role in roles}
+
+
+def test_the_phases_of_each_step_are_in_the_timeline_beside_the_calls_of_actors(
+    whole: Job,
+) -> None:
+    phases = ("rollout", "update", "sync")
+    steps = {f"step {step}: {phase}" for step in range(1, STEPS + 1) for phase in phases}
+    assert steps <= whole.timeline
+    assert any("LearnerRank.update" in name for name in whole.timeline)
 
 
 def test_one_update_is_traced_and_all_tell_how_much_of_the_device_they_use(whole: Job) -> None:
