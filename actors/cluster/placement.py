@@ -141,13 +141,8 @@ def _asked_for(group: SeatGroup, run: str) -> list[_Reserved]:
     """Ask for the seats of a group; those without GPUs each near a node without GPUs, if any."""
     nodes = [node for node in ray.nodes() if node["Alive"] and not node["Resources"].get("GPU")]
     near = [node["NodeID"] for node in nodes if has(node["Resources"], group.bundle)]
-<<<<<<< HEAD
     name = f"{run}/{group.first}"
-    if "GPU" not in group.bundle and near:
-=======
-    name = f"{run}/{group.roles[0]}"
     if group.strategy == "SPREAD" and "GPU" not in group.bundle and near:
->>>>>>> 55278e1 (Actors of a role sit on nodes that were given their resource, as spot nodes for engines)
         return [
             _Reserved(
                 placement_group(

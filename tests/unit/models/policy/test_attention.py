@@ -1,6 +1,8 @@
 """Attention by spans is the attention that a dense mask says, and is used where it is cheaper."""
 
+from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from transformers import StableLmConfig, StableLmForCausalLM
 
 from models.inputs.packing import PackedBatch, pack
 from models.policy import attention
-from models.policy.attention import Span, attend_packed, spans_of
+from models.policy.attention import Span, attend_packed, attend_varlen, spans_of
 from tests.unit.models.inputs.test_packing import FIRST, SECOND
 
 CHATS = torch.tensor([[1] * 300 + [2] * 200, [3] * 480 + [-1] * 20])
@@ -90,4 +92,54 @@ def test_outputs_and_gradients_are_those_of_the_dense_mask(
 
     dense, by_spans = outcome(masked(segments_BT)), outcome(None, spans=spans)
     for found, expected in zip(by_spans, dense, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def by_definition(*told: Any, scale: float | None, **others: Any) -> Tensor:
+    """What FlashAttention says of sequences of different lengths, in plain sums."""
+    query, key, value, query_starts, key_starts, *longest = told
+    assert others.pop("window_size") == (-1, 0)
+    assert longest == [int(query_starts.diff().max()), int(key_starts.diff().max())]
+    groups = query.shape[1] // key.shape[1]
+    assert others == {"enable_gqa": groups > 1}
+    made: list[Tensor] = []
+    for i in range(len(query_starts) - 1):
+        q = query[query_starts[i] : query_starts[i + 1]]
+        k, v = (
+            states[key_starts[i] : key_starts[i + 1]].repeat_interleave(groups, 1)
+            for states in (key, value)
+        )
+        hidden = torch.ones(len(q), len(k)).triu(len(k) - len(q) + 1).bool()
+        products = torch.einsum("qhd,khd->hqk", q, k) * (scale or q.shape[-1] ** -0.5)
+        shares = products.masked_fill(hidden, -torch.inf).softmax(-1)
+        made.append(torch.einsum("hqk,khd->qhd", shares, v))
+    return torch.cat(made)
+
+
+@pytest.mark.parametrize("key_heads", [4, 2])
+@pytest.mark.parametrize(
+    "segments_BT", [CHATS, torch.tensor([[0] * 90 + [1] * 40 + [2] * 70, [0] * 150 + [-1] * 50])]
+)
+def test_one_call_for_all_spans_is_a_call_for_each(
+    monkeypatch: pytest.MonkeyPatch, segments_BT: Tensor, key_heads: int
+) -> None:
+    monkeypatch.setattr(attention, "_CALL", 0)
+    spans = spans_of(segments_BT)
+    assert spans is not None
+    torch.manual_seed(0)
+    rows, width = segments_BT.shape
+    states = [
+        torch.randn(rows, heads, width, 8, requires_grad=True)
+        for heads in (4, key_heads, key_heads)
+    ]
+    weights = torch.randn(rows, width, 4, 8)
+
+    def outcome() -> list[Tensor]:
+        made, _ = attend_packed(None, *states, None, scaling=0.3, spans=spans)
+        return [made, *torch.autograd.grad((made * weights).sum(), states)]
+
+    each = outcome()
+    monkeypatch.setattr(attention, "_has_varlen", lambda _: True)
+    monkeypatch.setattr(attention, "attend_varlen", partial(attend_varlen, kernel=by_definition))
+    for found, expected in zip(outcome(), each, strict=True):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
