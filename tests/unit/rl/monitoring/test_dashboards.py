@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from rl.monitoring.dashboards import FOLDER, dashboard, dashboard_text
 from rl.monitoring.metrics import METRICS
@@ -48,6 +51,39 @@ def test_panels_lie_side_by_side_and_ask_the_chosen_data_source(name: str) -> No
     for panel in made["panels"]:
         assert panel["datasource"]["uid"] == "${datasource}"
         assert all('run=~"$run"' in target["expr"] for target in panel["targets"])
+
+
+def unknown_to_grafana(told: Any, kept: Any, at: str = "") -> list[str]:
+    """Where what Grafana's types keep of a file is not what the file says."""
+    if isinstance(told, dict) and isinstance(kept, dict):
+        places = [(key, told[key], kept.get(key)) for key in told]
+    elif isinstance(told, list) and isinstance(kept, list) and len(told) == len(kept):
+        places = list(zip(range(len(told)), told, kept, strict=True))
+    else:
+        return [] if told == kept else [at]
+    return [lost for key, a, b in places for lost in unknown_to_grafana(a, b, f"{at}/{key}")]
+
+
+def through_grafana(made: dict[str, Any]) -> dict[str, Any]:
+    """A dashboard read into Grafana's types, and written again."""
+    register_default_plugins()
+    return json.loads(JSONEncoder().encode(Dashboard.from_json(made)))
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_grafana_s_own_types_know_every_field(name: str) -> None:
+    made = json.loads(dashboard_text(name))
+    assert unknown_to_grafana(made, through_grafana(made)) == []
+
+
+def test_a_field_that_grafana_does_not_know_would_be_found() -> None:
+    made = json.loads(dashboard_text("sync"))
+    made["panels"][0]["gridPosition"] = made["panels"][0].pop("gridPos")
+    made["panels"][1]["targets"][0]["expression"] = "up"
+    assert unknown_to_grafana(made, through_grafana(made)) == [
+        "/panels/0/gridPosition",
+        "/panels/1/targets/0/expression",
+    ]
 
 
 @needs_promtool
