@@ -11,12 +11,12 @@ import ray
 from tests.repository import ROOT
 
 
-def lines_of(module: str) -> list[str]:
+def lines_of(module: str, **environment: str) -> list[str]:
     """What a module of tests prints, run in a process that may start a cluster of its own."""
     run = subprocess.run(
         [sys.executable, "-m", module],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
         stdout=subprocess.PIPE,
         text=True,
         check=True,

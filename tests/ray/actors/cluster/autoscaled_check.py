@@ -18,7 +18,11 @@ from typing import Any
 
 import psutil
 import ray
-from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
+from ray.autoscaler._private.fake_multi_node.node_provider import (
+    FAKE_HEAD_NODE_ID,
+    FAKE_HEAD_NODE_TYPE,
+    FakeMultiNodeProvider,
+)
 
 from actors.cluster import placement
 from actors.cluster.nodes import nodes_there, nodes_to_come
@@ -32,7 +36,7 @@ from tests.waiting import wait_until
 
 _PATIENCE_S = 180.0
 _KINDS = {
-    "head": {"resources": {"CPU": 3}, "node_config": {}, "max_workers": 0},
+    FAKE_HEAD_NODE_TYPE: {"resources": {"CPU": 3}, "node_config": {}, "max_workers": 0},
     "fixed": {
         "resources": {"CPU": 4, "GPU": 2, "on_demand": 2},
         "node_config": {},
@@ -41,6 +45,12 @@ _KINDS = {
     "spot": {"resources": {"CPU": 2, "GPU": 1, "spot": 1}, "node_config": {}, "max_workers": 4},
 }
 
+_LISTS = (
+    *("cluster_synced_files", "initialization_commands", "setup_commands"),
+    *("head_setup_commands", "worker_setup_commands"),
+    *("head_start_ray_commands", "worker_start_ray_commands"),
+)
+
 
 @contextmanager
 def autoscaled_head(folder: Path) -> Iterator[Path]:
@@ -48,7 +58,9 @@ def autoscaled_head(folder: Path) -> Iterator[Path]:
     port, *others = free_ports(4)
     file = folder / "cluster.yaml"
     provider = {
-        "type": "fake_multinode",
+        # By its own name Ray looks for a file of defaults, which its packages do not bring.
+        "type": "external",
+        "module": f"{FakeMultiNodeProvider.__module__}.{FakeMultiNodeProvider.__name__}",
         "gcs_address": f"{ray.util.get_node_ip_address()}:{port}",
         "head_node_id": FAKE_HEAD_NODE_ID,
         "launch_multiple": True,
@@ -61,8 +73,11 @@ def autoscaled_head(folder: Path) -> Iterator[Path]:
                 "idle_timeout_minutes": 0.1,
                 "upscaling_speed": 100,
                 "provider": provider,
-                "head_node_type": "head",
+                "head_node_type": FAKE_HEAD_NODE_TYPE,
                 "available_node_types": _KINDS,
+                "auth": {},
+                "file_mounts": {},
+                **{key: [] for key in _LISTS},
             }
         )
     )

@@ -1,6 +1,7 @@
 """Ray's autoscaler brings the nodes that a run's seats ask for, and takes them away."""
 
 import json
+import secrets
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def told() -> dict[str, Any]:
     """What happened on a head alone, whose autoscaler may bring nodes that stay and spot nodes."""
-    *lines, told = lines_of("tests.ray.actors.cluster.autoscaled_check")
+    # A head takes whatever token it finds in the user's home; who joins it must know the same.
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    *lines, told = lines_of("tests.ray.actors.cluster.autoscaled_check", **token)
     return {**json.loads(told), "lines": [line for line in lines if line.endswith("...")]}
 
 

@@ -67,4 +67,4 @@ def test_nodes_that_may_come_are_read_from_the_file_that_ray_up_leaves_on_the_he
     alive[1] = {"Alive": True, "Resources": NODE | {"kept": 8.0}}
     assert nodes_to_come(file) == [HEAD, NODE | {"kept": 8.0}, NODE | {"spot": 8.0}]
     monkeypatch.delenv("RAY_ADDRESS")  # a cluster of this run alone
-    assert nodes_to_come(file) == [HEAD, NODE]
+    assert nodes_to_come(file) == [HEAD, NODE | {"kept": 8.0}]
