@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
+from ray.util import get_node_ip_address
 
 from tests.e2e.command import BIN, ROOT, Place
 from tests.waiting import wait_until
@@ -61,6 +62,8 @@ def free_ports(count: int, among: Sequence[int] | None = None) -> list[int]:
 class Head:
     """A running head."""
 
+    address: str
+    """The cluster's, for drivers."""
     dashboard: str
     metrics: str
     folder: Path
@@ -101,12 +104,11 @@ class Head:
         return {each["name"]: each["repr_name"] for each in found}
 
     def timeline(self) -> set[str]:
-        """Names of all spans in `ray timeline`, as the dashboard hands it out."""
-        asked = urllib.request.Request(
-            f"{self.dashboard}/api/v0/tasks/timeline", headers=self._token
-        )
-        with urllib.request.urlopen(asked, timeout=60) as page:
-            return {event["name"] for event in json.load(page)}
+        """Names of all spans in `ray timeline`."""
+        file = self.folder / "timeline.json"
+        asked = f"import ray; ray.init({self.address!r}); ray.timeline({str(file)!r})"
+        subprocess.run([BIN / "python", "-c", asked], env=self.environment, check=True)
+        return {event["name"] for event in json.loads(file.read_text("utf-8"))}
 
     @property
     def _token(self) -> dict[str, str]:
@@ -158,6 +160,7 @@ def ray_head(place: Place) -> Iterator[Head]:
             stderr=subprocess.STDOUT,
         )
     head = Head(
+        address=f"{get_node_ip_address()}:{ports['port']}",
         dashboard=f"http://127.0.0.1:{ports['dashboard-port']}",
         metrics=f"http://127.0.0.1:{ports['metrics-export-port']}/metrics",
         folder=folder,
