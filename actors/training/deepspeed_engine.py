@@ -15,7 +15,6 @@ from actors.training.saved_state import load_weights_only, load_what_learns
 from configs.schema.learner import LearnerConfig, OptimizerConfig
 from models.inputs.packing import PackedBatch
 from models.policy.checkpoint_weights import CheckpointWeight, checkpoint_weights, saved_names
-from models.policy.lora import is_adapter
 from models.policy.policy import Policy
 from rl.console.errors import UserError
 
@@ -240,25 +239,6 @@ class DeepSpeedEngine:
         weights = checkpoint_weights(model)
         names = saved_names(model, weights)
         return {names[name]: weight for name, weight in weights.items()}
-
-    def gather_on_first_rank(self) -> dict[str, Tensor]:
-        """Every weight on rank 0's host, gathered one at a time; empty on other ranks."""
-        gathered: dict[str, Tensor] = {}
-        for name, weight in checkpoint_weights(self.policy.model).items():
-            with self.gathered(weight.sources):
-                if torch.distributed.get_rank() == 0:
-                    gathered[name] = weight.merged().cpu().clone()
-        return gathered
-
-    def adapters_on_first_rank(self) -> dict[str, Tensor]:
-        """Adapters on rank 0's host by their parameters' names; empty elsewhere, or if none."""
-        gathered: dict[str, Tensor] = {}
-        for name, parameter in self.policy.model.named_parameters():
-            if is_adapter(name):
-                with self.gathered([parameter]):
-                    if torch.distributed.get_rank() == 0:
-                        gathered[name] = parameter.detach().cpu().clone()
-        return gathered
 
     def close(self) -> None:
         """Let go of everything, so that another engine may come."""

@@ -45,7 +45,7 @@ class PolicySource(WeightSource):
     def metadata(self) -> list[ParamMeta]:
         """Names, dtypes and full shapes, without gathering."""
         sent = [(name, self._weights[name]) for name in self.names()]
-        return [ParamMeta(name, self._dtype(w), _full_shape(w.parameter)) for name, w in sent]
+        return [ParamMeta(name, self._dtype(w), w.shape) for name, w in sent]
 
     def _dtype(self, weight: CheckpointWeight) -> torch.dtype:
         adapted = weight.down is not None
@@ -88,11 +88,6 @@ def _with_siblings(weights: Mapping[str, CheckpointWeight]) -> set[str]:
 def _module(name: str) -> str:
     """The module that holds the layer of a weight: `layers.0.self_attn` of its `q_proj.weight`."""
     return ".".join(name.split(".")[:-2])
-
-
-def _full_shape(parameter: Tensor) -> tuple[int, ...]:
-    # ZeRO 3 leaves an empty shard behind and keeps the true shape beside it.
-    return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 
 class ResumableSource(WeightSource):

@@ -2,21 +2,21 @@
 
 Output is planned first, from the files' headers alone: a `LazyTensor` has a tensor's shape and
 dtype, and makes it when it is written. So faults are found before a byte is written, and no more
-than one output shard lies in memory at a time.
+than one tensor lies in memory at a time: a file's header goes first, and tensors behind it one
+after another.
 """
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rl.console.errors import UserError
@@ -30,7 +30,17 @@ _DTYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 GIB = 2**30
+
+
+class Planned(Protocol):
+    """What is known of a tensor before it is there."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,7 @@ class LazyTensor:
     @property
     def num_bytes(self) -> int:
         """Its size on disk."""
-        return prod(self.shape) * self.dtype.itemsize
+        return _num_bytes(self)
 
 
 def plan_line(plan: Mapping[str, LazyTensor]) -> str:
@@ -143,6 +153,15 @@ def _files_of(folder: Path) -> dict[str, str]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ShardFile:
+    """A file of tensors."""
+
+    name: str
+    tensors: Sequence[str]
+    """In the order in which they lie in it."""
+
+
 def write_shards(
     folder: Path,
     plan: Mapping[str, LazyTensor],
@@ -154,34 +173,81 @@ def write_shards(
     Raises:
         AssertionError: a tensor does not look as planned.
     """
-    groups = _grouped(plan, shard_bytes)
-    names = [_WHOLE]
-    if len(groups) > 1:
-        names = [f"model-{i + 1:05d}-of-{len(groups):05d}.safetensors" for i in range(len(groups))]
-    for file, group in zip(names, groups, strict=True):
-        tensors: dict[str, Tensor] = {}
-        for name in group:
-            tensor = plan[name].make().contiguous()
-            assert tensor.shape == plan[name].shape and tensor.dtype == plan[name].dtype, name
-            tensors[name] = tensor
-            written(name)
-        save_file(tensors, folder / file, metadata={"format": "pt"})
-    if len(groups) > 1:
-        total = sum(tensor.num_bytes for tensor in plan.values())
-        where = {name: file for file, group in zip(names, groups, strict=True) for name in group}
+    files = shard_files(plan, shard_bytes)
+    tensors = (plan[name].make() for file in files for name in file.tensors)
+    stream_shards(folder, plan, files, tensors, written)
+
+
+def shard_files(plan: Mapping[str, Planned], shard_bytes: int) -> list[ShardFile]:
+    """How tensors are dealt to files of about `shard_bytes`."""
+    groups = [sorted(g, key=lambda n: -plan[n].dtype.itemsize) for g in _grouped(plan, shard_bytes)]
+    if len(groups) == 1:
+        return [ShardFile(_WHOLE, groups[0])]
+    of = f"of-{len(groups):05d}.safetensors"
+    return [ShardFile(f"model-{i:05d}-{of}", group) for i, group in enumerate(groups, 1)]
+
+
+def stream_shards(
+    folder: Path,
+    plan: Mapping[str, Planned],
+    files: Sequence[ShardFile],
+    tensors: Iterator[Tensor],
+    written: Callable[[str], object] = lambda name: None,
+) -> None:
+    """Write `tensors`, which come in the order of `files`, and an index where there are several.
+
+    Raises:
+        AssertionError: a tensor does not look as planned.
+    """
+    for file in files:
+        with (folder / file.name).open("wb") as out:
+            out.write(_header({name: plan[name] for name in file.tensors}))
+            for name in file.tensors:
+                _append(out, plan[name], next(tensors))
+                written(name)
+    if len(files) > 1:
+        total = sum(_num_bytes(tensor) for tensor in plan.values())
+        where = {name: file.name for file in files for name in file.tensors}
         index = {"metadata": {"total_size": total}, "weight_map": where}
         (folder / _INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
-def _grouped(plan: Mapping[str, LazyTensor], shard_bytes: int) -> list[list[str]]:
+def _header(planned: Mapping[str, Planned]) -> bytes:
+    """What a safetensors file begins with: the length of a JSON, and it, which says of each tensor
+    where it lies behind."""
+    about: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, tensor in planned.items():
+        start, end = end, end + _num_bytes(tensor)
+        about[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(about, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text
+
+
+def _append(out: BinaryIO, planned: Planned, tensor: Tensor) -> None:
+    assert tensor.shape == planned.shape and tensor.dtype == planned.dtype, tensor.shape
+    out.write(tensor.contiguous().flatten().view(torch.uint8).numpy())
+
+
+def _num_bytes(tensor: Planned) -> int:
+    return prod(tensor.shape) * tensor.dtype.itemsize
+
+
+def _grouped(plan: Mapping[str, Planned], shard_bytes: int) -> list[list[str]]:
     groups: list[list[str]] = [[]]
     filled = 0
     for name, tensor in plan.items():
-        if groups[-1] and filled + tensor.num_bytes > shard_bytes:
+        size = _num_bytes(tensor)
+        if groups[-1] and filled + size > shard_bytes:
             groups.append([])
             filled = 0
         groups[-1].append(name)
-        filled += tensor.num_bytes
+        filled += size
     return groups
 
 

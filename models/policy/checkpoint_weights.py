@@ -1,6 +1,6 @@
 """A model's weights as others know them: adapters merged, under the names that a checkpoint has."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from transformers.core_model_loading import WeightConverter, revert_weight_conversion
 
-from models.policy.lora import ADAPTER, is_adapter
+from models.policy.lora import ADAPTER, is_adapter, peft_name
+
+MERGED_AT_A_TIME = 2**22
+"""Values of a weight that lie in float32 at a time while an adapter is merged into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,11 @@ class CheckpointWeight:
         return [p for p in (self.parameter, self.down, self.up) if p is not None]
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """W's, known without gathering: ZeRO 3 leaves an empty shard behind, and it beside that."""
+        return tuple(getattr(self.parameter, "ds_shape", self.parameter.shape))
+
+    @property
     def learns(self) -> bool:
         """Whether an update can change it."""
         return any(p.requires_grad for p in self.sources)
@@ -47,8 +55,14 @@ class CheckpointWeight:
         whole = self.parameter.detach()
         if self.down is None or self.up is None:
             return whole
-        change = self.up.detach().float() @ self.down.detach().float()
-        return (whole.float() + self.scale * change).to(precision or whole.dtype)
+        merged = torch.empty_like(whole, dtype=precision or whole.dtype)
+        down = self.down.detach().float()
+        rows = max(1, MERGED_AT_A_TIME // whole.shape[1])
+        for into, own, up in zip(
+            *(each.split(rows) for each in (merged, whole, self.up.detach())), strict=True
+        ):
+            into.copy_((up.float() @ down).mul_(self.scale).add_(own))
+        return merged
 
 
 def checkpoint_weights(model: nn.Module) -> dict[str, CheckpointWeight]:
@@ -78,9 +92,114 @@ def saved_names(model: Any, names: Collection[str]) -> dict[str, str]:
     it saves; an engine, which reads the same checkpoint, knows them by the names in there. Where
     transformers also joined or cut weights, names stay as they are.
     """
-    conversions = getattr(model, "_weight_conversions", None) or ()
-    if any(isinstance(conversion, WeightConverter) for conversion in conversions):
+    if _joins_or_cuts(model):
         return {name: name for name in names}
     marked = {name: torch.tensor(i) for i, name in enumerate(names)}
     saved = {int(mark): name for name, mark in revert_weight_conversion(model, marked).items()}
     return {name: saved[i] for i, name in enumerate(names)}
+
+
+def _joins_or_cuts(model: Any) -> bool:
+    """Whether transformers did more than rename the weights that it read."""
+    conversions = getattr(model, "_weight_conversions", None) or ()
+    return any(isinstance(conversion, WeightConverter) for conversion in conversions)
+
+
+@dataclass(frozen=True, slots=True)
+class SavedWeights:
+    """Some of a model's weights, and what a checkpoint has of them: mostly one, and the same."""
+
+    weights: Mapping[str, CheckpointWeight]
+    """By the model's names."""
+    saved: Mapping[str, Tensor]
+    """On the meta device, by the checkpoint's names."""
+    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    """Makes of tensors by the model's names those by the checkpoint's."""
+
+    @property
+    def sources(self) -> list[Parameter]:
+        """The parameters that must be gathered before `made` is asked for."""
+        return [source for weight in self.weights.values() for source in weight.sources]
+
+    def made(self) -> dict[str, Tensor]:
+        """The checkpoint's tensors on the host; those that were there already may be the weights
+        themselves."""
+        own = {name: weight.merged() for name, weight in self.weights.items()}
+        return {name: tensor.cpu() for name, tensor in self.convert(own).items()}
+
+
+def saved_weights(model: Any) -> list[SavedWeights]:
+    """The model's weights as `save_pretrained` would write them, in the smallest groups that can be
+    made each by itself."""
+    ignored = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
+    weights = {n: w for n, w in checkpoint_weights(model).items() if n not in ignored}
+    if not _joins_or_cuts(model):
+        names = saved_names(model, weights)
+        return [_renamed(name, weight, names[name]) for name, weight in weights.items()]
+
+    def convert(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return revert_weight_conversion(model, tensors)
+
+    empty = {name: _empty(weight) for name, weight in weights.items()}
+    return [
+        SavedWeights({name: weights[name] for name in group}, saved, convert)
+        for group, saved in _groups(empty, convert)
+    ]
+
+
+def saved_adapters(model: nn.Module) -> list[SavedWeights]:
+    """The model's adapters as peft writes them."""
+    return [
+        _renamed(name, CheckpointWeight(parameter), peft_name(name))
+        for name, parameter in model.named_parameters()
+        if is_adapter(name)
+    ]
+
+
+def _renamed(name: str, weight: CheckpointWeight, saved: str) -> SavedWeights:
+    return SavedWeights({name: weight}, {saved: _empty(weight)}, lambda own: {saved: own[name]})
+
+
+def _empty(weight: CheckpointWeight) -> Tensor:
+    return torch.empty(weight.shape, dtype=weight.parameter.dtype, device="meta")
+
+
+def _groups(
+    tensors: dict[str, Tensor], convert: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
+    """Names that convert together, and what becomes of them: single ones, else those of a layer;
+    last all that are left."""
+    whole = {name: _look(tensor) for name, tensor in convert(dict(tensors)).items()}
+    left = list(tensors)
+    for key in (str, _layer):
+        alike: dict[str, list[str]] = {}
+        for name in left:
+            alike.setdefault(key(name), []).append(name)
+        left = []
+        for group in alike.values():
+            found = _tried(convert, {name: tensors[name] for name in group})
+            if found and all(whole.get(name) == _look(tensor) for name, tensor in found.items()):
+                yield group, found
+            else:
+                left += group
+    if left:
+        yield left, convert({name: tensors[name] for name in left})
+
+
+def _tried(
+    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]], tensors: dict[str, Tensor]
+) -> dict[str, Tensor] | None:
+    """None: these tensors alone are not enough."""
+    try:
+        return convert(tensors)
+    except (ValueError, RuntimeError, LookupError):
+        return None
+
+
+def _look(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
+    return tensor.shape, tensor.dtype
+
+
+def _layer(name: str) -> str:
+    """`layers.0.self_attn` of its `q_proj.weight`."""
+    return ".".join(name.split(".")[:-2])

@@ -83,16 +83,16 @@ class FrozenTower:
         return self._shell.get_image_features(values, return_dict=True).pooler_output
 
     def weights(self) -> dict[str, Tensor]:
-        """Its weights on the host, by checkpoint name."""
+        """Its weights where they are, by the whole model's names."""
         own = self._tower.state_dict().items()
-        return {f"model.vision_tower.{name}": weight.cpu() for name, weight in own}
+        return {f"model.vision_tower.{name}": weight for name, weight in own}
 
     def fingerprint(self, encoder: InputEncoder) -> bytes:
         """Of every weight, and of what the processor makes of an image."""
         digest = hashlib.sha256()
         for name, weight in self.weights().items():
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            digest.update(weight.contiguous().flatten().view(torch.uint8).numpy())
+            digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy())
         digest.update(encoder.processor.image_processor.to_json_string().encode())
         digest.update(f"at most {encoder.max_pixels} pixels".encode())
         return digest.digest()

@@ -6,7 +6,7 @@ own name. The adapters lie beside an exported policy as well, in peft's layout: 
 exact where the policy is in bfloat16.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
@@ -15,13 +15,15 @@ from typing import Any
 import peft
 import torch
 from peft.tuners.lora import LoraLayer
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from configs.schema.policy import LoraConfig
 
 ADAPTER = "default"
 """What peft calls the one adapter of a layer."""
+
+ADAPTER_FILE = "adapter_model.safetensors"
+"""What peft calls their file."""
 
 _SEED = 0
 
@@ -76,12 +78,11 @@ def adapters_off(model: nn.Module) -> Generator[None]:
             layer._disable_adapters = False
 
 
-def save_adapters(model: Any, tensors: Mapping[str, Tensor], folder: Path, base: str) -> None:
-    """Write adapters as peft reads them.
+def save_adapter_config(model: Any, folder: Path, base: str) -> None:
+    """Write what peft reads beside adapters.
 
     Args:
         model: with the adapters' configuration in its layers.
-        tensors: the adapters' weights by their parameters' names.
         folder: to be made.
         base: the checkpoint that they change, as `base_model_name_or_path`.
     """
@@ -91,8 +92,8 @@ def save_adapters(model: Any, tensors: Mapping[str, Tensor], folder: Path, base:
     written.base_model_name_or_path = base
     written.inference_mode = True
     written.save_pretrained(str(folder))
-    named = {
-        f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": tensor.contiguous()
-        for name, tensor in tensors.items()
-    }
-    save_file(named, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def peft_name(parameter: str) -> str:
+    """What peft calls half of an adapter in its file."""
+    return f"base_model.model.{parameter.replace(f'.{ADAPTER}.', '.')}"

@@ -7,15 +7,20 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import save_file
 
 from configs.schema.data import PromptConfig
 from configs.schema.policy import LoraConfig, PolicyConfig
 from configs.schema.rollout import EngineConfig, engine_dtype
 from models.inputs.encoder import InputEncoder
 from models.inputs.packing import pack
-from models.policy.checkpoint_weights import CheckpointWeight, checkpoint_weights
+from models.policy.checkpoint_weights import (
+    CheckpointWeight,
+    checkpoint_weights,
+    saved_adapters,
+)
 from models.policy.loading import load_learning_model, load_model
-from models.policy.lora import is_adapter, save_adapters
+from models.policy.lora import ADAPTER_FILE, is_adapter, save_adapter_config
 from models.policy.parts import part_of
 from models.policy.policy import Policy
 from models.tiny.model import build_tiny_text, build_tiny_vlm
@@ -101,8 +106,9 @@ def test_engines_hold_float32_where_adapters_learn_unless_the_recipe_says_otherw
 
 def test_adapters_beside_an_export_are_read_by_peft(folder: Path, tmp_path: Path) -> None:
     model = learned(folder)
-    tensors = {n: p.detach() for n, p in model.named_parameters() if is_adapter(n)}
-    save_adapters(model, tensors, tmp_path / "adapter", str(folder))
+    save_adapter_config(model, tmp_path / "adapter", str(folder))
+    tensors = {n: t for group in saved_adapters(model) for n, t in group.made().items()}
+    save_file(tensors, tmp_path / "adapter" / ADAPTER_FILE)
     read = PeftModel.from_pretrained(load_model(config(folder), folder), tmp_path / "adapter")
     expected = logprobs(model, folder)
     torch.testing.assert_close(logprobs(read.base_model.model, folder), expected)
