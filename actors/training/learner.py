@@ -71,6 +71,8 @@ class LearnerSpec:
     reference: Literal["base", "shards"] | None = None
     """The reference policy that the learner is asked for: its weights without adapters, or a
     sharded copy of the start policy; None: others are asked, or nobody."""
+    offload_reference: bool = False
+    """The copy's shards lie on the host."""
 
 
 Reference = Callable[[PackedBatch], Tensor]
@@ -149,7 +151,7 @@ class LearnerRank(NamedActor):
                 start.leave_tower_to(policy)
             if group is not None:
                 start.share_rows(group, self._encoder.pad_id)
-            self._reference = ShardedReference(start, job.policy.dtype)
+            self._reference = ShardedReference(start, job.policy.dtype, job.offload_reference)
         self._yield_gpu()
 
     def _yield_gpu(self) -> None:

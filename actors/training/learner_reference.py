@@ -27,11 +27,16 @@ class BaseReference:
 class ShardedReference:
     """A frozen policy that ZeRO 3 shards over the ranks, whatever the learner's own stage."""
 
-    def __init__(self, policy: Policy, dtype: str) -> None:
-        """Needs an initialised process group. `policy` may lie on the host."""
+    def __init__(self, policy: Policy, dtype: str, offload: bool = False) -> None:
+        """Needs an initialised process group. `policy` may lie on the host; `offload`: its shards
+        stay there, and a layer at a time is gathered on the device."""
+        cuda = torch.cuda.is_available()
+        zero: dict[str, Any] = {"stage": 3, "overlap_comm": cuda}
+        if offload:
+            zero["offload_param"] = {"device": "cpu", "pin_memory": cuda}
         settings: dict[str, Any] = {
             "train_micro_batch_size_per_gpu": 1,
-            "zero_optimization": {"stage": 3, "overlap_comm": torch.cuda.is_available()},
+            "zero_optimization": zero,
             "bf16": {"enabled": dtype == "bfloat16"},
             "steps_per_print": 2**31,
         }

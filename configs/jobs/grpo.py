@@ -120,6 +120,21 @@ class GRPORecipe(TrainingRecipe):
         return self
 
     @model_validator(mode="after")
+    def _only_a_copy_beside_the_learner_leaves_its_gpu(self) -> Self:
+        if self.reference.offload and self.reference_in != "shards":
+            where = {
+                "actor": "it has a GPU of its own",
+                "base": "it is the learner's own weights without adapters",
+                None: "loss.kl.coef=0 starts none",
+            }[self.reference_in]
+            raise ValueError(
+                f"reference.offload=true with reference.place={self.reference.place}: {where}; set "
+                "reference.place=learner where the learner has weights of its own, or offload to "
+                "false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _policy_has_a_source(self) -> Self:
         if self.policy.path:
             return self

@@ -119,6 +119,9 @@ class ReferenceConfig(StrictModel):
     the learner ranks, as a copy that ZeRO 3 shards over them, or as their own weights with the
     adapters off where nothing else learns. auto: learner in that last case, actor otherwise, and
     where loss.kl.place=reward."""
+    offload: bool = False
+    """The copy on the learner ranks lies in host memory, and a layer at a time comes to the GPU
+    when it is read."""
     restarts: NonNegativeInt = 3
     """Times that a dead actor is started again before the run ends; what a lost node took along is
     not counted."""

@@ -136,12 +136,8 @@ class MemoryEstimator:
             merge = 1 / ratio
         return round((merge or 1) ** 2)
 
-    def learner(
-        self, config: LearnerConfig, reference: bool = False, image_tokens: int = 0
-    ) -> LearnerMemory:
-        """What one rank of the recipe's learner holds.
-
-        `reference`: a sharded copy is on it too; `image_tokens`: most of one row.
+    def learner(self, config: LearnerConfig, image_tokens: int = 0) -> LearnerMemory:
+        """What one rank of the recipe's learner holds; `image_tokens`: most of one row.
 
         Raises:
             DoesNotFit: ranks cannot share the policy's rows, and shall.
@@ -155,7 +151,7 @@ class MemoryEstimator:
         optimizer = _OPTIMIZER_BYTES * over_ranks(self.learning, 1)
         live = min(_LIVE_PARAMETERS, total) if stage == 3 else min(_BUCKET, self.learning)
         return LearnerMemory(
-            weights=size * over_ranks(total, 3) + reference * self.whole / config.ranks,
+            weights=size * over_ranks(total, 3),
             gradients=(_SUM_BYTES if stage else size) * over_ranks(self.learning, 2),
             optimizer=0.0 if config.offload else optimizer,
             buffers=size * live / _GIB,

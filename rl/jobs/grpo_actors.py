@@ -43,6 +43,7 @@ def learner_spec(recipe: GRPORecipe, folder: Path, device: str) -> LearnerSpec:
         features=recipe.features,
         total_steps=recipe.steps * recipe.learner.updates_per_step,
         reference=None if recipe.reference_in == "actor" else recipe.reference_in,
+        offload_reference=recipe.reference.offload,
         device=device,
         yields_gpu=device == "cuda" and recipe.engines_sleep,
         traces=recipe.run_folder / "traces",

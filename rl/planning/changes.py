@@ -55,6 +55,8 @@ def _steps(recipe: Recipe) -> Iterator[Changes]:
         yield from _learner_steps(recipe)
     if isinstance(recipe, GRPORecipe) and recipe.reference_in == "actor":
         yield {"reference.place": "learner"}
+    if isinstance(recipe, GRPORecipe) and recipe.reference_in == "shards":
+        yield {"reference.offload": not recipe.reference.offload}
     if not isinstance(recipe, SupervisedRecipe):
         yield from _engine_steps(recipe)
     if not isinstance(recipe, GenerationRecipe):

@@ -19,7 +19,7 @@ CUDA_GIB = 4.0
 _GIB = 2**30
 _PROCESS_GIB = 3.0
 """Of a host: a process with torch and CUDA in it."""
-_KEPT_AT_REST = ("weights", "gradients", "optimizer")
+_KEPT_AT_REST = ("weights", "reference", "gradients", "optimizer")
 _IMAGE_CACHE_GIB = 4.0
 """vLLM's cache of processed images, of each engine (its default, mm_processor_cache_gb)."""
 _VERIFIER_GIB = 0.3
@@ -128,10 +128,11 @@ def memory_of(recipe: Recipe, gpu_gib: float | None) -> Memory | None:
 
 
 def _learner(recipe: GRPORecipe | SupervisedRecipe, shape: MemoryEstimator) -> OnGPU:
-    sharded = isinstance(recipe, GRPORecipe) and recipe.reference_in == "shards"
-    held = shape.learner(recipe.learner, reference=sharded, image_tokens=recipe.prompt.max_tokens)
+    held = shape.learner(recipe.learner, image_tokens=recipe.prompt.max_tokens)
+    on_gpu, _ = _reference_shard(recipe, shape)
     parts = {
         "weights": held.weights,
+        **({"reference": on_gpu} if on_gpu else {}),
         "gradients": held.gradients,
         "optimizer": held.optimizer,
         "gathered": held.buffers,
@@ -141,7 +142,17 @@ def _learner(recipe: GRPORecipe | SupervisedRecipe, shape: MemoryEstimator) -> O
     if recipe.features.keep != "off" and recipe.learner.zero_stage == 3:
         tower = shape.whole * shape.sizes.get("vision", 0) / sum(shape.sizes.values())
         parts["tower"] = tower * (1 - 1 / recipe.learner.ranks)  # each rank has it whole
-    return OnGPU("learner rank", parts, "and a shard of the reference" if sharded else "")
+    return OnGPU("learner rank", parts)
+
+
+def _reference_shard(
+    recipe: GRPORecipe | SupervisedRecipe, shape: MemoryEstimator
+) -> tuple[float, float]:
+    """GiB of a copy's shard on a learner rank's GPU, and on its host."""
+    if not isinstance(recipe, GRPORecipe) or recipe.reference_in != "shards":
+        return 0.0, 0.0
+    shard = shape.whole / recipe.learner.ranks
+    return (0.0, shard) if recipe.reference.offload else (shard, 0.0)
 
 
 def _engine(
@@ -215,6 +226,7 @@ def _learner_host(
     return {
         "processes": _PROCESS_GIB,
         "optimizer": shape.learner(recipe.learner).host_optimizer,
+        "reference": _reference_shard(recipe, shape)[1],
         "images": _READY_BATCHES * pixels * _PIXEL_BYTES / _GIB,
     }
 

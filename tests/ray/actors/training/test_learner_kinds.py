@@ -120,6 +120,7 @@ LORA = {"train": ["language"], "lora": {"rank": 4}}
     [
         ({}, {"zero_stage": 2}, "shards"),
         ({}, {"zero_stage": 3, "ranks": 2, "max_tokens_per_microbatch": SMALL}, "shards"),
+        ({}, {"zero_stage": 3, "ranks": 2, "max_tokens_per_microbatch": SMALL}, "offloaded"),
         (LORA, {"zero_stage": 2}, "base"),
         (LORA, {"zero_stage": 3, "ranks": 2, "max_tokens_per_microbatch": SMALL}, "base"),
     ],
@@ -136,8 +137,11 @@ def test_a_reference_on_the_learners_ranks_says_what_one_beside_them_says(
     fields["policy"] |= policy
     found: list[dict[str, float]] = []
     for where in ("actor", "learner"):
-        plan = GRPORecipe.model_validate(fields | {"reference": {"place": where}})
-        assert plan.reference_in == ("actor" if where == "actor" else place)
+        own = {"offload": place == "offloaded"} if where == "learner" else {}
+        plan = GRPORecipe.model_validate(fields | {"reference": {"place": where} | own})
+        assert plan.reference_in == (
+            "actor" if where == "actor" else ("shards" if place == "offloaded" else place)
+        )
         told = _with_reference(plan, vlm_folder, plain.rows) if where == "actor" else plain.rows
         group = hosts.group(plan, vlm_folder)
         first, second = group.update(told).metrics, group.update(told).metrics

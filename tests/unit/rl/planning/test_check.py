@@ -43,7 +43,18 @@ def test_the_reference_is_where_the_recipe_puts_it(folder: str) -> None:
     alone, beside = (memory(folder, loss=loss, **sharded).gpus[0] for loss in ({}, kl))
     whole = estimator(recipe(policy={"path": folder}).policy)
     assert whole is not None
-    assert beside.parts["weights"] - alone.parts["weights"] == pytest.approx(whole.whole)
+    assert beside.parts["reference"] == beside.total - alone.total == pytest.approx(whole.whole)
+
+
+def test_a_reference_that_leaves_the_gpu_is_on_the_host(folder: str) -> None:
+    kl, learner = {"kl": {"coef": 0.1}}, {"ranks": 2}
+    beside, away = (
+        memory(folder, loss=kl, learner=learner, reference={"place": "learner", "offload": offload})
+        for offload in (False, True)
+    )
+    shard = beside.gpus[0].parts["reference"]
+    assert away.gpus[0].total == pytest.approx(beside.gpus[0].total - shard)
+    assert (beside.hosts["learner"]["reference"], away.hosts["learner"]["reference"]) == (0, shard)
 
 
 @pytest.mark.parametrize("stage", [2, 3])
