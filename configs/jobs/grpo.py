@@ -129,8 +129,7 @@ class GRPORecipe(TrainingRecipe):
             }[self.reference_in]
             raise ValueError(
                 f"reference.offload=true with reference.place={self.reference.place}: {where}; set "
-                "reference.place=learner where the learner has weights of its own, or offload to "
-                "false"
+                "reference.place=learner, where more than adapters learn, or offload to false"
             )
         return self
 

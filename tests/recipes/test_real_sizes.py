@@ -248,6 +248,25 @@ def test_engines_beside_ranks_fit_two_nodes_and_no_engine_crosses_nodes() -> Non
     assert change == {"rollout.tensor_parallel_size": 4, "rollout.workers": 4}
 
 
+def _in_short(run: PlannedRun) -> str:
+    """What a recipe says of its plan."""
+    assert run.memory is not None
+    told: list[str] = []
+    for held in run.memory.gpus:
+        if held.who == "learner rank":
+            told.append(f"{held.total:.0f} GiB of a learner's GPU")
+        if held.who == "engine":
+            told.append(f"{held.parts['weights']:.0f} GiB of an engine's GPU for weights")
+    return "; ".join([*told, f"{sum(run.host.values()):.0f} GiB of the fullest host"])
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_a_recipe_says_what_its_plan_says_and_what_others_published(name: str) -> None:
+    text = find_recipe(name).read_text("utf-8")
+    assert f"# Plan: {_in_short(on_its_machine(recipe_of(name)))}.\n" in text
+    assert "\n# Published" in text
+
+
 def test_every_recipe_for_gpus_is_looked_at() -> None:
     shipped = {path.relative_to(RECIPES).with_suffix("").as_posix() for path in SHIPPED}
     on_gpus = {name for name in shipped if "device: cuda" in find_recipe(name).read_text()}

@@ -17,6 +17,30 @@ def test_a_reference_beside_the_learner_reads_what_a_reward_needs() -> None:
         recipe(loss={"kl": penalty}, reference={"place": "learner"})
 
 
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"loss": {"kl": {"coef": 0.1}}}, "it has a GPU of its own"),
+        ({"reference": {"place": "learner"}}, r"loss\.kl\.coef=0 starts none"),
+        (
+            {
+                "policy": {"path": "some/model", "train": ["language"], "lora": {"rank": 4}},
+                "loss": {"kl": {"coef": 0.1}},
+            },
+            "weights without adapters",
+        ),
+    ],
+)
+def test_only_a_reference_that_is_a_copy_on_the_learner_ranks_is_offloaded(
+    fields: dict[str, Any], why: str
+) -> None:
+    beside = {"place": "learner", "offload": True}
+    assert recipe(loss={"kl": {"coef": 0.1}}, reference=beside).reference_in == "shards"
+    away = {"reference": {**fields.get("reference", {}), "offload": True}}
+    with pytest.raises(ValidationError, match=why):
+        recipe(**fields | away)
+
+
 def test_there_are_no_more_updates_than_groups() -> None:
     assert recipe(problems_per_step=4, learner={"minibatches": 4}).learner.updates_per_step == 4
     with pytest.raises(ValidationError, match="at most as many updates as problems"):
