@@ -34,7 +34,10 @@ class RankOnGPU(LearnerRank):
 
 
 class EngineOnGPUs(OpenWorker):
-    """An engine whose workers do that."""
+    """An engine on the GPUs of ranks, which can cease to take weights."""
+
+    buffers_left = 10**6
+    """How many it will take."""
 
     def __init__(self, *args: Any) -> None:
         own = vllm_engine.engine_args
@@ -47,6 +50,13 @@ class EngineOnGPUs(OpenWorker):
 
         vllm_engine.engine_args = of_probes
         super().__init__(*args)
+
+    async def update_weights(self, request: Any) -> None:
+        """Take a buffer, or refuse to."""
+        if self.buffers_left == 0:
+            raise RuntimeError("this engine takes no more weights")
+        self.buffers_left -= 1
+        await super().update_weights(request)
 
 
 @contextmanager

@@ -10,8 +10,8 @@ import ray
 
 from rl.data.records import SamplingRequest
 from tests.ray.actors.rollout.served import PICTURES, check_a_step_is_served_as_it_was_learned
-from tests.ray.sharing import sharing_system
-from tests.ray.system import OpenWorker, System, learned_from, mean_gap, problem, recipe
+from tests.ray.sharing import EngineOnGPUs, sharing_system
+from tests.ray.system import System, learned_from, mean_gap, problem, recipe
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -68,17 +68,21 @@ def test_all_workers_sleep_and_none_answers_before_the_new_weights_were_read_bac
     assert first == second == [2, 2]  # nothing is kept where every weight is sent
 
 
-def _refuse(worker: OpenWorker, refuses: bool) -> None:
-    worker.refuses_updates = refuses
+def _take(worker: EngineOnGPUs, buffers: int) -> None:
+    worker.buffers_left = buffers
 
 
-def test_an_engine_that_takes_no_weights_leaves_no_rank_waiting(shared: System) -> None:
-    (engine,) = shared.engines.handles
-    ray.get(engine.__ray_call__.remote(_refuse, True))
-    with pytest.raises(RuntimeError, match="takes no weights"):
-        shared.send_weights()
-    ray.get(engine.__ray_call__.remote(_refuse, False))
+@pytest.mark.parametrize("buffers", [0, 3])
+def test_an_engine_that_fails_amid_a_sync_leaves_no_rank_waiting(
+    shared: System, buffers: int
+) -> None:
     groups = shared.sample(ASKED)
     shared.learners.update(learned_from(groups))
+    (engine,) = shared.engines.handles
+    ray.get(engine.__ray_call__.remote(_take, buffers))
+    with pytest.raises(RuntimeError, match="takes no more weights"):
+        shared.send_weights()
+    ray.get(engine.__ray_call__.remote(_take, 10**6))
     shared.send_weights()
+    assert mean_gap(shared.gaps(groups)) > 1e-3
     assert mean_gap(shared.gaps(shared.sample(ASKED))) < 1e-4
