@@ -9,7 +9,15 @@ from typing import Any, Literal, cast
 from configs.schema.data import ChatDataConfig, PreferenceDataConfig
 from rl.data.chat_formats import IMAGE_COLUMNS, ChatColumns, Message, refuse_unread
 from rl.data.records import IMAGE_MARK, Chat, Pair, Turn
-from rl.data.row_values import BadRow, check_columns, images_in, row_id, shown
+from rl.data.row_values import (
+    NO_VIDEOS,
+    BadRow,
+    check_columns,
+    images_in,
+    refuse_videos,
+    row_id,
+    shown,
+)
 from rl.tables.sources import Source
 
 Role = Literal["system", "user", "assistant"]
@@ -43,8 +51,9 @@ def chat_from(
 
     Raises:
         BadRow: question, answer or id are missing; a role or message is not known; images are
-            missing or not as many as the turns mark.
+            missing or not as many as the turns mark; or there is a video.
     """
+    refuse_videos(row)
     turns, slots = turns_of(layout.messages(row), folders, data.think_tags)
     waiting = [] if layout.images is None else list(images_in(row[layout.images], folders))
     if waiting and not slots:
@@ -182,6 +191,8 @@ def _content(content: Any, folders: Sequence[Path]) -> tuple[str, list[_Slot]]:
         elif kind in ("image", "image_url"):
             texts.append(IMAGE_MARK)
             slots.append(_own_image(part, folders))
+        elif kind in ("video", "video_url"):
+            raise BadRow("video", f"{shown(part)} is a video, and {NO_VIDEOS}")
         else:
             raise BadRow("malformed", f"{shown(part)} is no part of type text, image or image_url")
     return "".join(texts), slots

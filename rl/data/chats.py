@@ -20,6 +20,7 @@ from rl.data.chat_rows import chat_from, pair_columns, pair_from
 from rl.data.order import ShuffledOrder
 from rl.data.records import Chat, Pair
 from rl.data.row_checks import check_rows
+from rl.data.row_values import video_columns
 from rl.tables.sources import Source, open_source
 
 
@@ -133,9 +134,10 @@ def _source_of(
         source = replace(source, folders=(data.image_folder.expanduser().resolve(),))
     if isinstance(data, PreferenceDataConfig):
         layouts = pair_columns(source, data)
-        columns = dict.fromkeys(c for each in layouts for c in each.columns(data.id_column))
+        columns = [column for each in layouts for column in each.columns(data.id_column)]
         make = partial(pair_from, data=data, layouts=layouts, folders=source.folders)
-        return source.select_columns(list(columns)), make
+        return source.select_columns(dict.fromkeys([*columns, *video_columns(source)])), make
     layout = layout_of(source, data)
     make = partial(chat_from, data=data, layout=layout, folders=source.folders)
-    return source.select_columns(layout.columns(data.id_column)), make
+    columns = [*layout.columns(data.id_column), *video_columns(source)]
+    return source.select_columns(dict.fromkeys(columns)), make

@@ -8,7 +8,15 @@ from configs.schema.data import DataConfig
 from rl.data.chat_formats import listed_messages
 from rl.data.chat_rows import turns_of
 from rl.data.records import IMAGE_MARK, Problem, Turn
-from rl.data.row_values import BadRow, cell, forms_of, images_in, row_id, shown
+from rl.data.row_values import (
+    BadRow,
+    cell,
+    forms_of,
+    images_in,
+    refuse_videos,
+    row_id,
+    shown,
+)
 
 
 def problem_from(
@@ -22,8 +30,9 @@ def problem_from(
 
     Raises:
         BadRow: question, answer or id are missing; an image is missing or lies outside `folders`;
-            or the question marks more images than there are.
+            the question marks more images than there are; or there is a video.
     """
+    refuse_videos(row)
     (*context, last), own = _asked(cell(row, data.question_column), data, folders)
     if last.role != "user" or not last.text.strip():
         raise BadRow("no_question", f"{data.question_column} ends with no question: {last.text!r}")

@@ -18,7 +18,7 @@ from rl.console.errors import UserError
 from rl.data.problem_rows import problem_from
 from rl.data.records import Problem
 from rl.data.row_checks import Checked, TooManyRejected, check_rows
-from rl.data.row_values import check_columns, shown, top_column
+from rl.data.row_values import check_columns, shown, top_column, video_columns
 from rl.tables.sources import Source, open_source
 
 __all__ = ["ProblemSet", "TooManyRejected"]
@@ -83,7 +83,8 @@ class ProblemSet:
         } | {f"reward_columns, {column}": column for column in data.reward_columns}
         check_columns(source, named)
         read = [top_column(c, source.columns) for c in named.values() if c is not None]
-        source = source.select_columns(dict.fromkeys(c for c in read if c is not None))
+        wanted = [*(c for c in read if c is not None), *video_columns(source)]
+        source = source.select_columns(dict.fromkeys(wanted))
         make = partial(problem_from, data=data, folders=source.folders)
         found = check_rows(source, data, make, measure, max_tokens, rejected)
         return cls(source, make, found, name)

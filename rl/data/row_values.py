@@ -20,6 +20,7 @@ RowFault = Literal[
     "unknown_role",
     "malformed",
     "marks",
+    "video",
     "unprocessable",
     "too_long",
     "bad_gold",
@@ -78,6 +79,24 @@ def cell(row: Mapping[str, Any], name: str) -> Any:
             raise BadRow("malformed", f"there is no {name} in this row: {part!r} is missing")
         value = cast("Mapping[str, Any]", value)[part]
     return value
+
+
+_VIDEO_COLUMNS = ("video", "videos")
+
+
+def video_columns(source: Source) -> list[str]:
+    """The columns of `source` that nobody reads, and that a row may leave empty only."""
+    return [column for column in _VIDEO_COLUMNS if column in source.columns]
+
+
+def refuse_videos(row: Mapping[str, Any]) -> None:
+    """BadRow where a row has videos beside its text."""
+    for column in _VIDEO_COLUMNS:
+        if row.get(column) not in (None, "", [], {}):
+            raise BadRow("video", f"{column} holds {shown(row[column])}, and {NO_VIDEOS}")
+
+
+NO_VIDEOS = "videos are not read: leave such rows out, or give their frames as images"
 
 
 def forms_of(value: Any) -> tuple[str, ...]:
