@@ -12,7 +12,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from tests.expert_families import build_qwen3_moe, build_qwen3_vl_moe
 from tests.family_parts import language_fields, save_model, tokenizer_with
+from tests.tiled_families import build_idefics3, build_internvl3_5
 from tests.vision_families import (
     build_glm4v,
     build_llava,
@@ -49,12 +51,16 @@ def build_mistral_text(folder: Path) -> None:
 
 FAMILIES: dict[str, Callable[[Path], None]] = {
     "internvl, tiled": build_tiled_internvl,
+    "internvl3.5": build_internvl3_5,
     "qwen2.5-vl": build_qwen2_5_vl,
     "qwen3-vl": build_qwen3_vl,
+    "qwen3-vl-moe": build_qwen3_vl_moe,
     "llava": build_llava,
     "llava-onevision": build_llava_onevision,
     "glm-4v": build_glm4v,
+    "idefics3": build_idefics3,
     "qwen3": build_qwen3_text,
+    "qwen3-moe": build_qwen3_moe,
     "llama": build_llama_text,
     "mistral": build_mistral_text,
 }

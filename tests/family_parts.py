@@ -8,6 +8,7 @@ import torch
 from tokenizers import AddedToken
 from transformers import Qwen2Tokenizer
 
+from models.policy.checkpoint_weights import experts_as_published
 from models.tiny.model import tiny_tokenizer
 
 WIDE = 0.08
@@ -40,9 +41,11 @@ def language_fields(tokenizer: Qwen2Tokenizer) -> dict[str, Any]:
 
 
 def save_model(make: Callable[[], Any], tokenizer: Qwen2Tokenizer, folder: Path) -> None:
-    """Write the model that `make` makes, its weights drawn alike at each call."""
+    """Write the model that `make` makes as its publishers would, its weights drawn alike at each
+    call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = make()
     model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.save_pretrained(folder)
+    with experts_as_published(model):
+        model.save_pretrained(folder)

@@ -49,25 +49,26 @@ def _as_published(folder: Path) -> None:
     save_file({names[name]: weight for name, weight in weights.items()}, file, {"format": "pt"})
 
 
-_QWEN_TOKENS = {
+QWEN_TOKENS = {
     "vision_start": "<|vision_start|>",
     "image": "<|image_pad|>",
     "vision_end": "<|vision_end|>",
     "video": "<|video_pad|>",
 }
 _QWEN_TEMPLATE = CHAT_TEMPLATE.replace(
-    IMAGE_TOKEN, "".join(_QWEN_TOKENS[name] for name in ("vision_start", "image", "vision_end"))
+    IMAGE_TOKEN, "".join(QWEN_TOKENS[name] for name in ("vision_start", "image", "vision_end"))
 )
 
 
-def _qwen_token_ids(tokenizer: Qwen2Tokenizer) -> dict[str, int]:
-    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in _QWEN_TOKENS.items()}
+def qwen_token_ids(tokenizer: Qwen2Tokenizer) -> dict[str, int]:
+    """As configs name them."""
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in QWEN_TOKENS.items()}
     return {f"{name}_token_id": number for name, number in ids.items()}
 
 
 def build_qwen2_5_vl(folder: Path) -> None:
     """Windowed attention in the tower, images of any shape, positions in three directions."""
-    tokenizer = tokenizer_with(*_QWEN_TOKENS.values())
+    tokenizer = tokenizer_with(*QWEN_TOKENS.values())
     rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4, 6, 6]}
     config = Qwen2_5_VLConfig(
         text_config=language_fields(tokenizer) | {"rope_parameters": rope},
@@ -82,7 +83,7 @@ def build_qwen2_5_vl(folder: Path) -> None:
             "fullatt_block_indexes": [1],
             "initializer_range": WIDE,
         },
-        **_qwen_token_ids(tokenizer),
+        **qwen_token_ids(tokenizer),
         tie_word_embeddings=True,
     )
     save_model(lambda: Qwen2_5_VLForConditionalGeneration(config), tokenizer, folder)
@@ -140,30 +141,40 @@ def build_tiled_internvl(folder: Path, tile: int = 56, most: int = 4) -> None:
 
 def build_qwen3_vl(folder: Path) -> None:
     """Features of several layers of the tower, added to several of the language model."""
-    tokenizer = tokenizer_with(*_QWEN_TOKENS.values())
+    tokenizer = tokenizer_with(*QWEN_TOKENS.values())
+    config = Qwen3VLConfig(**qwen3_vl_fields(tokenizer), **qwen_token_ids(tokenizer))
+    save_model(lambda: Qwen3VLForConditionalGeneration(config), tokenizer, folder)
+    save_qwen3_processor(tokenizer, folder)
+
+
+def qwen3_vl_fields(tokenizer: Qwen2Tokenizer) -> dict[str, Any]:
+    """What configs of Qwen3-VL hold, whether or not it mixes experts."""
     rope = {
         "rope_type": "default",
         "rope_theta": 10_000.0,
         "mrope_section": [6, 5, 5],
         "mrope_interleaved": True,
     }
-    config = Qwen3VLConfig(
-        text_config=language_fields(tokenizer) | {"rope_parameters": rope},
-        vision_config={
-            "depth": 3,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 2,
-            "out_hidden_size": 128,
-            "patch_size": 14,
-            "num_position_embeddings": 64,
-            "deepstack_visual_indexes": [0, 1],
-            "initializer_range": WIDE,
-        },
-        **_qwen_token_ids(tokenizer),
-        tie_word_embeddings=True,
-    )
-    save_model(lambda: Qwen3VLForConditionalGeneration(config), tokenizer, folder)
+    vision = {
+        "depth": 3,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "out_hidden_size": 128,
+        "patch_size": 14,
+        "num_position_embeddings": 64,
+        "deepstack_visual_indexes": [0, 1],
+        "initializer_range": WIDE,
+    }
+    return {
+        "text_config": language_fields(tokenizer) | {"rope_parameters": rope},
+        "vision_config": vision,
+        "tie_word_embeddings": True,
+    }
+
+
+def save_qwen3_processor(tokenizer: Qwen2Tokenizer, folder: Path) -> None:
+    """Of any Qwen3-VL."""
     pixels = {"shortest_edge": 4 * 28 * 28, "longest_edge": 16 * 28 * 28}
     Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=pixels, patch_size=14),
@@ -196,6 +207,7 @@ def build_llava_onevision(folder: Path) -> None:
         vision_feature_select_strategy="full",
     )
     save_model(lambda: LlavaOnevisionForConditionalGeneration(config), tokenizer, folder)
+    _as_published(folder)
     size = {"height": 56, "width": 56}
     LlavaOnevisionProcessor(
         image_processor=LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=grids),
@@ -221,7 +233,8 @@ def build_glm4v(folder: Path) -> None:
         "partial_rotary_factor": 0.5,
     }
     config = Glm4vConfig(
-        text_config=language_fields(tokenizer) | {"rope_parameters": rope},
+        # transformers reads queries with biases anyway; engines where the config says so.
+        text_config=language_fields(tokenizer) | {"rope_parameters": rope, "attention_bias": True},
         vision_config={
             "depth": 2,
             "hidden_size": 32,

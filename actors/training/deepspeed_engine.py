@@ -14,7 +14,7 @@ from transformers import get_scheduler
 from actors.training.saved_state import load_weights_only, load_what_learns
 from configs.schema.learner import LearnerConfig, OptimizerConfig
 from models.inputs.packing import PackedBatch
-from models.policy.checkpoint_weights import CheckpointWeight, checkpoint_weights, saved_names
+from models.policy.checkpoint_weights import CheckpointWeight, sent_weights
 from models.policy.policy import Policy
 from rl.console.errors import UserError
 
@@ -235,10 +235,7 @@ class DeepSpeedEngine:
 
     def weights(self) -> dict[str, CheckpointWeight]:
         """The transformers model's weights by the names in its checkpoint, tied ones once."""
-        model = self.policy.model
-        weights = checkpoint_weights(model)
-        names = saved_names(model, weights)
-        return {names[name]: weight for name, weight in weights.items()}
+        return sent_weights(self.policy.model)
 
     def close(self) -> None:
         """Let go of everything, so that another engine may come."""

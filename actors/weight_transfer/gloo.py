@@ -36,6 +36,7 @@ from vllm.distributed.weight_transfer.base import (
     layerwise_groups,
 )
 
+from actors.weight_transfer.plain_experts import use_plain_experts
 from models.policy.weight_sums import one_thread
 
 NAME = "gloo"
@@ -55,6 +56,7 @@ def register() -> None:
         # On CPU vLLM packs linear weights into opaque oneDNN handles and drops the tensors, so
         # that nobody could read back what the engine holds. Plain matmul keeps them.
         importlib.import_module("vllm._custom_ops")._supports_onednn = False
+        use_plain_experts()
 
 
 def _end_with_parent() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from vllm.distributed.weight_transfer import ParamMeta, WeightSource
+from vllm.distributed.weight_transfer.base import layerwise_groups
 
 from models.policy.checkpoint_weights import CheckpointWeight
 from models.policy.weight_sums import WeightSums, sum_and_squares
@@ -25,6 +26,7 @@ class PolicySource(WeightSource):
     ) -> None:
         """`precision`: of weights that an adapter was merged into; None: as without one."""
         self._weights = weights
+        self._shapes = {name: _shapes(name, weight) for name, weight in weights.items()}
         self._learning = _with_siblings(weights)
         self._gathered = gathered
         self._precision = precision
@@ -39,13 +41,17 @@ class PolicySource(WeightSource):
         return len(self._learning) == len(self._weights)
 
     def names(self) -> list[str]:
-        """What the next round sends: everything at first, then what learns, and its siblings."""
+        """What the next round sends: everything at first, then what learns, and its siblings. A
+        weight that is sent in pieces counts once."""
         return [name for name in self._weights if not self._sent or name in self._learning]
 
     def metadata(self) -> list[ParamMeta]:
         """Names, dtypes and full shapes, without gathering."""
-        sent = [(name, self._weights[name]) for name in self.names()]
-        return [ParamMeta(name, self._dtype(w), w.shape) for name, w in sent]
+        return [
+            ParamMeta(piece, self._dtype(self._weights[name]), shape)
+            for name in self.names()
+            for piece, shape in self._shapes[name].items()
+        ]
 
     def _dtype(self, weight: CheckpointWeight) -> torch.dtype:
         adapted = weight.down is not None
@@ -56,16 +62,22 @@ class PolicySource(WeightSource):
             yield from zip(names, tensors, strict=True)
 
     def iter_groups(self) -> Iterator[tuple[list[str], list[Tensor]]]:
-        """One layer at a time: gathered, adapters merged, summed, handed on, and let go."""
+        """One layer at a time: gathered, adapters merged, summed, handed on, and let go.
+
+        Weights are summed whole, so that a piece that is not sent is missed in what engines hold.
+        """
         self.bytes_sent = 0
-        for group in self.groups():
+        for group in layerwise_groups(self.names()):
             weights = [self._weights[name] for name in group]
             with self._gathered([source for weight in weights for source in weight.sources]):
-                tensors = [weight.merged(self._precision) for weight in weights]
-                self.sums |= {n: sum_and_squares(t) for n, t in zip(group, tensors, strict=True)}
-                self.bytes_sent += sum(tensor.nbytes for tensor in tensors)
-                yield group, tensors
-                if tensors[0].is_cuda:
+                whole = [weight.merged(self._precision) for weight in weights]
+                self.sums |= {n: sum_and_squares(t) for n, t in zip(group, whole, strict=True)}
+                sent: dict[str, Tensor] = {}
+                for name, weight, tensor in zip(group, weights, whole, strict=True):
+                    sent |= weight.pieces(name, tensor)
+                self.bytes_sent += sum(tensor.nbytes for tensor in sent.values())
+                yield list(sent), list(sent.values())
+                if whole[0].is_cuda:
                     # Transports copy on streams of their own, and what was gathered or merged is
                     # let go now.
                     torch.cuda.synchronize()
@@ -88,6 +100,12 @@ def _with_siblings(weights: Mapping[str, CheckpointWeight]) -> set[str]:
 def _module(name: str) -> str:
     """The module that holds the layer of a weight: `layers.0.self_attn` of its `q_proj.weight`."""
     return ".".join(name.split(".")[:-2])
+
+
+def _shapes(name: str, weight: CheckpointWeight) -> dict[str, tuple[int, ...]]:
+    """Of its pieces."""
+    pieces = weight.pieces(name, torch.empty(weight.shape, device="meta"))
+    return {piece: tuple(blank.shape) for piece, blank in pieces.items()}
 
 
 class ResumableSource(WeightSource):

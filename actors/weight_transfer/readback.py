@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from vllm.model_executor.layers.fused_moe.routed_experts import RoutedExperts
 from vllm.model_executor.layers.linear import (
     ColumnParallelLinear,
     QKVParallelLinear,
@@ -93,6 +94,8 @@ def _held(model: nn.Module) -> Iterator[tuple[str, Tensor, float]]:
 
 def _shares(module: Any, own: str, parameter: Tensor) -> list[tuple[Tensor, float]]:
     """How much of a parameter this rank answers for, under tensor parallelism."""
+    if isinstance(module, RoutedExperts):  # a slice of each expert, or some experts whole
+        return [(parameter, 1.0)]
     if getattr(module, "tp_size", 1) == 1:
         from vllm.distributed import get_tensor_model_parallel_rank
 

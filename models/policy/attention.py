@@ -37,6 +37,7 @@ _HAND_DOWN = (
     "qwen2_5_vl_text",
     "qwen3",
     "qwen3_moe",
+    "qwen3_vl_moe_text",
     "qwen3_vl_text",
 )
 """Language models, by their config's `model_type`, that hand `spans` down to their attention."""

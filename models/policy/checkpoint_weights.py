@@ -1,7 +1,9 @@
 """A model's weights as others know them: adapters merged, under the names that a checkpoint has."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,6 +32,12 @@ class CheckpointWeight:
     up: Parameter | None = None
     """B, float [out, rank]."""
     scale: float = 0.0
+    apart: Callable[[Tensor], dict[str, Tensor]] | None = None
+    """What a checkpoint has in place of the whole weight, by name; None: the whole weight."""
+
+    def pieces(self, name: str, whole: Tensor) -> dict[str, Tensor]:
+        """`whole`, this weight merged, as a checkpoint has it; `name` is what it goes by."""
+        return {name: whole} if self.apart is None else self.apart(whole)
 
     @property
     def sources(self) -> list[Parameter]:
@@ -105,6 +113,56 @@ def _joins_or_cuts(model: Any) -> bool:
     return any(isinstance(conversion, WeightConverter) for conversion in conversions)
 
 
+def sent_weights(model: Any) -> dict[str, CheckpointWeight]:
+    """The model's weights by the names that engines know them by: those of the checkpoint that it
+    was read from, where transformers may have joined some (a layer's experts) while it read.
+
+    A weight that lies there in pieces goes by the name of the first. Where transformers cut weights
+    while it read, names stay as they are.
+    """
+    weights = checkpoint_weights(model)
+    if not _joins_or_cuts(model):
+        names = saved_names(model, weights)
+        return {names[name]: weight for name, weight in weights.items()}
+    if any(len(c.target_patterns) > 1 for c in model._weight_conversions):
+        return weights
+    sent: dict[str, CheckpointWeight] = {}
+    for name, weight in weights.items():
+        blank = _empty(weight)
+        saved, first = next(iter(_reverted(model, {name: blank}).items()))
+        apart = None if first is blank else partial(_apart, model, name)
+        sent[saved] = replace(weight, apart=apart)
+    return sent
+
+
+def _apart(model: Any, name: str, whole: Tensor) -> dict[str, Tensor]:
+    return _reverted(model, {name: whole})
+
+
+def _reverted(model: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a checkpoint has in place of weights of the model."""
+    with experts_as_published(model):
+        return revert_weight_conversion(model, tensors)
+
+
+@contextmanager
+def experts_as_published(model: Any) -> Generator[None]:
+    """For a while, what transformers turned round while it read, it turns back while it saves.
+
+    It reads Qwen3-VL's experts, published as [expert, in, out], as [expert, out, in], and turns
+    them back only where the model's own shape is another than theirs, which it never is unless ZeRO
+    3 hides it. Engines know the published layout alone.
+    """
+    model.get_parameter = lambda _: _NO_SHAPE  # the only thing that it asks the model for
+    try:
+        yield
+    finally:
+        del model.get_parameter
+
+
+_NO_SHAPE = torch.empty(0)
+
+
 @dataclass(frozen=True, slots=True)
 class SavedWeights:
     """Some of a model's weights, and what a checkpoint has of them: mostly one, and the same."""
@@ -129,17 +187,14 @@ class SavedWeights:
 
 
 def saved_weights(model: Any) -> list[SavedWeights]:
-    """The model's weights as `save_pretrained` would write them, in the smallest groups that can be
+    """The model's weights as their publisher would write them, in the smallest groups that can be
     made each by itself."""
     ignored = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
     weights = {n: w for n, w in checkpoint_weights(model).items() if n not in ignored}
     if not _joins_or_cuts(model):
         names = saved_names(model, weights)
         return [_renamed(name, weight, names[name]) for name, weight in weights.items()]
-
-    def convert(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        return revert_weight_conversion(model, tensors)
-
+    convert = partial(_reverted, model)
     empty = {name: _empty(weight) for name, weight in weights.items()}
     return [
         SavedWeights({name: weights[name] for name in group}, saved, convert)

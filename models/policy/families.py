@@ -7,8 +7,13 @@ from rl.console.errors import DoesNotFit, UserError
 _WHOLE, _SLIDING, _CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 _IMAGES_SEE_FORWARD = ("gemma3", "gemma3n", "paligemma")
 """Vision-language models, by `model_type`, whose image tokens attend to those behind them."""
+_CROSS_ATTENTION = ("mllama",)
+"""Vision-language models, by `model_type`, whose text looks at images beside the row."""
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 """What configs call the number of a layer's experts."""
+_EXPERTS_TRAVEL = ("qwen3_moe", "qwen3_vl_moe_text")
+"""Mixtures of experts, by their language model's `model_type`, whose weights reach engines: tests
+hold that what is sent is what they hold."""
 
 
 def check_packing(config: Any, longest: int, keys: str) -> None:
@@ -21,7 +26,8 @@ def check_packing(config: Any, longest: int, keys: str) -> None:
 
     Raises:
         UserError: some layers look back less far than that, keep a state instead of attending, or
-            let image tokens look ahead.
+            look at images beside the row; image tokens look ahead; or the config asks for a loss of
+            the router's.
     """
     text = config.get_text_config()
     kinds = set(getattr(text, "layer_types", None) or (_WHOLE,))
@@ -42,6 +48,18 @@ def check_packing(config: Any, longest: int, keys: str) -> None:
             f"policy.path: image tokens of {config.model_type} attend to those behind them, and "
             "packed rows are causal throughout; take another policy"
         )
+    if config.model_type in _CROSS_ATTENTION:
+        raise UserError(
+            f"policy.path: {config.model_type} looks at images by cross-attention, where each "
+            "answer of a packed row would see the images of all, and vLLM has not served it since "
+            "0.10.2; take another policy"
+        )
+    if getattr(text, "output_router_logits", False):
+        raise UserError(
+            f"policy.path: the config of {text.model_type} has output_router_logits=true, which "
+            "asks for a loss that keeps its experts equally busy; training here adds none: set it "
+            "to false in config.json"
+        )
 
 
 def _window(text: Any, kinds: set[str]) -> int | None:
@@ -54,18 +72,19 @@ def _window(text: Any, kinds: set[str]) -> int | None:
 
 
 def check_sync(config: Any) -> None:
-    """Check that an engine takes the weights one by one as the learner has them.
+    """Check that engines are known to take the policy's weights as they are sent.
 
     Raises:
-        UserError: the learner holds a layer's experts as one weight, which checkpoints and engines
-            have apart.
+        UserError: it is a mixture of experts that nobody has tried: learners hold a layer's experts
+            joined, and checkpoints of each family have them apart in a way of their own.
     """
     text = config.get_text_config()
-    if any(getattr(text, name, None) for name in _EXPERTS):
+    experts = any(getattr(text, name, None) for name in _EXPERTS)
+    if experts and text.model_type not in _EXPERTS_TRAVEL:
         raise UserError(
-            f"policy.path: {text.model_type} is a mixture of experts, whose weights the learner "
-            "holds joined and an engine takes apart; rl/sft.py trains it, rl/grpo.py does not: "
-            "take a dense policy"
+            f"policy.path: {text.model_type} is a mixture of experts whose weights are not known "
+            f"to reach engines whole; rl/sft.py trains it, rl/grpo.py does not: take one of "
+            f"{', '.join(_EXPERTS_TRAVEL)}, or a dense policy"
         )
 
 

@@ -33,7 +33,8 @@ class TrainingFlops:
     checkpointing does not count, nor does the vision tower (PaLM, arXiv:2204.02311, appendix B).
 
     A weight takes part in a multiplication and an addition for each token on the way forward, as
-    many for the gradient of what it was multiplied with, and as many for its own if it learns.
+    many for the gradient of what it was multiplied with, and as many for its own if it learns. Of a
+    layer's experts those count that a token goes to.
     """
 
     def __init__(self, model: Any) -> None:
@@ -47,7 +48,8 @@ class TrainingFlops:
         ]
         text = model.config.get_text_config()
         head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        self._a_token = sum(map(_flops, body))
+        chosen = getattr(text, "num_experts_per_tok", None)
+        self._a_token = sum(_flops(weight) * _busy(weight, chosen) for weight in body)
         self._an_output = _flops(ends[1].weight)
         # Queries with keys, weights with values: forward once, backward twice.
         self._a_pair = 12 * text.num_hidden_layers * text.num_attention_heads * head_dim
@@ -60,6 +62,12 @@ class TrainingFlops:
         outputs = len(batch.targets)
         flops = tokens * self._a_token + pairs * self._a_pair + outputs * self._an_output
         return tokens, float(flops)
+
+
+def _busy(weight: torch.Tensor, chosen: int | None) -> float:
+    """The share of a weight that a token meets; `chosen`: experts that it goes to, of those that
+    transformers joins as [expert, out, in]."""
+    return chosen / len(weight) if chosen and weight.ndim == 3 else 1
 
 
 def _flops(weight: torch.Tensor) -> int:

@@ -11,6 +11,7 @@ Sums = tuple[float, float]
 """(sum, sum of squares) in float64."""
 
 _LAYER = re.compile(r"^.*?\.\d+(?=\.)")
+_GATE_OR_UP = re.compile(r"\b(gate_proj|up_proj)\b")
 _PIECE = 2**24
 """Elements that are summed at a time."""
 _PIECE_IN_CACHE = 2**16
@@ -29,10 +30,11 @@ class WeightSums(dict[str, Sums]):
 def weight_group(name: str) -> str:
     """The unit in which weights are compared: a layer, or a parameter outside any layer.
 
-    Engines fuse q, k, v and gate, up inside a layer; a sum over the whole layer does not mind.
+    Engines fuse q, k, v and gate, up inside a layer; a sum over the whole layer does not mind. Of
+    gate and up outside any layer (GLM-4.1V's projector has them) the sum over both is taken.
     """
     match = _LAYER.match(name)
-    return match.group(0) if match else name
+    return match.group(0) if match else _GATE_OR_UP.sub("gate_up_proj", name)
 
 
 def sum_and_squares(tensor: Tensor) -> Sums:

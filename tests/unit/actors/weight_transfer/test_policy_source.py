@@ -1,6 +1,6 @@
 """What each round of a sync sends: everything once, then what learns and what is fused with it."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch.nn import Parameter
@@ -20,6 +20,11 @@ def adapted() -> CheckpointWeight:
     return CheckpointWeight(frozen().parameter, down, up, 1.0)
 
 
+def whole(parameters: object) -> AbstractContextManager[None]:
+    """Nothing is sharded."""
+    return nullcontext()
+
+
 WEIGHTS = {
     "model.embed_tokens.weight": frozen(),
     f"{LAYER}.self_attn.q_proj.weight": adapted(),
@@ -36,7 +41,7 @@ WEIGHTS = {
 
 
 def test_siblings_of_what_learns_are_sent_with_it_and_the_rest_only_once() -> None:
-    source = PolicySource(WEIGHTS, lambda _: nullcontext())
+    source = PolicySource(WEIGHTS, whole)
     assert source.names() == list(WEIGHTS)
     for _ in source.iter_groups():
         pass
@@ -50,3 +55,20 @@ def test_siblings_of_what_learns_are_sent_with_it_and_the_rest_only_once() -> No
     assert sorted(sent) == sorted(meta.name for meta in source.metadata()) == sorted(source.names())
     assert set(source.sums) == set(WEIGHTS)
     assert source.bytes_sent == len(sent) * 16
+
+
+def test_a_joined_weight_travels_in_pieces_and_is_summed_whole() -> None:
+    names = [f"{LAYER}.mlp.experts.{i}.up_proj.weight" for i in range(2)]
+    joined = Parameter(torch.arange(8.0).view(2, 2, 2))
+    weight = CheckpointWeight(
+        joined, apart=lambda whole: dict(zip(names, whole.unbind(), strict=True))
+    )
+    source = PolicySource({"model.embed_tokens.weight": frozen(), names[0]: weight}, whole)
+    sent = dict(source)
+    assert list(sent) == ["model.embed_tokens.weight", *names]
+    assert [(meta.name, meta.shape) for meta in source.metadata()] == [(n, (2, 2)) for n in sent]
+    assert torch.equal(torch.stack([sent[name] for name in names]), joined)
+    assert source.sums[names[0]] == (28.0, 140.0) and names[1] not in source.sums
+    source.finish()
+    assert source.names() == names[:1]
+    assert [meta.name for meta in source.metadata()] == names

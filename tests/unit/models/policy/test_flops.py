@@ -14,6 +14,7 @@ from models.policy.loading import load_learning_model
 from models.tiny.model import build_tiny_text
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.data.records import Problem
+from tests.families import FAMILIES
 
 # A prompt of 3, and answers of 3 and 2 whose last tokens predict nothing: 3 + 2 + 1 are read.
 ROW = TrainingRow(
@@ -73,6 +74,17 @@ def test_torch_counts_the_same_multiplications(model: Any) -> None:
     linear = counted[torch.ops.aten.mm] + counted[torch.ops.aten.addmm]
     layers = [m for m in model.model.modules() if isinstance(m, torch.nn.Linear)]
     assert linear == 6 * TOKENS * sum(m.weight.numel() for m in layers)
+
+
+def test_of_a_layer_s_experts_those_count_that_a_token_goes_to(tmp_path: Path) -> None:
+    FAMILIES["qwen3-moe"](tmp_path)
+    config = PolicyConfig(path=str(tmp_path), dtype="float32", train=("language",))
+    mixture = load_learning_model(config, tmp_path)
+    text = mixture.config
+    experts = 3 * text.num_experts_per_tok * text.moe_intermediate_size
+    routed = text.num_hidden_layers * text.hidden_size * (experts + text.num_experts)
+    expected = by_hand(mixture, 6) + 6 * TOKENS * routed
+    assert TrainingFlops(mixture)(pack((ROW,), pad_id=0)) == (TOKENS, expected)
 
 
 def test_the_recipe_s_peak_counts_before_what_is_known_of_a_device() -> None:

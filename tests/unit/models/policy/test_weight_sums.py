@@ -14,6 +14,8 @@ SENT = {"model.layers.0": (12.0, 400.0), "model.norm.weight": (0.0, 0.0)}
     [
         ("model.layers.3.self_attn.q_proj.weight", "model.layers.3"),
         ("model.layers.31.mlp.experts.7.up_proj.weight", "model.layers.31"),
+        ("visual.merger.up_proj.weight", "visual.merger.gate_up_proj.weight"),
+        ("visual.merger.gate_up_proj.weight", "visual.merger.gate_up_proj.weight"),
         ("vision_tower.encoder.layers.0.attn.qkv.bias", "vision_tower.encoder.layers.0"),
         ("mlp1.0.weight", "mlp1.0"),
         ("model.embed_tokens.weight", "model.embed_tokens.weight"),
