@@ -38,6 +38,7 @@ ARCHITECTURES = {
     "llama": "Llama 2 and 3",
     "mistral": "Mistral without a sliding window",
 }
+_KEYS = "prompt.max_tokens and rollout.max_new_tokens"
 WAY = ("preflight", "a step of GRPO", "a step of SFT", "sync, read back", "export, read again")
 """What a test takes each of them through with a real engine and a real learner."""
 
@@ -56,7 +57,7 @@ class Refused:
     def reason(self) -> str:
         """What its user is told."""
         try:
-            check_packing(self.config, self.longest, "prompt.max_tokens")
+            check_packing(self.config, self.longest, _KEYS)
             assert not self.sft_too, f"rl/sft.py refuses {self.policy}"
             check_sync(self.config)
         except UserError as error:

@@ -27,6 +27,9 @@ _TUNABLE = (
 )
 """Arguments with a default of our own, which the recipe may change."""
 
+_UNREAD = ("enable_return_routed_experts",)
+"""Arguments that make engines tell what nothing here reads."""
+
 _BATCHED_TOKENS = 8192
 """Tokens that an engine reads in one pass, at least a whole sequence."""
 
@@ -83,6 +86,11 @@ def engine_args(
             close = closest_match(name, known)
             hint = f"did you mean {close}?" if close else "see AsyncEngineArgs in vLLM's docs"
             raise UserError(f"rollout.engine_args: vLLM's engine has no argument {name!r}; {hint}")
+        if name in _UNREAD and rollout.engine_args[name]:
+            raise UserError(
+                f"rollout.engine_args: {name} is of no use, since learners choose experts "
+                "themselves and replay nobody's choice; leave it out"
+            )
         if name in own and name not in _TUNABLE:
             raise UserError(
                 f"rollout.engine_args: {name} is decided by the recipe's other keys (here: "
