@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from safetensors import safe_open
 from transformers import AutoConfig, PreTrainedConfig
 
 from configs.schema.policy import ModelConfig, PolicyConfig
@@ -61,3 +62,27 @@ def check_policy(policy: PolicyConfig) -> PreTrainedConfig:
         with as_user_error():
             MemoryEstimator(config, policy)
     return config
+
+
+def check_experts(folder: Path, config: PreTrainedConfig) -> None:
+    """Check that engines read the experts of a checkpoint as learners do; only shapes are read.
+
+    Raises:
+        UserError: they lie as [expert, out, in], as transformers' own `save_pretrained` writes
+            those of Qwen3-VL: it reads them so, too, and engines take them for [expert, in, out].
+    """
+    text = config.get_text_config()
+    if text.model_type != "qwen3_vl_moe_text":
+        return
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="numpy") as weights:
+            names = list(weights.keys())
+            named = [name for name in names if name.endswith(".experts.down_proj")]
+            shapes = [weights.get_slice(name).get_shape() for name in named[:1]]
+        if shapes and shapes[0][1] != text.moe_intermediate_size:
+            raise UserError(
+                f"policy.path: {named[0]} in {file} is {shapes[0]}, turned round from how Qwen3-VL "
+                f"was published ([experts, {text.moe_intermediate_size}, {text.hidden_size}]), as "
+                "transformers' save_pretrained writes it and engines do not read it; take the "
+                "published checkpoint, or one that a run here exported"
+            )

@@ -27,6 +27,7 @@ from models.inputs.encoder import InputEncoder
 from models.inputs.packing import pack
 from models.policy import policy as policy_module
 from models.policy.attention import all_spans
+from models.policy.check import check_experts
 from models.policy.checkpoint_weights import (
     checkpoint_weights,
     experts_as_published,
@@ -163,6 +164,16 @@ def test_mixtures_of_experts_that_nobody_tried_are_refused_where_weights_go_to_e
         check_sync(known)
     with pytest.raises(UserError, match=r"mixtral is a mixture of experts.*or a dense policy"):
         check_sync(MixtralConfig())
+
+
+def test_experts_that_transformers_wrote_turned_round_are_refused(tmp_path: Path) -> None:
+    published, turned = tmp_path / "published", tmp_path / "turned"
+    FAMILIES["qwen3-vl-moe"](published)
+    model = load_model(PolicyConfig(path=str(published), dtype="float32"), published)
+    check_experts(published, model.config)
+    model.save_pretrained(turned)
+    with pytest.raises(UserError, match=r"down_proj in .*\[4, 128, 48\].*\[experts, 48, 128\]"):
+        check_experts(turned, model.config)
 
 
 def test_ranks_share_no_rows_of_a_family_whose_attention_is_not_told_of_them() -> None:
