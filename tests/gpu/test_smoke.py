@@ -107,7 +107,12 @@ def colocated(
         "gpu_memory_utilization": 0.4,
         "enforce_eager": True,
     }
-    ranks = {"ranks": width, "zero_stage": 3, "max_tokens_per_microbatch": 2048}
+    ranks = {
+        "ranks": width,
+        "zero_stage": 3,
+        "max_tokens_per_microbatch": 2048,
+        "optimizer": {"lr": 1e-2, "weight_decay": 0.0},
+    }
     plan = recipe(
         folder,
         device="cuda",
@@ -148,6 +153,7 @@ def test_what_learns_arrives_after_a_sleep_and_what_is_frozen_is_as_it_was(
         colocated.actors.weights.make_room()
         colocated.learners.update(learned_from(groups))
         colocated.send_weights()  # reads every weight of the engine back
+        assert mean_gap(colocated.gaps(groups)) > 1e-3
         assert mean_gap(colocated.gaps(colocated.sample(ASKED))) < 1e-3
 
 

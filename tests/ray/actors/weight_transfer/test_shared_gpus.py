@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from rl.data.records import SamplingRequest
-from tests.ray.actors.rollout.served import PICTURES, check_a_step_is_served_as_it_was_learned
+from tests.ray.actors.rollout.served import PICTURES
 from tests.ray.sharing import EngineOnGPUs, sharing_system
 from tests.ray.system import System, learned_from, mean_gap, problem, recipe
 
@@ -22,9 +22,12 @@ ASKED = [problem(1), problem(2)]
 def shared(
     cluster: None, vlm_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[System]:
+    """As R1V's GRPO: the projector learns, so the first sync brings every weight, and later ones
+    the projector alone."""
     engine = {"tensor_parallel_size": 2, "gpu_memory_utilization": 0.5, "enforce_eager": True}
     plan = recipe(
         vlm_folder,
+        policy={"path": str(vlm_folder), "dtype": "float32", "train": ["projector"]},
         loss={},
         rollout=engine | {"max_new_tokens": 24, "max_num_seqs": 64},
         sync={"shared_gpu": True},
@@ -33,7 +36,7 @@ def shared(
             "zero_stage": 3,
             "gradient_checkpointing": False,
             "max_tokens_per_microbatch": 2048,
-            "optimizer": {"lr": 1e-3, "weight_decay": 0.0},
+            "optimizer": {"lr": 1e-2, "weight_decay": 0.0},
         },
     )
     with sharing_system(plan, vlm_folder, tmp_path_factory.mktemp("shared")) as system:
@@ -47,7 +50,7 @@ def in_workers(system: System, work: str) -> list[Any]:
 
 def test_each_worker_takes_weights_from_the_rank_on_its_own_gpu(shared: System) -> None:
     assert [set(of) for of in in_workers(shared, "opened")] == [{"GPU-0"}, {"GPU-1"}]
-    check_a_step_is_served_as_it_was_learned(shared, PICTURES)
+    assert mean_gap(shared.gaps(shared.sample(PICTURES))) < 1e-4
 
 
 def test_all_workers_sleep_and_none_answers_before_the_new_weights_were_read_back(
@@ -65,7 +68,7 @@ def test_all_workers_sleep_and_none_answers_before_the_new_weights_were_read_bac
     assert mean_gap(shared.gaps(answered)) < 1e-4
     assert mean_gap(shared.gaps(groups)) > 1e-3
     first, second = in_workers(shared, "levels_slept")
-    assert first == second == [2, 2]  # nothing is kept where every weight is sent
+    assert first == second == [2, 1]  # before the first sync, and with frozen weights kept
 
 
 def _take(worker: EngineOnGPUs, buffers: int) -> None:
@@ -80,6 +83,7 @@ def test_an_engine_that_fails_amid_a_sync_leaves_no_rank_waiting(
     shared.learners.update(learned_from(groups))
     (engine,) = shared.engines.handles
     ray.get(engine.__ray_call__.remote(_take, buffers))
+    shared.actors.weights._connected = []  # as after a death, when every weight is sent
     with pytest.raises(RuntimeError, match="takes no more weights"):
         shared.send_weights()
     ray.get(engine.__ray_call__.remote(_take, 10**6))
