@@ -9,6 +9,8 @@ import yaml
 
 from actors.cluster.seats import Node
 
+_FOR_WORKERS = 0.7
+"""The share of a node's memory that Ray's providers count as `memory`."""
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves the cluster's file on the head, with what each kind of node has."""
 
@@ -38,6 +40,9 @@ def _may_come(cluster: dict[str, Any], there: list[Node]) -> list[Node]:
     coming: list[Node] = []
     for name, kind in cluster.get("available_node_types", {}).items():
         resources = {key: float(n) for key, n in (kind.get("resources") or {}).items()}
+        if "memory" in resources:
+            # Ray's providers write down what they leave to workers, and not the store beside it.
+            resources["object_store_memory"] = resources["memory"] * (1 / _FOR_WORKERS - 1)
         if name == cluster.get("head_node_type") or not resources:
             continue
         same = sum(_is_of(node, resources) for node in there)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.cluster.cpu_threads import cpu_thread_variables
+from configs.jobs.sft import SupervisedRecipe
 from rl.algorithms.sft import SFTJob, finished
 from rl.console.errors import UserError
 from rl.console.progress import phase
@@ -32,6 +33,12 @@ def _work(jobs: Sequence[SFTJob], reports: Any) -> str | None:
     from actors.training.sft_worker import run_jobs
 
     return run_jobs(jobs, reports)
+
+
+def rank_resources(recipe: SupervisedRecipe, gpu: bool) -> dict[str, float]:
+    """What each rank takes on its node, by Ray's names."""
+    own = recipe.cluster.resources.get("learner", {})
+    return {"CPU": recipe.learner.cpus_per_rank, **({"GPU": 1.0} if gpu else {}), **own}
 
 
 def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
@@ -60,15 +67,15 @@ def fit(jobs: Sequence[SFTJob], folder: Path) -> None:
     reports = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     first = jobs[0]
     learner, gpu = first.recipe.learner, first.device == "cuda"
-    resources = {"CPU": learner.cpus_per_rank, **first.recipe.cluster.resources.get("learner", {})}
-    resources |= {"GPU": 1.0} if gpu else {}
     variables = {} if gpu else cpu_thread_variables(learner.ranks, learner.cpu_threads)
     trainer = TorchTrainer(
         # As part of the function: Ray Train's controller would import all that its config names.
         partial(_work, list(jobs), reports),
         torch_config=TorchConfig(timeout_s=math.ceil(learner.timeout_s)),
         scaling_config=ScalingConfig(
-            num_workers=learner.ranks, use_gpu=gpu, resources_per_worker=resources
+            num_workers=learner.ranks,
+            use_gpu=gpu,
+            resources_per_worker=rank_resources(first.recipe, gpu),
         ),
         run_config=RunConfig(
             name=_TRIAL,

@@ -114,6 +114,13 @@ def _seat_faults(plan: Plan, dealt: Dealt, machine: Machine) -> Iterator[str]:
     assert machine.nodes is not None
     sizes = {group.name: group.bundle for group in seats_of(plan)}
     largest = max((node.get("GPU", 0.0) for node in machine.nodes), default=0.0)
+    named = {name for node in machine.nodes for name in node}
+    for role in plan.actors:
+        for name in role.resources.keys() - named:
+            yield (
+                f"cluster.resources asks for {name} for {role.role}, which no node has; nodes have "
+                f"{', '.join(sorted(name for name in named if ':' not in name))}"
+            )
     for name, count in dealt.missing.items():
         needs = " and ".join(f"{amount:g} {what}" for what, amount in sizes[name].items())
         yield (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from actors.cluster.plan import Plan, Recipe
-from actors.cluster.seats import Node, has
+from actors.cluster.seats import Node
 from configs.schema.run import MachineConfig
 
 _GIB = 2**30
@@ -34,7 +34,8 @@ class Machine:
         """The cluster's `nodes`, those included that may still come; what they do not tell, the
         recipe does."""
         stated = (_stated(recipe.cluster) or ()) if recipe.cluster.autoscaled else ()
-        there = sum(has(node, stated[0]) for node in nodes) if stated else 0
+        gpus = stated[0]["GPU"] if stated else 0.0
+        there = sum(node.get("GPU", 0.0) >= gpus for node in nodes)
         working = [node for node in nodes if node.get("GPU")] or nodes
         told = [_memory(node) for node in working if "memory" in node]
         host = recipe.cluster.memory_per_node_gib or min(told, default=None)

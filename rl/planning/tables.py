@@ -30,7 +30,9 @@ def plan_table(plan: Plan) -> Table:
     """The actors."""
     table = Table("role", "actors", "GPUs each", "cores each", "what")
     for actors in plan.actors:
-        cells = (actors.role, actors.count, f"{actors.gpus:g}", f"{actors.cpus:g}", actors.what)
+        more = "".join(f", takes {n:g} {name}" for name, n in actors.resources.items())
+        what = f"{actors.what}{more}"
+        cells = (actors.role, actors.count, f"{actors.gpus:g}", f"{actors.cpus:g}", what)
         table.add_row(*map(str, cells))
     return table
 
@@ -76,6 +78,10 @@ def _verdict(run: PlannedRun) -> str:
     if run.plan.device == "cuda" and run.memory is None:
         path = run.recipe.policy.path
         unknown = f"; memory is not estimated: no config of {path!r} on this machine"
+    elif run.plan.device == "cuda" and run.machine.nodes and run.machine.gpu_gib is None:
+        unknown = "; not compared with a GPU's memory, which no GPU here tells: say " + (
+            "cluster.gpu_memory_gib"
+        )
     return f"{compared}{unknown}"
 
 

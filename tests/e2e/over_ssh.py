@@ -129,7 +129,6 @@ def _cluster_file(folder: Path, home: Path) -> Path:
     """The shipped file with this machine's address and key, and the environment that is there."""
     cluster: dict[str, Any] = yaml.safe_load((ROOT / "configs/cluster/local.yaml").read_text())
     cluster["provider"] |= {"head_ip": "127.0.0.1", "worker_ips": []}
-    cluster["max_workers"] = 0
     cluster["auth"] = {"ssh_user": "root", "ssh_private_key": str(folder / "user_key")}
     install, *others = cluster["setup_commands"]
     assert install == "make -C ~/r1v-ray setup"

@@ -32,6 +32,14 @@ def test_ray_accepts_the_cluster_file(cluster: dict[str, Any]) -> None:
     validate_config(prepare_config(cluster))
 
 
+def test_as_many_machines_as_are_named_are_brought_up() -> None:
+    cluster = yaml.safe_load((ROOT / "configs" / "cluster" / "local.yaml").read_text())
+    cluster["provider"]["worker_ips"] = ["192.168.1.11", "192.168.1.12", "192.168.1.13"]
+    prepared = prepare_config(cluster)
+    validate_config(prepared)
+    assert prepared["max_workers"] == 3
+
+
 @pytest.mark.parametrize("name", CLOUDS)
 def test_nodes_with_gpus_come_when_they_are_asked_for_and_the_head_has_none(name: str) -> None:
     cluster = yaml.safe_load((ROOT / name).read_text())
@@ -58,6 +66,8 @@ def test_spot_nodes_are_as_the_others_and_told_apart_by_a_resource(name: str) ->
     assert differs in ({"InstanceMarketOptions"}, {"scheduling"})
     given = [set(kind["resources"]) - {"CPU", "GPU"} for kind in (worker, spot)]
     assert given == [{"on_demand"}, {"spot"}]
+    # Ray would put whoever asks for no such resource on either.
+    assert spot["max_workers"] == 0
 
 
 @pytest.mark.parametrize("name", CLOUDS)
@@ -80,7 +90,7 @@ def test_the_shared_folder_is_mounted_once_and_only_where_a_server_is_named(
 
     assert told(line) == ""
     named = line.replace("SERVER=;", "SERVER=10.0.0.2:/share;")
-    assert "sudo mount -t nfs4 -o nfsvers=4.1 10.0.0.2:/share /shared" in told(named)
+    assert "sudo mount -t nfs 10.0.0.2:/share /shared" in told(named)
     (tmp_path / "mountpoint").write_text("#!/bin/sh\nexit 0\n")
     assert told(named) == ""  # a node that is set up again
 

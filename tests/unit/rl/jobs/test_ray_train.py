@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,10 +10,10 @@ from configs.jobs.sft import SFTRecipe
 from rl.algorithms.sft import SFTJob
 from rl.console.progress import CONSOLE
 from rl.data.chats import ChatIndex
-from rl.jobs.ray_train import drop_unused, show
+from rl.jobs.ray_train import drop_unused, rank_resources, show
 
 
-def job(name: str, folder: Path) -> SFTJob:
+def job(name: str, folder: Path, **sections: Any) -> SFTJob:
     recipe = SFTRecipe.model_validate(
         {
             "name": name,
@@ -20,6 +21,7 @@ def job(name: str, folder: Path) -> SFTJob:
             "policy": {"path": "some/model"},
             "data": {"source": "rows.parquet"},
             "log": {"folder": str(folder), "wandb": False},
+            **sections,
         }
     )
     nothing = ChatIndex(
@@ -79,3 +81,10 @@ def test_ray_trains_folder_goes_where_nothing_is_in_it(tmp_path: Path) -> None:
     (trial / "checkpoint_000000").mkdir()
     drop_unused(trial)
     assert trial.exists()
+
+
+def test_each_rank_takes_what_the_recipe_says_beside_its_gpu_and_cores(tmp_path: Path) -> None:
+    cluster = {"resources": {"learner": {"on_demand": 2}}}
+    recipe = job("one", tmp_path, cluster=cluster, learner={"cpus_per_rank": 3}).recipe
+    assert rank_resources(recipe, gpu=True) == {"CPU": 3, "GPU": 1, "on_demand": 2}
+    assert rank_resources(job("two", tmp_path).recipe, gpu=False) == {"CPU": 1}

@@ -253,3 +253,14 @@ def test_supervised_runs_are_planned_too(folder: str) -> None:
     two = changed(sft, {"learner.ranks": 2})
     change = nearest_change(planned_run(two, machine))
     assert change == {"learner.ranks": 1}
+
+
+def test_a_resource_that_no_node_has_is_told_by_its_name() -> None:
+    resources = {"learner": {"on_demand": 1}, "rollout": {"spott": 1}}
+    given = recipe(device="cuda", cluster={"resources": resources})
+    nodes = [{"CPU": 16.0}, {"GPU": 8.0, "CPU": 96.0, "on_demand": 8.0, "spot": 8.0}]
+    faults = planned_run(given, Machine.of_cluster(given, nodes)).faults
+    assert (
+        "cluster.resources asks for spott for rollout, which no node has; nodes have CPU, GPU, "
+        "on_demand, spot" in faults
+    )

@@ -25,6 +25,9 @@ def test_nodes_that_the_recipe_states_are_waited_for_where_an_autoscaler_brings_
     assert Machine.of_cluster(recipe(cluster=STATED), there).nodes == (HEAD, NODE)
     grows = recipe(cluster=STATED | {"autoscaled": True})
     assert Machine.of_cluster(grows, there).nodes == (HEAD, NODE, NODE, NODE)
+    # One that is there is one of them, though Ray counts other cores there, or names of its own.
+    there = [HEAD, NODE | {"CPU": 90.0, "on_demand": 8.0}]
+    assert len(Machine.of_cluster(grows, there).nodes or ()) == 4
 
 
 def test_host_memory_is_what_the_recipe_says_or_rays_smallest_node_has() -> None:
@@ -47,7 +50,7 @@ def test_nodes_that_may_come_are_read_from_the_file_that_ray_up_leaves_on_the_he
         "available_node_types": {
             "head": {"resources": {"CPU": 8}},
             "gpu": {
-                "resources": {"CPU": 96, "GPU": 8, "memory": 9},
+                "resources": {"CPU": 96, "GPU": 8, "memory": 7},
                 "min_workers": 0,
                 "max_workers": 3,
             },
@@ -59,7 +62,8 @@ def test_nodes_that_may_come_are_read_from_the_file_that_ray_up_leaves_on_the_he
     assert nodes_to_come(file) == [HEAD, NODE]
     file.write_text(yaml.safe_dump(cluster))
     # Of 4 workers 1 is there: 2 more of the kind with GPUs, and 1 of the other.
-    come = NODE | {"memory": 9.0}
+    # What the file calls memory is seven tenths of the node's; the store has the rest.
+    come = NODE | {"memory": 7.0, "object_store_memory": pytest.approx(3.0)}
     assert nodes_to_come(file) == [HEAD, NODE, come, come, {"CPU": 32.0}]
     # Kinds that differ in what only they were given are told apart.
     kinds = {name: {"resources": NODE | {name: 8}, "max_workers": 1} for name in ("kept", "spot")}
