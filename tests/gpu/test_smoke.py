@@ -61,6 +61,7 @@ def summary_of(
         ("bfloat16", ("policy.dtype=bfloat16", "preflight.max_logprob_gap=0.1")),
         ("adapters", (*ADAPTERS, KL)),
         ("sharded_reference", (KL, "reference.place=learner", "learner.zero_stage=3")),
+        ("offloaded_reference", (KL, "reference.place=learner", "reference.offload=true")),
         ("projector", ("policy.train=[projector]",)),
         ("awake", ("sync.sleep=false",)),
         ("ahead", ("max_staleness=1",)),

@@ -18,6 +18,7 @@ from models.inputs.encoder import InputEncoder
 from models.policy import checkpoint_weights as checkpoint_weights_module
 from models.policy.checkpoint_weights import checkpoint_weights
 from models.policy.loading import build_policy, load_learning_model, load_model
+from tests.full_disk import files_of_at_most
 from tests.ray.actors.training.host_memory import (
     LAYERS,
     MIB,
@@ -60,16 +61,31 @@ def _written(folder: Path, out: Path, fields: dict[str, Any]) -> dict[str, int]:
     engine, encoder = _engine(folder, fields)
     share = sum(p.ds_tensor.nbytes for p in engine.policy.parameters())
     found = {"share": share}
-    for name in ("export", "save"):
+    works = {
+        "export": lambda: export.export_policy(engine, encoder, folder, out / "export"),
+        "save": lambda: engine.save(out / "save"),
+        "restore": lambda: engine.restore(out / "save"),
+    }
+    for name, work in works.items():
         dist.barrier()
         before, peak = anonymous(), Peak()
-        if name == "export":
-            export.export_policy(engine, encoder, folder, out / name)
-        else:
-            engine.save(out / name)
+        work()
         found[name] = peak.end() - before
+    states = (out / "save").rglob(f"*rank_{dist.get_rank()}_*")
+    found["state"] = sum(file.stat().st_size for file in states)
+    found["refused"] = _refused(engine, encoder, folder, out / "no_room")
     engine.close()
     return found
+
+
+def _refused(engine: DeepSpeedEngine, encoder: InputEncoder, folder: Path, out: Path) -> bool:
+    """Whether this rank's disk, which has no room on rank 0, refused an export."""
+    try:
+        with files_of_at_most(20 * MIB if dist.get_rank() == 0 else -1):
+            export.export_policy(engine, encoder, folder, out)
+    except OSError:
+        return True
+    return False
 
 
 def _both(folder: Path) -> list[dict[str, int]]:
@@ -97,6 +113,9 @@ def test_export_and_checkpoint_take_memory_for_one_weight_and_are_the_policy_its
     for found in (found for rank in told for found in rank):
         assert found["export"] <= 0.3 * found["share"] + 2 * MIB
         assert found["save"] <= 0.3 * found["share"] + 2 * MIB
+        assert found["restore"] <= 1.1 * found["state"] + 2 * MIB
+    for own in zip(*told, strict=True):  # and nobody waits for a rank that cannot write
+        assert [found["refused"] for found in own] == [True, False, False, False]
 
     for name, fields in (("whole", {}), ("adapted", LORA)):
         exported = tmp_path / name / "export"
