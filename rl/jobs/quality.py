@@ -9,6 +9,7 @@ from typing import Any
 import ray
 
 from actors.cluster.driver_loop import DriverLoop
+from actors.cluster.nodes import nodes_to_come
 from actors.cluster.pool import ActorPool
 from configs.schema.quality import QualityConfig, ValueHeadConfig
 from configs.schema.reward import RewardConfig
@@ -108,11 +109,11 @@ def value_head_scores(
     has none.
 
     Raises:
-        DoesNotFit: more actors than the cluster has GPUs.
+        DoesNotFit: more actors than the cluster has GPUs, or may get by its autoscaler.
     """
     from actors.scoring.value_head import ValueHeadScorer  # torch, which the rest does without
 
-    gpus = int(ray.cluster_resources().get("GPU", 0))
+    gpus = int(sum(node.get("GPU", 0.0) for node in nodes_to_come()))
     if gpus and config.workers > gpus:
         raise DoesNotFit(
             f"value_head.workers={config.workers} want a GPU each, and the cluster has {gpus}; "
