@@ -30,10 +30,11 @@ _TURN = "reserving"
 
 
 class Placement:
-    """On GPUs a seat for each actor, on one node each, so an engine has all its GPUs on one:
-    learner ranks on as few nodes as can be, engines on as many, reward workers on nodes without
-    GPUs where there are such. Where learner and engines share GPUs, an engine of n GPUs sits on one
-    seat with n ranks, which hold the GPUs; it holds none and is told which they are."""
+    """On GPUs a seat for each actor, on one node each, so an engine has all its GPUs on one, and a
+    seat for all learner ranks that share rows: ranks on as few nodes as can be, engines on as many,
+    reward workers on nodes without GPUs where there are such. Where learner and engines share GPUs,
+    an engine of n GPUs sits on one seat with n ranks, which hold the GPUs; it holds none and is
+    told which they are."""
 
     def __init__(self, plan: Plan, name: str, timeout_s: float) -> None:
         """Reserve all seats under the run's `name`, within `timeout_s` seconds. What is missing is

@@ -28,6 +28,8 @@ class PlannedActors:
     what: str
     resources: Mapping[str, float] = field(default_factory=dict[str, float])
     """What else each takes, by Ray's names (`cluster.resources`)."""
+    together: int = 1
+    """So many of them, one behind another, sit on one node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,14 @@ def _grpo_actors(recipe: GRPORecipe, device: Device) -> list[PlannedActors]:
     cores = recipe.learner.cpus_per_rank * gpu
     plan = [
         _engines(recipe, device, shares=recipe.sync.shared_gpu),
-        PlannedActors("learner", recipe.learner.ranks, gpu, cores, _rank(recipe)),
+        PlannedActors(
+            role="learner",
+            count=recipe.learner.ranks,
+            gpus=gpu,
+            cpus=cores,
+            what=_rank(recipe),
+            together=recipe.learner.ranks_per_row,
+        ),
         _reward_workers(recipe, device),
     ]
     if recipe.reference_in == "actor":

@@ -20,8 +20,8 @@ class SeatGroup:
     """Equal seats that are reserved together."""
 
     sitters: Mapping[str, int]
-    """Actors of each role that sit on one of them: one; or an engine and, on each of its GPUs, a
-    learner rank."""
+    """Actors of each role that sit on one of them: one; the learner ranks that share rows; or an
+    engine and, on each of its GPUs, a learner rank."""
     bundle: Bundle
     count: int
     strategy: Literal["PACK", "SPREAD"]
@@ -44,7 +44,7 @@ def seats_of(plan: Plan) -> tuple[SeatGroup, ...]:
     """The seats of a plan, those that are reserved first before the others."""
     groups: list[SeatGroup] = []
     for actors in sorted(plan.actors, key=lambda each: _ORDER.index(each.role)):
-        sitters = {actors.role: 1}
+        sitters = {actors.role: actors.together}
         if plan.shares_gpus and actors.role == "rollout":
             continue  # sits on the learner's seats
         if plan.shares_gpus and actors.role == "learner":

@@ -66,6 +66,18 @@ def test_an_engine_of_four_gpus_sits_with_four_ranks_on_one_node() -> None:
     assert deal(asked, [{"GPU": 2.0, "CPU": 16.0}] * 4).missing == {"(4 learner + 1 rollout)": 2}
 
 
+def test_ranks_that_share_rows_sit_on_one_node() -> None:
+    shared = APART | {"learner": {"ranks": 4, "sequence_parallel_size": 2}}
+    ranks = groups(**shared)[0]
+    assert (ranks.sitters, ranks.count, ranks.strategy) == ({"learner": 2}, 2, "PACK")
+    assert ranks.bundle == {"GPU": 2.0, "CPU": 2.0}
+    # Nodes of 3 GPUs have room for one such pair each, and for an engine beside none.
+    three = {"GPU": 3.0, "CPU": 16.0}
+    assert not deal(groups(**shared), [three] * 4).missing
+    assert deal(groups(**shared), [three] * 3).missing == {"rollout": 1}
+    assert not deal(groups(**APART), [three] * 3).missing
+
+
 def test_on_a_cpu_machine_nothing_is_reserved() -> None:
     assert seats_of(plan_of(recipe(device="cpu", **APART), {})) == ()
 
