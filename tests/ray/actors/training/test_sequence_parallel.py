@@ -42,7 +42,7 @@ KINDS = {
     "text by adapters": Kind("llama", {"zero_stage": 1}, LORA),
     "R1V's": Kind("internvl, tiled", {"zero_stage": 2, "gradient_checkpointing": True}, {}),
     "M-RoPE": Kind("qwen2.5-vl", {"zero_stage": 3, "gradient_checkpointing": True}, {}),
-    "features in several layers": Kind("qwen3-vl", {"zero_stage": 2}, {}),
+    "experts, and features in several layers": Kind("qwen3-vl-moe", {"zero_stage": 2}, {}),
 }
 LENGTHS = ((9, 4, 6), (16,), (11,), (3, 8))
 """Tokens of each row's answers: some share a prompt, some are alone behind one."""
