@@ -1,5 +1,5 @@
 # The two commands a newcomer needs are `make quickstart` and `make test`.
-.PHONY: setup quickstart pipeline plan test lint types imports pytest bench soak fmt clean
+.PHONY: setup quickstart pipeline plan test lint types imports pytest bench gpu soak fmt clean
 
 PYTHON ?=
 PYTEST_ARGS ?=
@@ -45,6 +45,11 @@ bench: setup  ## time this machine beside TRL and beside the committed baselines
 	@for name in $(BENCHMARKS); do \
 		$(BIN)/python benchmarks/$$name.py --out $(RESULTS)/$$name.json || exit 1; done
 	$(BIN)/python benchmarks/compare.py $(RESULTS)
+
+gpu: setup  ## on a machine with GPUs: what only they can show, docs/gpu.md; results in runs/gpu/
+	$(BIN)/python -m pytest -m gpu tests/gpu
+	$(BIN)/python benchmarks/gpu_learner.py --out runs/gpu/gpu_learner.json
+	$(BIN)/python benchmarks/gpu_sync.py --out runs/gpu/gpu_sync.json
 
 soak: setup  ## half an hour with a fault every minute: memory, accuracy, nothing lost
 	$(BIN)/python benchmarks/soak.py --out soak.json

@@ -156,7 +156,14 @@ def _engines_sleep(recipe: GRPORecipe, device: Device) -> bool:
         raise DoesNotFit(
             "sync.sleep=true on a CPU: vLLM gives memory back on GPUs only; leave sync.sleep out"
         )
-    return recipe.engines_sleep and device == "cuda"
+    sleep = recipe.engines_sleep and device == "cuda"
+    if recipe.sync.offload_optimizer and (recipe.learner.offload or not sleep):
+        why = "learner.offload=true keeps all of it there" if sleep else "no engine sleeps here"
+        raise DoesNotFit(
+            f"sync.offload_optimizer=true moves the optimizer's state to the host in turn with "
+            f"engines that sleep, and {why}; leave sync.offload_optimizer out"
+        )
+    return sleep
 
 
 def _grpo_actors(recipe: GRPORecipe, device: Device) -> list[PlannedActors]:

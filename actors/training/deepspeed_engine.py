@@ -227,6 +227,24 @@ class DeepSpeedEngine:
         )
         self._clipped_norm = norm.item()
 
+    def offload_moments(self) -> None:
+        """Move AdamW's moments to the host, until `reload_moments`."""
+        for parameter in self.policy.parameters():
+            # Views by which DeepSpeed shows each weight its own: they would keep the whole.
+            if views := getattr(getattr(parameter, "_hp_mapping", None), "optim_fragment", None):
+                views.clear()
+        self._move_moments(torch.device("cpu"))
+
+    def reload_moments(self) -> None:
+        """Bring AdamW's moments back to the device."""
+        self._move_moments(self.device)
+
+    def _move_moments(self, device: torch.device) -> None:
+        for state in self._engine.basic_optimizer.state.values():
+            for name, tensor in state.items():
+                if isinstance(tensor, Tensor) and tensor.dim():  # the count of steps stays
+                    state[name] = tensor.to(device, copy=True)
+
     def gathered(self, parameters: Sequence[Tensor]) -> AbstractContextManager[Any]:
         """A context in which these parameters are whole on every rank. A collective at ZeRO 3."""
         if self._config.zero_stage < 3:

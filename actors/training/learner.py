@@ -68,6 +68,8 @@ class LearnerSpec:
     """Whether what the frozen tower makes of images is kept."""
     yields_gpu: bool = False
     """An engine takes the GPU's memory whenever the learner does not learn."""
+    offload_optimizer: bool = False
+    """The optimizer's moments wait on the host meanwhile."""
     reference: Literal["base", "shards"] | None = None
     """The reference policy that the learner is asked for: its weights without adapters, or a
     sharded copy of the start policy; None: others are asked, or nobody."""
@@ -155,7 +157,10 @@ class LearnerRank(NamedActor):
         self._yield_gpu()
 
     def _yield_gpu(self) -> None:
-        """Let an engine have what torch keeps of the GPU for its next tensors."""
+        """Let an engine have what the next update alone wants of the GPU, and what torch keeps of
+        it for its next tensors."""
+        if self._job.offload_optimizer:
+            self._engine.offload_moments()
         if self._job.yields_gpu:
             torch.cuda.empty_cache()
 
@@ -176,6 +181,8 @@ class LearnerRank(NamedActor):
 
     def update(self, share: SharedBatches, tokens: int) -> UpdateReport:
         """One step of the optimiser over this rank's micro-batches; `tokens`: of all ranks."""
+        if self._job.offload_optimizer:
+            self._engine.reload_moments()
         speed = UpdateSpeed(self._flops, self._peak_flops, self._job.learner.ranks_per_row)
         profile, step = self._job.learner.profile, 1 + self._engine.updates
         with traced_update(profile, step, self._rank, self._job.traces):

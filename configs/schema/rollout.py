@@ -151,6 +151,10 @@ class SyncConfig(StrictModel):
     sleep: bool | None = None
     """Engines that share GPUs give their memory back while the learner learns, all but weights that
     do not, which are kept on the host; null: wherever they may, which is with max_staleness=0."""
+    offload_optimizer: bool = False
+    """While engines that sleep in turn with the learner are awake, AdamW's moments wait on the
+    host, and come back for each update: 8 bytes a weight that learns, over the ranks.
+    learner.offload keeps them there for good."""
     timeout_s: PositiveFloat = 900.0
     """Seconds that weights may be on their way, read-back included, the wait for an update that is
     under way not; the run ends behind them. An engine that dies meanwhile is noticed in seconds and

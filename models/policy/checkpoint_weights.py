@@ -190,7 +190,8 @@ def saved_weights(model: Any) -> list[SavedWeights]:
     """The model's weights as their publisher would write them, in the smallest groups that can be
     made each by itself."""
     ignored = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
-    weights = {n: w for n, w in checkpoint_weights(model).items() if n not in ignored}
+    whole = checkpoint_weights(model) | _saved_buffers(model)
+    weights = {n: w for n, w in whole.items() if n not in ignored}
     if not _joins_or_cuts(model):
         names = saved_names(model, weights)
         return [_renamed(name, weight, names[name]) for name, weight in weights.items()]
@@ -200,6 +201,16 @@ def saved_weights(model: Any) -> list[SavedWeights]:
         SavedWeights({name: weights[name] for name in group}, saved, convert)
         for group, saved in _groups(empty, convert)
     ]
+
+
+def _saved_buffers(model: nn.Module) -> dict[str, CheckpointWeight]:
+    """Tensors of a checkpoint that no optimizer knows, such as what balances a router's choices."""
+    buffers = dict(model.named_buffers())
+    return {
+        name.replace(".base_layer.", "."): CheckpointWeight(Parameter(buffers[name], False))
+        for name in model.state_dict()
+        if name in buffers
+    }
 
 
 def saved_adapters(model: nn.Module) -> list[SavedWeights]:

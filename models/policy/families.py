@@ -30,7 +30,9 @@ def check_packing(config: Any, longest: int, keys: str) -> None:
             the router's.
     """
     text = config.get_text_config()
-    kinds = set(getattr(text, "layer_types", None) or (_WHOLE,))
+    # RecurrentGemma and its like call them by another name, and by words of their own.
+    told = getattr(text, "layer_types", None) or getattr(text, "layers_block_type", None)
+    kinds = {_WHOLE if kind == "attention" else kind for kind in told or (_WHOLE,)}
     if unknown := sorted(kinds - {_WHOLE, _SLIDING, _CHUNKED}):
         raise UserError(
             f"policy.path: {text.model_type} has layers of {', '.join(unknown)}, which carry a "

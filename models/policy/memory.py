@@ -39,7 +39,7 @@ class LearnerMemory:
     buffers: float
     """Gathered weights and communication."""
     activations: float
-    """Of the language model on a full micro-batch, and of the tower on the longest row's images."""
+    """Of the language model on a full micro-batch, and of the tower on its images."""
     logits: float
     """Of a chunk of positions, with their softmax and its gradient."""
     host_optimizer: float = 0.0
@@ -137,7 +137,7 @@ class MemoryEstimator:
         return round((merge or 1) ** 2)
 
     def learner(self, config: LearnerConfig, image_tokens: int = 0) -> LearnerMemory:
-        """What one rank of the recipe's learner holds; `image_tokens`: most of one row.
+        """What one rank of the recipe's learner holds; `image_tokens`: most of a micro-batch.
 
         Raises:
             DoesNotFit: ranks cannot share the policy's rows, and shall.

@@ -46,6 +46,7 @@ def learner_spec(recipe: GRPORecipe, folder: Path, device: str) -> LearnerSpec:
         offload_reference=recipe.reference.offload,
         device=device,
         yields_gpu=device == "cuda" and recipe.engines_sleep,
+        offload_optimizer=recipe.sync.offload_optimizer,
         traces=recipe.run_folder / "traces",
     )
 

@@ -82,6 +82,8 @@ def _learner_steps(recipe: GRPORecipe | SupervisedRecipe) -> Iterator[Changes]:
         for size in (*more, *reversed(fewer)):
             yield {"learner.sequence_parallel_size": size}
     yield from _counts(recipe, "learner", "cpus_per_rank")
+    if isinstance(recipe, GRPORecipe) and recipe.engines_sleep:
+        yield {"sync.offload_optimizer": not recipe.sync.offload_optimizer}
     if not learner.offload:
         yield {"learner.offload": True}
 

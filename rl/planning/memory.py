@@ -128,13 +128,17 @@ def memory_of(recipe: Recipe, gpu_gib: float | None) -> Memory | None:
 
 
 def _learner(recipe: GRPORecipe | SupervisedRecipe, shape: MemoryEstimator) -> OnGPU:
-    held = shape.learner(recipe.learner, image_tokens=recipe.prompt.max_tokens)
+    # All rows of a micro-batch go through the tower together: nearly all tokens may be images'.
+    tokens = recipe.learner.max_tokens_per_microbatch
+    held = shape.learner(recipe.learner, image_tokens=tokens)
     on_gpu, _ = _reference_shard(recipe, shape)
+    waits = _moments(recipe, held.optimizer)
     parts = {
         "weights": held.weights,
         **({"reference": on_gpu} if on_gpu else {}),
         "gradients": held.gradients,
-        "optimizer": held.optimizer,
+        "optimizer": held.optimizer - waits,
+        **({"moments": waits} if waits else {}),
         "gathered": held.buffers,
         "activations": held.activations,
         "logits": held.logits,
@@ -143,6 +147,13 @@ def _learner(recipe: GRPORecipe | SupervisedRecipe, shape: MemoryEstimator) -> O
         tower = shape.whole * shape.sizes.get("vision", 0) / sum(shape.sizes.values())
         parts["tower"] = tower * (1 - 1 / recipe.learner.ranks)  # each rank has it whole
     return OnGPU("learner rank", parts)
+
+
+def _moments(recipe: GRPORecipe | SupervisedRecipe, optimizer: float) -> float:
+    """GiB of a rank's `optimizer` that wait on the host while engines are awake: of AdamW's twelve
+    bytes a weight its two moments."""
+    waits = isinstance(recipe, GRPORecipe) and recipe.sync.offload_optimizer
+    return optimizer * 2 / 3 if waits else 0.0
 
 
 def _reference_shard(
@@ -212,7 +223,7 @@ def _frozen(recipe: GRPORecipe, shape: MemoryEstimator) -> list[OnGPU]:
 
 def _read_by(recipe: GRPORecipe, model: MemoryEstimator) -> dict[str, float]:
     logits = 2 * recipe.learner.logprob_chunk * model.text.vocab_size * 4 / _GIB
-    reading = model.reading(recipe.learner, recipe.prompt.max_tokens)
+    reading = model.reading(recipe.learner, recipe.learner.max_tokens_per_microbatch)
     return {"weights": model.whole, "activations": reading, "logits": logits}
 
 
@@ -223,9 +234,10 @@ def _learner_host(
     kept are as many as there are images, which nobody knows here, and features.max_bytes bounds
     them."""
     pixels = recipe.learner.max_tokens_per_microbatch * shape.pixels_per_image_token
+    held = shape.learner(recipe.learner)
     return {
         "processes": _PROCESS_GIB,
-        "optimizer": shape.learner(recipe.learner).host_optimizer,
+        "optimizer": held.host_optimizer + _moments(recipe, held.optimizer),
         "reference": _reference_shard(recipe, shape)[1],
         "images": _READY_BATCHES * pixels * _PIXEL_BYTES / _GIB,
     }

@@ -162,3 +162,20 @@ def test_flash_attention_on_a_cpu_is_refused() -> None:
     assert on_gpus(policy=kernels).device == "cuda"
     with pytest.raises(DoesNotFit, match=r"vision_attention=flash_attention_2 on a CPU.*sdpa"):
         plan_of(recipe(device="cpu", policy=kernels), {})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"learner": {"ranks": 2, "offload": True}}, "offload=true keeps all of it there"),
+        ({"max_staleness": 1}, "no engine sleeps here"),
+        ({"device": "cpu"}, "no engine sleeps here"),
+    ],
+)
+def test_moments_wait_on_the_host_only_in_turn_with_engines_that_sleep(
+    change: dict[str, Any], told: str
+) -> None:
+    wanted = pairs() | {"sync": {"shared_gpu": True, "offload_optimizer": True}}
+    assert on_gpus(**wanted).engines_sleep
+    with pytest.raises(DoesNotFit, match=told):
+        plan_of(recipe(**({"device": "cuda"} | wanted | change)), {})

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModel, NomicBertConfig, PreTrainedConfig, Qwen3MoeConfig
+from transformers import (
+    AutoModel,
+    Glm4MoeConfig,
+    NomicBertConfig,
+    PreTrainedConfig,
+    Qwen3MoeConfig,
+)
 
 from models.policy.checkpoint_weights import saved_weights
 
@@ -19,8 +25,22 @@ SMALL = {"vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 3, "num_atten
         (Qwen3MoeConfig(**SMALL, num_experts=4, moe_intermediate_size=8), 1),
         # The model has q, k and v apart, checkpoints in one weight.
         (NomicBertConfig(**SMALL, intermediate_size=32), 3),
+        # A router has a buffer that checkpoints hold, and no optimizer.
+        (
+            Glm4MoeConfig(
+                **SMALL,
+                num_key_value_heads=2,
+                head_dim=8,
+                intermediate_size=32,
+                moe_intermediate_size=8,
+                n_routed_experts=4,
+                num_experts_per_tok=2,
+                first_k_dense_replace=1,
+            ),
+            1,
+        ),
     ],
-    ids=["joined", "cut"],
+    ids=["joined", "cut", "buffers"],
 )
 def test_weights_that_transformers_joins_or_cuts_are_as_they_were_read(
     config: PreTrainedConfig, at_a_time: int, tmp_path: Path

@@ -264,3 +264,19 @@ def test_a_resource_that_no_node_has_is_told_by_its_name() -> None:
         "cluster.resources asks for spott for rollout, which no node has; nodes have CPU, GPU, "
         "on_demand, spot" in faults
     )
+
+
+def test_moments_that_wait_on_the_host_are_two_thirds_of_the_optimizer(folder: str) -> None:
+    sections: dict[str, Any] = {
+        "rollout": {"workers": 1, "gpu_memory_utilization": 0.5},
+        "learner": {"ranks": 1},
+    }
+    there = memory(folder, **sections, sync={"shared_gpu": True})
+    waits = memory(folder, **sections, sync={"shared_gpu": True, "offload_optimizer": True})
+    whole, left = there.gpus[0].parts["optimizer"], waits.gpus[0].parts["optimizer"]
+    moments = waits.gpus[0].parts["moments"]
+    assert (moments, left) == (pytest.approx(whole * 8 / 12), pytest.approx(whole * 4 / 12))
+    assert waits.gpus[0].total == pytest.approx(there.gpus[0].total)
+    assert waits.gpus[0].at_rest == pytest.approx(there.gpus[0].at_rest - moments)
+    assert waits.hosts["learner"]["optimizer"] == moments
+    assert there.hosts["learner"]["optimizer"] == 0.0
