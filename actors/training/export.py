@@ -110,7 +110,18 @@ def _plan(groups: Sequence[SavedWeights]) -> dict[str, Tensor]:
 
 
 def _made(engine: DeepSpeedEngine, groups: Sequence[SavedWeights]) -> Iterator[dict[str, Tensor]]:
-    """Each group's tensors on rank 0's host, nothing on others. A collective at ZeRO 3."""
+    """Each group's tensors on rank 0's host, nothing on others. A collective at ZeRO 3, in which
+    rank 0 takes part to its end where it cannot make one: the others would wait for it."""
+    fault: Exception | None = None
     for group in groups:
+        made: dict[str, Tensor] = {}
         with engine.gathered(group.sources):
-            yield group.made() if dist.get_rank() == 0 else {}
+            if dist.get_rank() == 0 and fault is None:
+                try:
+                    made = group.made()
+                except Exception as error:  # no memory for a copy, for one
+                    fault = error
+        if fault is None:
+            yield made
+    if fault is not None:
+        raise fault

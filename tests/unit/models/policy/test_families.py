@@ -18,6 +18,7 @@ from transformers import (
     Qwen3MoeConfig,
     Qwen3NextConfig,
     Qwen3VLMoeConfig,
+    RecurrentGemmaConfig,
     StableLmConfig,
 )
 
@@ -147,6 +148,7 @@ def _alone(
         (Llama4TextConfig(attention_chunk_size=8192), 9000, "llama4_text look back 8192 tokens"),
         (Qwen3Config(), 32_000, None),
         (Qwen3NextConfig(), 100, "layers of linear_attention, which carry a state"),
+        (RecurrentGemmaConfig(), 100, "layers of recurrent, which carry a state"),
         (Gemma3Config(), 100, "image tokens of gemma3 attend to those behind them"),
         (MllamaConfig(), 100, "mllama looks at images by cross-attention.* not served it"),
         (Qwen3MoeConfig(output_router_logits=True), 100, "set it to false in config.json"),
