@@ -200,6 +200,8 @@ def stream_shards(
         AssertionError: a tensor does not look as planned.
     """
     for file in files:
+        # A file of its own, also where there is one: whoever maps the old weights keeps them.
+        (folder / file.name).unlink(missing_ok=True)
         with (folder / file.name).open("wb") as out:
             out.write(_header({name: plan[name] for name in file.tensors}))
             for name in file.tensors:

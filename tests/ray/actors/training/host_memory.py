@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from actors.training.deepspeed_engine import import_deepspeed
 from models.tiny.model import tiny_tokenizer
 
+import_deepspeed()  # once, not in each rank
 RANKS = 4
 LAYERS = 12
 MIB = 2**20
@@ -63,10 +65,12 @@ class Peak:
         return max(self._bytes, anonymous())
 
 
-def ranks_say(folder: Path, work: Callable[[int], Any]) -> list[Any]:
-    """What `work` says of its rank on each of four that have met."""
-    import_deepspeed()  # once, not in each rank
-    context = multiprocessing.get_context("fork")  # imports take longer than the work
+def ranks_say(folder: Path, work: Callable[[], Any]) -> list[Any]:
+    """What `work`, which can be pickled, says on each of four ranks that have met."""
+    # A server that imports once, and is forked for each rank. This process must not be: forked with
+    # a Ray session in it, its own connections to Ray may never hear of anything again.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     pipes = [context.Pipe(duplex=False) for _ in range(RANKS)]
     ranks = [
         context.Process(target=_rank, args=(rank, folder, work, pipes[rank][1]))
@@ -79,14 +83,15 @@ def ranks_say(folder: Path, work: Callable[[int], Any]) -> list[Any]:
     told = [reader.recv() for reader, _ in pipes]
     for rank in ranks:
         rank.join()
+    forkserver._forkserver._stop()  # with all that it has imported
     return told
 
 
-def _rank(rank: int, folder: Path, work: Callable[[int], Any], told: Connection) -> None:
+def _rank(rank: int, folder: Path, work: Callable[[], Any], told: Connection) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK="0", WORLD_SIZE=str(RANKS))
     torch.set_num_threads(1)
     ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 65536)
     dist.init_process_group("gloo", init_method=f"file://{folder}/met", rank=rank, world_size=RANKS)
-    told.send(work(rank))
+    told.send(work())
     dist.barrier()
     os._exit(0)  # what DeepSpeed registers at exit waits for ranks that are gone

@@ -1,5 +1,6 @@
 """Ranks that share a policy of ZeRO 3 export and save it with one whole weight at a time."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from tests.ray.actors.training.host_memory import (
 pytestmark = pytest.mark.slow
 
 LEARNER = LearnerConfig(ranks=RANKS, zero_stage=3)
+ROWS = 2**16
+"""Elements of merged weights at a time."""
 LORA = {"train": ["language"], "lora": {"rank": 4}}
 
 
@@ -89,6 +92,8 @@ def _refused(engine: DeepSpeedEngine, encoder: InputEncoder, folder: Path, out: 
 
 
 def _both(folder: Path) -> list[dict[str, int]]:
+    export.SHARD_BYTES = 30 * 10**6  # of this process, a rank's
+    checkpoint_weights_module.MERGED_AT_A_TIME = ROWS
     _written(folder / "small", folder / "first", LORA)  # what is set up at the first time
     return [
         _written(folder / "large", folder / "whole", {}),
@@ -103,11 +108,10 @@ def _read(folder: Path) -> dict[str, Tensor]:
 def test_export_and_checkpoint_take_memory_for_one_weight_and_are_the_policy_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "SHARD_BYTES", 30 * 10**6)
-    monkeypatch.setattr(checkpoint_weights_module, "MERGED_AT_A_TIME", 2**16)
+    monkeypatch.setattr(checkpoint_weights_module, "MERGED_AT_A_TIME", ROWS)
     write_policy(tmp_path / "small", layers=1)
     write_policy(tmp_path / "large", layers=LAYERS)
-    told = ranks_say(tmp_path, lambda _: _both(tmp_path))
+    told = ranks_say(tmp_path, partial(_both, tmp_path))
 
     assert sum(whole["share"] for whole, _ in told) > LAYERS * 4e6 * 2
     for found in (found for rank in told for found in rank):

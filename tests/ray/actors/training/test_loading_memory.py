@@ -1,5 +1,6 @@
 """Ranks that share a policy of ZeRO 3 need host memory for their shards, not for the whole."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_a_rank_takes_memory_for_its_shard_and_one_weight_of_files_in_another_pr
 ) -> None:
     write_policy(tmp_path / "small", layers=1)
     write_policy(tmp_path / "large", layers=LAYERS)
-    told = ranks_say(tmp_path, lambda _: _loaded(tmp_path, "bfloat16"))
+    told = ranks_say(tmp_path, partial(_loaded, tmp_path, "bfloat16"))
     assert sum(share for _, share in told) > LAYERS * 4e6 * 2
     for most, share in told:
         assert most <= 1.3 * share + 4 * MIB

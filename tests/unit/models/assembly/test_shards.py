@@ -53,3 +53,16 @@ def test_a_tensor_that_is_not_as_planned_is_refused(tmp_path: Path) -> None:
     plan = {"x": LazyTensor((2,), torch.float32, lambda: torch.zeros(3))}
     with pytest.raises(AssertionError):
         write_shards(tmp_path, plan, 1000)
+
+
+def test_who_maps_the_old_weights_keeps_them_when_new_ones_are_written(tmp_path: Path) -> None:
+    def write(value: float) -> None:
+        whole = torch.full((1000,), value)
+        plan = LazyTensor(whole.shape, whole.dtype, lambda: whole)
+        write_shards(tmp_path, {"weight": plan}, shard_bytes=10**6)
+
+    write(1.0)
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as handle:
+        old = handle.get_tensor("weight")
+        write(2.0)
+        assert old.eq(1.0).all() and handle.get_tensor("weight").eq(1.0).all()
