@@ -22,6 +22,18 @@ def tokenizer_with(*special: str) -> Qwen2Tokenizer:
     return tokenizer
 
 
+def tower_fields(layers: int) -> dict[str, Any]:
+    """The part that towers of the CLIP kind share here: pictures of 56 pixels, in patches of 14."""
+    return {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "image_size": 56,
+        "patch_size": 14,
+    }
+
+
 def language_fields(tokenizer: Qwen2Tokenizer) -> dict[str, Any]:
     """The part that all language models here share: 4 heads of width 32, 2 of them for keys."""
     return {

@@ -17,7 +17,7 @@ from transformers import (
 
 from models.assembly.image_tokens import IMAGE_TOKEN
 from models.tiny.model import CHAT_TEMPLATE
-from tests.family_parts import WIDE, language_fields, save_model, tokenizer_with
+from tests.family_parts import WIDE, language_fields, save_model, tokenizer_with, tower_fields
 from tests.vision_families import build_tiled_internvl
 
 
@@ -38,12 +38,7 @@ def build_idefics3(folder: Path) -> None:
     config = Idefics3Config(
         text_config=LlamaConfig(**language_fields(tokenizer)),
         vision_config=Idefics3VisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            image_size=56,
-            patch_size=14,
+            **tower_fields(2),
             initializer_range=WIDE,
         ),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),

@@ -38,7 +38,7 @@ from transformers import (
 
 from models.assembly.image_tokens import IMAGE_TOKEN
 from models.tiny.model import CHAT_TEMPLATE, build_tiny_vlm
-from tests.family_parts import WIDE, language_fields, save_model, tokenizer_with
+from tests.family_parts import WIDE, language_fields, save_model, tokenizer_with, tower_fields
 
 
 def _as_published(folder: Path) -> None:
@@ -102,12 +102,7 @@ def build_llava(folder: Path) -> None:
     config = LlavaConfig(
         text_config=LlamaConfig(**language_fields(tokenizer)),
         vision_config=CLIPVisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            image_size=56,
-            patch_size=14,
+            **tower_fields(3),
             initializer_range=WIDE,
         ),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
@@ -193,12 +188,7 @@ def build_llava_onevision(folder: Path) -> None:
     config = LlavaOnevisionConfig(
         text_config=Qwen2Config(**fields),
         vision_config=SiglipVisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            image_size=56,
-            patch_size=14,
+            **tower_fields(2),
         ),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_id=tokenizer.convert_tokens_to_ids("<video>"),

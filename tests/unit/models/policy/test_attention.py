@@ -66,6 +66,14 @@ def masked(segments_BT: Tensor) -> Tensor:
     return PackedBatch(**fields).attention_mask
 
 
+def attending(segments_BT: Tensor, key_heads: int) -> list[Tensor]:
+    """Queries of four heads, keys and values, each [B, heads, T, 8], of rows of noise."""
+    torch.manual_seed(0)
+    rows, width = segments_BT.shape
+    heads_of_each = (4, key_heads, key_heads)
+    return [torch.randn(rows, heads, width, 8, requires_grad=True) for heads in heads_of_each]
+
+
 @pytest.mark.parametrize("key_heads", [4, 2])
 @pytest.mark.parametrize(
     "segments_BT", [CHATS, torch.tensor([[0] * 90 + [1] * 40 + [2] * 70, [0] * 200])]
@@ -76,15 +84,10 @@ def test_outputs_and_gradients_are_those_of_the_dense_mask(
     monkeypatch.setattr(attention, "_CALL", 0)
     spans = spans_of(segments_BT)
     assert spans is not None
-    torch.manual_seed(0)
-    rows, width = segments_BT.shape
-    query, key, value = states = [
-        torch.randn(rows, heads, width, 8, requires_grad=True)
-        for heads in (4, key_heads, key_heads)
-    ]
+    query, key, value = states = attending(segments_BT, key_heads)
     layer = SimpleNamespace(num_key_value_groups=4 // key_heads, training=True)
     read_BT11 = (segments_BT >= 0)[:, :, None, None]
-    weights = torch.randn(rows, width, 4, 8) * read_BT11
+    weights = torch.randn(*segments_BT.shape, 4, 8) * read_BT11
 
     def outcome(mask: Tensor | None, **by: object) -> list[Tensor]:
         made, _ = attend_packed(layer, query, key, value, mask, scaling=0.3, **by)
@@ -126,13 +129,8 @@ def test_one_call_for_all_spans_is_a_call_for_each(
     monkeypatch.setattr(attention, "_CALL", 0)
     spans = spans_of(segments_BT)
     assert spans is not None
-    torch.manual_seed(0)
-    rows, width = segments_BT.shape
-    states = [
-        torch.randn(rows, heads, width, 8, requires_grad=True)
-        for heads in (4, key_heads, key_heads)
-    ]
-    weights = torch.randn(rows, width, 4, 8)
+    states = attending(segments_BT, key_heads)
+    weights = torch.randn(*segments_BT.shape, 4, 8)
 
     def outcome() -> list[Tensor]:
         made, _ = attend_packed(None, *states, None, scaling=0.3, spans=spans)
