@@ -22,6 +22,7 @@ from actors.cluster.object_refs import ProblemRefs, SharedBatches
 from actors.cluster.pool import ActorPool
 from actors.rollout.elastic import keep_filled
 from actors.rollout.requests import LongestFirst, problem_seed, requests_told_apart
+from models.policy.features import KeptEmbeddings
 from rewards.completion import completion_of
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.console.progress import wait_for
@@ -83,6 +84,8 @@ class Rollouts:
         self._time = BusyTime()
         self._longest_first = LongestFirst()
         self._filling = False
+        self.kept: KeptEmbeddings | None = None
+        """Where engines may find embeddings of images; None: they are given pixels."""
 
     def submit(
         self, problems: Sequence[Problem], request: SamplingRequest | Sequence[SamplingRequest]
@@ -201,9 +204,10 @@ class Rollouts:
     async def _group(self, problem: Problem, request: SamplingRequest) -> Group:
         ref = self._refs.put(problem)
         own = dataclasses.replace(request, seed=problem_seed(request.seed, problem.id))
+        kept = (self.kept,) if self.kept else ()
 
         async def answered(worker: Any) -> Group:
-            answering = worker.sample.remote(ref, own)
+            answering = worker.sample.remote(ref, own, *kept)
             try:
                 return await answering
             except asyncio.CancelledError:

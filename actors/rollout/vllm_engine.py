@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -29,6 +29,14 @@ _TUNABLE = (
 
 _UNREAD = ("enable_return_routed_experts",)
 """Arguments that make engines tell what nothing here reads."""
+
+_FOR_EMBEDDINGS = {
+    "enable_mm_embeds": True,
+    # vLLM keeps what it made of pixels twice, and its two sides agree on what they forget only as
+    # long as nothing but pixels comes.
+    "mm_processor_cache_gb": 0,
+}
+"""Arguments of engines that are given embeddings of images."""
 
 _BATCHED_TOKENS = 8192
 """Tokens that an engine reads in one pass, at least a whole sequence."""
@@ -97,6 +105,25 @@ def engine_args(
                 f"{own[name]!r}); leave it out"
             )
     return AsyncEngineArgs(**(own | rollout.engine_args))
+
+
+R = TypeVar("R", bound=EngineConfig)
+
+
+def for_embeddings(rollout: R) -> R:
+    """Engines that take embeddings of images, too.
+
+    Raises:
+        UserError: rollout.engine_args decides what this does.
+    """
+    for name in _FOR_EMBEDDINGS.keys() & rollout.engine_args.keys():
+        raise UserError(
+            f"rollout.engine_args: {name} is decided by features.keep=disk, by which engines read "
+            f"what is kept of images (here: {_FOR_EMBEDDINGS[name]!r}); leave it out, or set "
+            "features.keep=memory"
+        )
+    engine_args = rollout.engine_args | _FOR_EMBEDDINGS
+    return rollout.model_copy(update={"engine_args": engine_args})
 
 
 def start_engine(

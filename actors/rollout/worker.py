@@ -13,12 +13,14 @@ import torch
 
 from actors.cluster.actor_names import NamedActor
 from actors.cluster.metrics import Metrics
+from actors.rollout.prompts import EnginePrompts, embedded_images
 from actors.rollout.vllm_engine import sampling_params, start_engine
 from configs.schema.data import PromptConfig
 from configs.schema.policy import ModelConfig
 from configs.schema.reward import ThinkingConfig
 from configs.schema.rollout import EngineConfig, Transport
 from models.inputs.encoder import InputEncoder
+from models.policy.features import KeptEmbeddings
 from models.policy.weight_sums import WeightSums
 from rl.data.records import Answer, Group, Problem, SamplingRequest
 
@@ -62,6 +64,8 @@ class RolloutWorker(NamedActor):
         self._asleep = False
         self._names = count()
         self._engine: Any = start_engine(folder, policy, prompt, rollout, transport, self._encoder)
+        self._prompts = EnginePrompts(self._encoder, self._engine.model_config.dtype)
+        self._batches_embeddings = False
 
     async def wait_ready(self) -> int:
         """The number of engine ranks, once all of them answer.
@@ -80,14 +84,23 @@ class RolloutWorker(NamedActor):
         """Return at once. A worker whose engine has died ends: vLLM leaves calls to it open."""
         await self._guarded(self._engine.check_health())
 
-    async def sample(self, problem: Problem, request: SamplingRequest) -> Group:
-        """`request.count` answers to one problem, each with its sampled logprobs and versions."""
+    async def sample(
+        self, problem: Problem, request: SamplingRequest, kept: KeptEmbeddings | None = None
+    ) -> Group:
+        """`request.count` answers to one problem, each with its sampled logprobs and versions.
+
+        `kept`: where embeddings of images may be, to be read in place of pixels; None: nowhere.
+        """
         from vllm.v1.engine.exceptions import EngineDeadError
 
         params = sampling_params(request, self._encoder.image_token_ids)
         name = str(next(self._names))
         try:
-            prompt = await asyncio.to_thread(self._prompt, problem)
+            prompt = await asyncio.to_thread(self._prompts, problem, kept)
+            embedded = embedded_images(prompt)
+            if embedded and not self._batches_embeddings:
+                await self._engine.collective_rpc("batch_embeddings_of_any_length")
+                self._batches_embeddings = True
             final: Any = None
             async for output in self._engine.generate(prompt, params, name):
                 final = output
@@ -100,14 +113,8 @@ class RolloutWorker(NamedActor):
             problem=problem.without_images(),  # whoever asked has them
             prompt_ids=tuple(final.prompt_token_ids),
             answers=tuple(self._answer(output) for output in answers),
+            embedded_images=None if kept is None else embedded,
         )
-
-    def _prompt(self, problem: Problem) -> dict[str, Any]:
-        ids = list(self._encoder.short_ids(problem))
-        if not problem.images:
-            return {"prompt_token_ids": ids}
-        images = [self._encoder.images.open(image) for image in problem.images]
-        return {"prompt_token_ids": ids, "multi_modal_data": {"image": images}}
 
     def _answer(self, output: Any) -> Answer:
         ids = tuple(output.token_ids)

@@ -150,11 +150,17 @@ class LearnerRank(NamedActor):
         elif job.reference == "shards":
             start = build(load_model(job.policy, job.folder, as_saved=True), learns=False)
             if store is not None:  # it reads the learner's batches
-                start.leave_tower_to(policy)
+                start.leave_tower_to(policy, self._tower)
             if group is not None:
                 start.share_rows(group, self._encoder.pad_id)
             self._reference = ShardedReference(start, job.policy.dtype, job.offload_reference)
         self._yield_gpu()
+
+    def kept_embeddings(self) -> Any:
+        """Where engines find what is kept of images, a KeptEmbeddings; None: they see pixels."""
+        features = self._job.features
+        shared = features.reach_engines(self._job.policy.train)
+        return self._features.kept_in(features.folder) if shared else None
 
     def _yield_gpu(self) -> None:
         """Let an engine have what the next update alone wants of the GPU, and what torch keeps of

@@ -15,6 +15,7 @@ from actors.cluster.shared_folder import check_reached, file_visible
 from actors.weight_transfer.rendezvous import Rendezvous
 from configs.schema.learner import LearnerConfig
 from configs.schema.rollout import Transport
+from models.policy.features import KeptEmbeddings
 from models.policy.weight_sums import WeightSums
 from rl.algorithms.minibatches import UpdatePlan, one_report, with_old_logprobs
 from rl.algorithms.rows import TrainingRow, build_microbatches, count_tokens
@@ -69,6 +70,10 @@ class LearnerGroup:
         self._wait(
             "load the policy", lambda: [rank.setup.remote(address, port) for rank in self._ranks]
         )
+
+    def kept_embeddings(self) -> KeptEmbeddings | None:
+        """Where what engines can read of images is kept; None: nowhere."""
+        return self._wait("tell", lambda: [self._ranks[0].kept_embeddings.remote()])[0]
 
     def check_folder(self, folder: Path) -> None:
         """Check that every rank reaches `folder`, where checkpoints will lie.

@@ -1,4 +1,4 @@
-"""What runs inside vLLM's worker processes: reading weights back."""
+"""What runs inside vLLM's worker processes: reading weights back, and what images may be."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from models.policy.weight_sums import WeightSums, sum_and_squares, weight_group
 
 
 class WeightReadback:
-    """vLLM worker extension: tells what weights the engine holds."""
+    """vLLM worker extension: tells what weights the engine holds, and lets it take embeddings."""
 
     model_runner: Any
     _weight_update_active: bool
@@ -30,6 +30,16 @@ class WeightReadback:
         """End an update that was begun and whose weights never came; vLLM allows one at a time."""
         if self._weight_update_active:
             self.finish_weight_update()
+
+    def batch_embeddings_of_any_length(self) -> None:
+        """From now on let images of different numbers of tokens come as embeddings in one pass.
+
+        vLLM's check of a batch wants them alike, and nothing behind it does. It has checked their
+        width and their tokens' number in the prompt when they came.
+        """
+        from vllm.model_executor.models import interns1
+
+        interns1.InternS1ImageEmbeddingInputs.validate = _accept
 
     def loose_tensors(self) -> list[str]:
         """Where the model keeps tensors beside its weights and buffers. No update brings those, so
@@ -61,6 +71,10 @@ class WeightReadback:
         for name, tensor, share in _held(model):
             sums.add(weight_group(name), sum_and_squares(tensor), share)
         return dict(sums)  # vLLM's messages know plain types only
+
+
+def _accept(embeddings: Any) -> None:
+    """Whatever they are."""
 
 
 _NO_LOSS = {

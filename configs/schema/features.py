@@ -14,7 +14,9 @@ class FeaturesConfig(StrictModel):
     """What a frozen vision tower makes of each image, computed once and kept."""
 
     keep: Literal["off", "memory", "disk"] = "off"
-    """off: the tower runs at each step; memory: of each rank; disk: shared by ranks and runs."""
+    """off: the tower runs at each step; memory: of each rank; disk: shared by ranks and runs. Where
+    the projector is frozen, too, what leaves it is kept, and from disk engines read it in place of
+    pixels; with memory they read pixels."""
     max_bytes: PositiveInt = 8 * 2**30
     """Most bytes kept, by each rank in memory, by all of them on disk; what does not fit is
     computed again."""
@@ -29,3 +31,7 @@ class FeaturesConfig(StrictModel):
                 "gives other features at each step; set features.keep to off, or leave vision out "
                 "of policy.train"
             )
+
+    def reach_engines(self, train: Sequence[Part]) -> bool:
+        """Whether engines of a policy that learns `train` get what is kept in place of pixels."""
+        return self.keep == "disk" and "vision" not in train and "projector" not in train

@@ -1,8 +1,9 @@
 """What a frozen vision tower makes of images, computed once per distinct image and kept.
 
-A feature is the tower's output after pixel shuffle and before the projector: float [tiles, tokens,
-channels] of one image. It is named by a hash of the image's bytes, of every weight of the tower and
-of the processor's settings, so that another tower or another tiling never meets it.
+A feature is what leaves the last part that is frozen: the tower, after pixel shuffle, or behind it
+the projector: float [tiles, tokens, channels] of one image. It is named by a hash of the image's
+bytes, of every weight that made it and of the processor's settings, so that another tower or
+another tiling never meets it.
 """
 
 import copy
@@ -12,6 +13,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,7 +35,8 @@ FEATURES = "features"
 
 
 def vision_inputs(base: Any, pixels: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Keyword arguments of a vision-language base: pixels as they are, features projected."""
+    """Keyword arguments of a vision-language base: pixels as they are, features projected. A base
+    whose projector was taken out with its tower has the identity there."""
     if FEATURES not in pixels:
         return dict(pixels)
     projected = base.multi_modal_projector(pixels[FEATURES])
@@ -51,12 +54,13 @@ def check_kind(model_type: str) -> None:
 
 
 class FrozenTower:
-    """The vision tower of a policy, taken out of it: no engine shards it, no export forgets it."""
+    """The vision tower of a policy, with the projector behind it where that is frozen, too, taken
+    out of the policy: no engine shards them, no export forgets them."""
 
     def __init__(self, model: Any, device: torch.device, dtype: torch.dtype | None = None) -> None:
-        """Take the tower out of `model`, whose base then wants features.
+        """Take them out of `model`, whose base then wants features.
 
-        `dtype`: the tower's precision from now on; None: as it is.
+        `dtype`: their precision from now on; None: as it is.
 
         Raises:
             ValueError: the model's architecture gives no such features, or a GPU has no number:
@@ -66,26 +70,41 @@ class FrozenTower:
             raise ValueError("the tower's device is a GPU without a number; name it cuda:0, cuda:1")
         check_kind(model.config.model_type)
         self._base = model.model
-        self._tower = self._base.vision_tower
-        # transformers' own way from pixels to projected features, with nothing behind the tower.
+        projector = self._base.multi_modal_projector
+        self.projects = not any(weight.requires_grad for weight in projector.parameters())
+        """Whether its features are projected: what the language model reads."""
+        self._parts = {"vision_tower": self._base.vision_tower}
+        if self.projects:
+            self._parts["multi_modal_projector"] = projector
+        # transformers' own way from pixels to projected features, with nothing behind what is
+        # frozen.
         self._shell = copy.copy(self._base)
         self._shell._modules = dict(self._base._modules)
-        self._shell.multi_modal_projector = nn.Identity()
-        self._shell.language_model = nn.Identity()
+        for name in ("multi_modal_projector", "language_model"):
+            if name not in self._parts:
+                setattr(self._shell, name, nn.Identity())
         self._shell.to(device, dtype)
         self._device = device
-        self._base.vision_tower = nn.Identity()
+        self.replace_in(model)
+
+    def replace_in(self, model: Any) -> None:
+        """Let `model` be without these parts: its base wants the features."""
+        for name in self._parts:
+            setattr(model.model, name, nn.Identity())
 
     @torch.no_grad()
     def __call__(self, pixels: Mapping[str, Tensor]) -> Tensor:
-        """float [tiles, tokens, channels] on the device, in the tower's precision."""
+        """float [tiles, tokens, channels] on the device, in its precision."""
         values = pixels["pixel_values"].to(self._device)
         return self._shell.get_image_features(values, return_dict=True).pooler_output
 
     def weights(self) -> dict[str, Tensor]:
         """Its weights where they are, by the whole model's names."""
-        own = self._tower.state_dict().items()
-        return {f"model.vision_tower.{name}": weight for name, weight in own}
+        return {
+            f"model.{part}.{name}": weight
+            for part, module in self._parts.items()
+            for name, weight in module.state_dict().items()
+        }
 
     def fingerprint(self, encoder: InputEncoder) -> bytes:
         """Of every weight, and of what the processor makes of an image."""
@@ -100,11 +119,13 @@ class FrozenTower:
     @contextmanager
     def attached(self) -> Iterator[None]:
         """For a while the policy is whole, as `save_pretrained` wants it."""
-        self._base.vision_tower = self._tower
+        for name, part in self._parts.items():
+            setattr(self._base, name, part)
         try:
             yield
         finally:
-            self._base.vision_tower = nn.Identity()
+            for name in self._parts:
+                setattr(self._base, name, nn.Identity())
 
 
 class FeatureStore(Protocol):
@@ -151,10 +172,7 @@ class DiskFeatures:
 
     def get(self, key: str) -> Tensor | None:
         """The feature, if it is kept."""
-        try:
-            return load_file(self._folder / key)[FEATURES]
-        except FileNotFoundError:
-            return None
+        return _read(self._folder / key)
 
     def put(self, key: str, feature: Tensor) -> None:
         """Keep the feature if there is room."""
@@ -174,6 +192,41 @@ class DiskFeatures:
         if not self._told:
             self._told = True
             logger.warning("%s: %s; what is not kept is computed each time", self._folder, why)
+
+
+def _read(file: Path) -> Tensor | None:
+    """The feature in a file; None: there is no such file."""
+    try:
+        return load_file(file)[FEATURES]
+    except FileNotFoundError:
+        return None
+
+
+def feature_key(fingerprint: bytes, image: bytes | str) -> str:
+    """The name of an image's feature; `fingerprint`: of what makes it."""
+    content = Path(image).read_bytes() if isinstance(image, str) else image
+    return hashlib.sha256(fingerprint + content).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class KeptEmbeddings:
+    """Where features lie that the language model can read as they are, for who has no tower."""
+
+    folder: Path
+    fingerprint: bytes
+    """Of what made them."""
+
+    def find(self, images: Sequence[bytes | str]) -> list[tuple[str, Tensor]] | None:
+        """Of each image its feature's name and float [tokens, channels], its tiles one behind
+        another; None where one of them is not kept yet."""
+        found: list[tuple[str, Tensor]] = []
+        for image in images:
+            key = feature_key(self.fingerprint, image)
+            feature = _read(self.folder / key)
+            if feature is None:
+                return None
+            found.append((key, feature.flatten(0, 1)))
+        return found
 
 
 def _bytes_in(folder: Path) -> int:
@@ -211,7 +264,7 @@ class FeatureCache:
         images = [image for row in rows for image in row.images]
         if not images:
             return {}
-        keys = [self._key(image) for image in images]
+        keys = [feature_key(self._fingerprint, image) for image in images]
         kept = {key: self._store.get(key) for key in keys}
         missing = {key: image for key, image in zip(keys, images, strict=True) if kept[key] is None}
         with self._lock:
@@ -220,15 +273,16 @@ class FeatureCache:
         made = self._computed(missing)
         return {FEATURES: torch.cat([made[key] if key in made else kept[key] for key in keys])}
 
+    def kept_in(self, folder: Path | None) -> KeptEmbeddings:
+        """What is kept in `folder`, for who reads projected features."""
+        assert folder is not None, "the driver names it"
+        return KeptEmbeddings(folder, self._fingerprint)
+
     @property
     def counts(self) -> tuple[int, int]:
         """(found, met) images so far."""
         with self._lock:
             return self._found, self._met
-
-    def _key(self, image: bytes | str) -> str:
-        content = Path(image).read_bytes() if isinstance(image, str) else image
-        return hashlib.sha256(self._fingerprint + content).hexdigest()
 
     def _computed(self, images: Mapping[str, bytes | str]) -> dict[str, Tensor]:
         """Features of the images by key, made in one pass of the tower, and kept."""

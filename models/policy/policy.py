@@ -118,15 +118,16 @@ class Policy(nn.Module):
         )[0]
 
     def detach_vision_tower(self, device: torch.device, dtype: torch.dtype) -> FrozenTower:
-        """Leave the tower out from now on: batches come with features in place of pixels."""
+        """Leave the tower out from now on, and with it a projector that is frozen, too: batches
+        come with features in place of pixels."""
         tower = FrozenTower(self.model, device, dtype)
         assert self._dummy is not None, "a policy with a tower reads images"
         self._dummy.use_features(tower)
         return tower
 
-    def leave_tower_to(self, other: "Policy") -> None:
-        """Be without a tower, too: batches come with the features that `other` reads."""
-        self.model.model.vision_tower = nn.Identity()
+    def leave_tower_to(self, other: "Policy", tower: FrozenTower) -> None:
+        """Be without a tower, too: batches come with the features that `other` reads from its."""
+        tower.replace_in(self.model)
         self._dummy = other._dummy
 
     def _positions(self, batch: PackedBatch) -> Tensor:

@@ -16,7 +16,12 @@ from rl.algorithms.training_rows import (
     step_advantages,
     training_rows,
 )
-from rl.run_log.answer_metrics import answer_metrics, source_metrics, staleness_metrics
+from rl.run_log.answer_metrics import (
+    answer_metrics,
+    image_metrics,
+    source_metrics,
+    staleness_metrics,
+)
 from rl.run_log.timing import StepTimer
 
 
@@ -57,7 +62,7 @@ def train(recipe: GRPORecipe, parts: GRPOParts, first: int = 0) -> None:
             parts.weights.sync(step + 1)
 
         metrics = answer_metrics(groups, recipe.reward) | staleness_metrics(groups, step)
-        metrics |= source_metrics(groups, recipe.reward) | rollouts.metrics
+        metrics |= source_metrics(groups, recipe.reward) | image_metrics(groups) | rollouts.metrics
         metrics |= {**learned_metrics(groups, own, rows), **report.metrics}
         parts.log.write_step(
             step,

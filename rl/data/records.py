@@ -134,6 +134,9 @@ class Group:
     prompt_ids: tuple[int, ...]
     """The prompt as the engine saw it, image tokens expanded."""
     answers: tuple[Answer, ...]
+    embedded_images: int | None = None
+    """Images that the engine was given as embeddings, without a use for its tower; None: it is
+    given pixels in any case."""
 
     @property
     def oldest_version(self) -> int:

@@ -15,6 +15,7 @@ from actors.cluster.placement import Placement
 from actors.cluster.plan import Plan
 from actors.cluster.pool import ActorPool
 from actors.rollout.rollouts import RolloutPools, Rollouts, Teacher
+from actors.rollout.vllm_engine import for_embeddings
 from actors.scoring.reference import ReferencePolicy
 from actors.scoring.teacher import TeacherPolicy
 from actors.training.learner import LearnerRank, LearnerSpec
@@ -85,6 +86,8 @@ def start_pools(recipe: GRPORecipe, folder: Path, plan: Plan, seats: Placement) 
     if recipe.teacher is not None:
         pool = _start_frozen(recipe, recipe.teacher.path or folder, plan, seats, role="teacher")
         teacher = Teacher(pool, recipe.teacher.context, recipe.loss.distill.top_k)
+    if recipe.features.reach_engines(recipe.policy.train):
+        recipe = recipe.model_copy(update={"rollout": for_embeddings(recipe.rollout)})
     engines = start_engines(recipe, folder, plan, seats, threads_of(recipe, "rollout"))
     rewards, most = start_rewards(recipe, plan, seats), recipe.rollout.max_workers
     return RolloutPools(engines, rewards, reference, teacher, most)
@@ -171,6 +174,7 @@ class RunningActors:
             self.rollouts.wait_ready()
             self.weights.make_room()
         self.learners.setup()
+        self.rollouts.kept = self.learners.kept_embeddings()
         self.rollouts.wait_ready()
 
 

@@ -112,10 +112,27 @@ def _absolute(model: ModelConfig) -> ModelConfig:
 
 
 def check_features(recipe: GRPORecipe | SupervisedRecipe, config: Any) -> None:
-    """UserError where features are to be kept and the policy of transformers' `config` has none."""
-    if recipe.features.keep != "off":
-        with as_user_error():
-            check_kind(config.model_type)
+    """Say whether engines read kept features.
+
+    Raises:
+        UserError: features are to be kept and the policy of transformers' `config` has none, or
+            engines are to read them, and a setting of theirs forbids it.
+    """
+    if recipe.features.keep == "off":
+        return
+    with as_user_error():
+        check_kind(config.model_type)
+    if isinstance(recipe, GRPORecipe):
+        from actors.rollout.vllm_engine import for_embeddings
+
+        train = recipe.policy.train
+        if shared := recipe.features.reach_engines(train):
+            for_embeddings(recipe.rollout)
+        told = "what is kept of an image, in place of its pixels" if shared else "pixels"
+        CONSOLE.print(
+            f"engines read {told} (features.keep={recipe.features.keep}, policy.train="
+            f"{list(train)})"
+        )
 
 
 def checkpoints_of(recipe: GRPORecipe | SFTRecipe) -> Checkpoints:

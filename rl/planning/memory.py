@@ -144,7 +144,9 @@ def _learner(recipe: GRPORecipe | SupervisedRecipe, shape: MemoryEstimator) -> O
         "logits": held.logits,
     }
     if recipe.features.keep != "off" and recipe.learner.zero_stage == 3:
-        tower = shape.whole * shape.sizes.get("vision", 0) / sum(shape.sizes.values())
+        frozen = {"vision", "projector"}.difference(recipe.policy.train)
+        left_out = sum(size for part, size in shape.sizes.items() if part in frozen)
+        tower = shape.whole * left_out / sum(shape.sizes.values())
         parts["tower"] = tower * (1 - 1 / recipe.learner.ranks)  # each rank has it whole
     return OnGPU("learner rank", parts)
 

@@ -69,6 +69,15 @@ def source_metrics(groups: Sequence[ScoredGroup], config: RewardConfig) -> dict[
     return figures
 
 
+def image_metrics(groups: Iterable[ScoredGroup]) -> dict[str, float]:
+    """embedded_images, the share of the groups' images that engines were given as embeddings;
+    nothing where they are given pixels in any case, or there are no images."""
+    told = [g.group for g in groups if g.group.embedded_images is not None]
+    images = sum(len(group.problem.images) for group in told)
+    embedded = sum(group.embedded_images or 0 for group in told)
+    return {"embedded_images": embedded / images} if images else {}
+
+
 def staleness_metrics(groups: Sequence[ScoredGroup], version: int) -> dict[str, float]:
     """How many versions the answers lag behind the learner's: staleness and max_staleness, mean and
     maximum by each answer's oldest token, and token_staleness, the mean over all tokens."""

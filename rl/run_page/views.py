@@ -50,6 +50,7 @@ GRPO = View(
         Headline("kl", "kl", ".4f"),
         Headline("grad_norm", "grad", ".2f"),
         Headline("logprob_gap", "gap", ".1e"),
+        Headline("embedded_images", "images embedded", ".0%"),
         Headline("rollout_tokens_per_s", "tok/s", ",.0f"),
         Headline("seconds", "s", ".1f"),
     ),

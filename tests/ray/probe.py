@@ -30,6 +30,23 @@ class Probe(WeightReadback):
     slept: list[int]
     """Levels of sleep so far."""
 
+    tower_calls: int
+    """Passes of the vision tower since `count_tower_calls`."""
+
+    def count_tower_calls(self) -> None:
+        """From now on count the passes of the vision tower."""
+        self.tower_calls = 0
+        tower: nn.Module = self.model_runner.get_model().vision_tower
+
+        def count(*_: Any) -> None:
+            self.tower_calls += 1
+
+        tower.register_forward_pre_hook(count)
+
+    def counted_tower_calls(self) -> int:
+        """Those since `count_tower_calls`."""
+        return self.tower_calls
+
     def deafen(self) -> None:
         """Keep the weights of now, whatever comes."""
         transfer = self.weight_transfer_engine

@@ -152,12 +152,24 @@ def test_a_reference_on_the_learners_ranks_says_what_one_beside_them_says(
         assert own[name] == pytest.approx(beside[name], rel=2e-3, abs=1e-7), name
 
 
-@pytest.mark.parametrize("learner", [{"zero_stage": 2}, {"zero_stage": 3, "ranks": 2}])
+@pytest.mark.parametrize(
+    ("learner", "train"),
+    [
+        ({"zero_stage": 2}, ["projector", "language"]),
+        ({"zero_stage": 3, "ranks": 2}, ["projector", "language"]),
+        ({"zero_stage": 3, "ranks": 2}, ["language"]),
+    ],
+)
 def test_kept_features_teach_what_pixels_teach(
-    learner: dict[str, Any], hosts: Hosts, plain: PlainTorch, vlm_folder: Path, tmp_path: Path
+    learner: dict[str, Any],
+    train: list[str],
+    hosts: Hosts,
+    plain: PlainTorch,
+    vlm_folder: Path,
+    tmp_path: Path,
 ) -> None:
     fields = plan_for(vlm_folder, learner).model_dump()
-    fields["policy"] |= {"train": ["projector", "language"]}
+    fields["policy"] |= {"train": train}
     fields["reference"] = {"place": "learner"}  # which reads the same features
     found: list[dict[str, float]] = []
     weights: list[dict[str, torch.Tensor]] = []

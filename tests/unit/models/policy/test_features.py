@@ -33,14 +33,18 @@ def chat(*images: bytes | str) -> Chat:
     return Chat("-".join(str(len(image)) for image in images), turns, images)
 
 
-def load(folder: Path) -> tuple[Policy, InputEncoder]:
+def load(folder: Path, frozen_projector: bool = False) -> tuple[Policy, InputEncoder]:
     encoder = InputEncoder(folder, PromptConfig(), trust_remote_code=False)
     model = load_model(PolicyConfig(path=str(folder), dtype="float32"), folder)
+    if frozen_projector:
+        model.model.multi_modal_projector.requires_grad_(False)
     return Policy(model, encoder, chunk=64), encoder
 
 
-def cache_of(folder: Path, store: FeatureStore) -> tuple[Policy, FeatureCache]:
-    policy, encoder = load(folder)
+def cache_of(
+    folder: Path, store: FeatureStore, frozen_projector: bool = False
+) -> tuple[Policy, FeatureCache]:
+    policy, encoder = load(folder, frozen_projector)
     return policy, FeatureCache(policy.detach_vision_tower(CPU, torch.float32), encoder, store)
 
 
@@ -62,6 +66,45 @@ def test_kept_features_give_the_loss_and_the_projectors_gradient_that_pixels_giv
     for computed in found[1:]:
         for ours, theirs in zip(computed, found[0], strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
+def test_behind_a_frozen_projector_what_it_makes_is_kept_under_another_name(vlm: Path) -> None:
+    chats = [chat(RED, BLUE, RED), chat()]
+    store = MemoryFeatures(10**6)
+    whole, encoder = load(vlm)
+    without, cache = cache_of(vlm, store, frozen_projector=True)
+    assert "projector" not in " ".join(name for name, _ in without.model.named_parameters())
+    encoded = [encoder.encode_chat(each) for each in chats]
+    found = [
+        policy(pack_chats([encoded], encoder.pad_id, pixels(chats)))[0].detach()
+        for policy, pixels in ((whole, encoder.pixels), (without, cache), (without, cache))
+    ]
+    assert cache.counts == (2, 4)
+    for logprobs_N in found[1:]:
+        torch.testing.assert_close(logprobs_N, found[0], atol=1e-6, rtol=1e-5)
+    before_it = cache_of(vlm, store)[1]
+    before_it(chats)
+    assert before_it.counts == (0, 2), "a tower alone makes something else"
+
+
+def test_who_has_no_tower_finds_each_image_once_all_of_them_are_kept(tmp_path: Path) -> None:
+    policy, kept = tmp_path / "policy", tmp_path / "kept"
+    build_tiled_internvl(policy)
+    one_tile, some = png(56, 56, (200, 0, 5)), png(150, 50, (0, 5, 200))
+    cache = cache_of(policy, DiskFeatures(kept, 10**7, ranks=1), frozen_projector=True)[1]
+    embeddings = cache.kept_in(kept)
+    assert embeddings.find((one_tile,)) is None
+    made = cache([chat(one_tile)])[FEATURES]
+    assert embeddings.find((one_tile, some)) is None
+    cache([chat(some)])
+    found = embeddings.find((some, one_tile, some))
+    assert found is not None
+    (name, wide), (other, square), again = found
+    assert name == again[0] != other and torch.equal(wide, again[1])
+    assert torch.equal(square, made.flatten(0, 1)) and len(wide) > len(square)
+    image = load(policy)[1].pixels([chat(some)])["pixel_values"]
+    whole = load(policy)[0].model.model.get_image_features(image, return_dict=True)
+    torch.testing.assert_close(wide, whole.pooler_output.flatten(0, 1).detach())
 
 
 def test_an_image_is_computed_once_whoever_shows_it(vlm: Path, tmp_path: Path) -> None:
@@ -143,8 +186,11 @@ def test_another_tower_or_another_tiling_finds_nothing(vlm: Path, tmp_path: Path
     assert third.counts == (0, 1)
 
 
-def test_a_policy_without_its_tower_is_saved_whole(vlm: Path, tmp_path: Path) -> None:
-    policy, _ = load(vlm)
+@pytest.mark.parametrize("frozen_projector", [False, True])
+def test_a_policy_without_its_tower_is_saved_whole(
+    frozen_projector: bool, vlm: Path, tmp_path: Path
+) -> None:
+    policy, _ = load(vlm, frozen_projector)
     before = {name: value.clone() for name, value in policy.model.state_dict().items()}
     tower = policy.detach_vision_tower(CPU, torch.float32)
     rest = dict(policy.model.named_parameters())

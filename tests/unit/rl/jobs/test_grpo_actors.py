@@ -40,12 +40,40 @@ def test_restarts_are_the_recipe_s_by_role(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 @pytest.mark.parametrize(
+    ("keep", "train", "embedded"),
+    [
+        ("disk", ["language"], True),
+        ("disk", ["projector"], False),
+        ("disk", ["projector", "language"], False),
+        ("memory", ["language"], False),
+        ("off", ["language"], False),
+    ],
+)
+def test_engines_take_embeddings_where_all_that_makes_them_is_frozen_and_on_disk(
+    keep: str, train: list[str], embedded: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(grpo_actors, "start_engines", lambda asked, *_: started.append(asked))
+    monkeypatch.setattr(grpo_actors, "start_rewards", lambda *_: None)
+    policy = {"path": "some/model", "train": train}
+    asked = recipe(policy=policy, features={"keep": keep}, rollout={"engine_args": {"seed": 1}})
+    plan = plan_of(asked, {})
+    grpo_actors.start_pools(asked, tmp_path, plan, Placement(plan, "run", 1.0))
+    own = started[0].rollout.engine_args
+    assert own == {"seed": 1} | (
+        {"enable_mm_embeds": True, "mm_processor_cache_gb": 0} if embedded else {}
+    )
+
+
+@pytest.mark.parametrize(
     ("shared", "order"),
     [(True, ["engines", "room", "learners", "engines"]), (False, ["learners", "engines"])],
 )
 def test_engines_measure_a_shared_gpu_before_learners_come(shared: bool, order: list[str]) -> None:
     called: list[str] = []
-    learners: Any = SimpleNamespace(setup=lambda: called.append("learners"))
+    learners: Any = SimpleNamespace(
+        setup=lambda: called.append("learners"), kept_embeddings=lambda: None
+    )
     rollouts: Any = SimpleNamespace(wait_ready=lambda: called.append("engines"))
     weights: Any = SimpleNamespace(make_room=lambda: called.append("room"))
     nobody: Any = None

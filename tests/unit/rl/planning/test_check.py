@@ -58,8 +58,13 @@ def test_a_reference_that_leaves_the_gpu_is_on_the_host(folder: str) -> None:
 
 
 @pytest.mark.parametrize("stage", [2, 3])
-def test_a_tower_that_is_kept_apart_is_whole_on_each_rank(folder: str, stage: int) -> None:
-    policy = {"path": folder, "train": ["projector"]}
+@pytest.mark.parametrize(
+    ("learns", "apart"), [("projector", ["vision"]), ("language", ["vision", "projector"])]
+)
+def test_what_is_kept_apart_is_whole_on_each_rank(
+    folder: str, stage: int, learns: str, apart: list[Any]
+) -> None:
+    policy = {"path": folder, "train": [learns]}
     learner = {"zero_stage": stage, "ranks": 4}
     off, kept = (
         memory(folder, policy=policy, learner=learner, features={"keep": keep}).gpus[0]
@@ -67,7 +72,8 @@ def test_a_tower_that_is_kept_apart_is_whole_on_each_rank(folder: str, stage: in
     )
     shape = estimator(recipe(policy=policy).policy)
     assert shape is not None
-    tower = shape.whole * shape.sizes["vision"] / sum(shape.sizes.values())
+    left_out = sum(shape.sizes[part] for part in apart)
+    tower = shape.whole * left_out / sum(shape.sizes.values())
     more = 0.75 * tower if stage == 3 else 0.0  # of which every rank had a quarter
     assert kept.total - off.total == pytest.approx(more, abs=1e-9)
 

@@ -19,7 +19,13 @@ from rl.algorithms.guards import (
 )
 from rl.data.records import Answer, Group, Problem, Score, ScoredGroup, UpdateReport, Verdict
 from rl.data.thinking import has_thoughts
-from rl.run_log.answer_metrics import accuracy, answer_metrics, source_metrics, staleness_metrics
+from rl.run_log.answer_metrics import (
+    accuracy,
+    answer_metrics,
+    image_metrics,
+    source_metrics,
+    staleness_metrics,
+)
 from rl.run_log.summary import summarise
 from rl.run_log.timing import BusyTime, StepTimer
 from tests.unit.step_samples import answer, score, scored, shares
@@ -51,6 +57,16 @@ def test_an_answer_thinks_when_something_stands_between_the_tags(
     text: str, prompt_opens: bool, expected: bool
 ) -> None:
     assert has_thoughts(text, ThinkingConfig(prompt_opens=prompt_opens)) is expected
+
+
+def test_images_that_engines_read_as_embeddings_are_a_share_of_those_that_could_be() -> None:
+    def shown(images: int, embedded: int | None) -> ScoredGroup:
+        one = scored([1.0])
+        seen = replace(one.group.problem, images=(b"",) * images)
+        return replace(one, group=replace(one.group, problem=seen, embedded_images=embedded))
+
+    assert image_metrics([shown(3, 3), shown(2, 0), shown(0, 0)]) == {"embedded_images": 0.6}
+    assert image_metrics([shown(3, None)]) == image_metrics([shown(0, 0)]) == {}
 
 
 def test_a_mix_has_figures_of_each_source_and_one_source_has_none() -> None:
