@@ -135,7 +135,10 @@ def transport(gigabytes: float, rounds: int) -> dict[str, Any]:
     learning = {name: w for name, w in weights.items() if w.learns}
     receiver = Receiver({name: tuple(w.parameter.shape) for name, w in weights.items()})
     client: Any = Client(receiver.pipe)
-    trainer = GlooTrainer.trainer_init(GlooTrainerInit(HOST, 2, rank=0), client=client)
+    source = PolicySource(weights, lambda _: nullcontext())
+    trainer = GlooTrainer.trainer_init(
+        GlooTrainerInit(HOST, 2, rank=0), client=client, source=source
+    )
 
     def send(source: Any) -> None:
         trainer.source = source
@@ -211,12 +214,15 @@ def _rank(rank: int, port: int, folder: str, rounds: int, pipe: Any) -> None:
     policy = build_policy(model, config, encoder, learner=learner)
     engine = DeepSpeedEngine(policy, learner, "float32", 1)
     weights = engine.weights()
-    metadata = PolicySource(weights, engine.gathered).metadata()
+    source = PolicySource(weights, engine.gathered)
+    metadata = source.metadata()
     client: Any = None
     if rank == 0:
         receiver = Receiver({meta.name: tuple(meta.shape) for meta in metadata})
         client = Client(receiver.pipe)
-    trainer = GlooTrainer.trainer_init(GlooTrainerInit(HOST, 2, rank=rank), client=client)
+    trainer = GlooTrainer.trainer_init(
+        GlooTrainerInit(HOST, 2, rank=rank), client=client, source=source
+    )
 
     def send() -> None:
         trainer.source = PolicySource(weights, engine.gathered)

@@ -1,7 +1,8 @@
 """Weight transfer over gloo, for engines on CPU: both ends of vLLM's native weight-transfer API.
 
 vLLM brings `nccl` and `ipc`; this adds the third transport, registered in every vLLM process by the
-`vllm.general_plugins` entry point. Weights travel as one flat buffer a layer group.
+`vllm.general_plugins` entry point. Weights travel as one flat buffer a layer group, through memory
+that both ends share where they are on one node.
 """
 
 import importlib
@@ -9,16 +10,15 @@ import multiprocessing
 import os
 import socket
 import threading
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from mmap import mmap
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
-from torch.distributed import ProcessGroup, Work
+from torch.distributed import ProcessGroup
 from vllm.distributed.utils import stateless_init_torch_distributed_process_group
 from vllm.distributed.weight_transfer import (
     TrainerWeightTransferEngine,
@@ -36,6 +36,13 @@ from vllm.distributed.weight_transfer.base import (
     layerwise_groups,
 )
 
+from actors.weight_transfer.channel import (
+    Channel,
+    SharedMemoryInfo,
+    agree,
+    open_memory,
+    own_memory,
+)
 from actors.weight_transfer.plain_experts import use_plain_experts
 from models.policy.weight_sums import one_thread
 
@@ -82,6 +89,8 @@ class GlooInit(WeightTransferInitInfo):
     master_port: int
     rank_offset: int
     world_size: int
+    shared_memory: dict[str, Any] | None = None
+    """The trainer's, as `SharedMemoryInfo`."""
 
 
 @dataclass
@@ -124,12 +133,6 @@ def _meet(
     return group
 
 
-def _broadcast(group: ProcessGroup, flat: Tensor) -> Work:
-    """Begin to send, or to receive."""
-    # The group's own method: torch.distributed's broadcast wants ranks of the default group.
-    return group.broadcast(flat, 0)
-
-
 def _buckets(metadata: list[ParamMeta]) -> Iterator[list[ParamMeta]]:
     """Runs of equal dtype within each layer group: what one broadcast carries."""
     by_name = {meta.name: meta for meta in metadata}
@@ -142,23 +145,13 @@ def _size(meta: ParamMeta) -> int:
     return torch.Size(meta.shape).numel()
 
 
-def _arriving(
-    group: ProcessGroup, metadata: list[ParamMeta]
-) -> Iterator[tuple[list[ParamMeta], Tensor]]:
-    """Buckets and what they bring; the next one is on its way while one is made use of."""
-    ahead: deque[tuple[list[ParamMeta], Tensor, Work]] = deque()
-    for bucket in _buckets(metadata):
-        flat = torch.empty(sum(map(_size, bucket)), dtype=bucket[0].dtype)
-        ahead.append((bucket, flat, _broadcast(group, flat)))
-        if len(ahead) > 1:
-            yield _come(*ahead.popleft())
-    for last in ahead:
-        yield _come(*last)
+def _count(bucket: list[ParamMeta]) -> int:
+    return sum(map(_size, bucket))
 
 
-def _come(bucket: list[ParamMeta], flat: Tensor, work: Work) -> tuple[list[ParamMeta], Tensor]:
-    work.wait()
-    return bucket, flat
+def _largest(metadata: list[ParamMeta]) -> int:
+    """Bytes of the largest bucket."""
+    return max(_count(bucket) * bucket[0].dtype.itemsize for bucket in _buckets(metadata))
 
 
 class GlooEngine(WeightTransferEngine[GlooInit, GlooUpdate]):
@@ -167,13 +160,17 @@ class GlooEngine(WeightTransferEngine[GlooInit, GlooUpdate]):
     init_info_cls = GlooInit
     update_info_cls = GlooUpdate
     _group: ProcessGroup | None = None
+    _channel: Channel | None = None
 
     def init_transfer_engine(self, init_info: GlooInit) -> None:
         """Meet the trainer; a later call leaves the old group and joins the new one."""
         self.shutdown()
         rank = init_info.rank_offset + self.parallel_config.rank
         address, port = init_info.master_address, init_info.master_port
+        told = init_info.shared_memory
+        memory = open_memory(SharedMemoryInfo(**told)) if told else None
         self._group = _meet(address, port, rank, init_info.world_size)
+        self._channel = agree(self._group, memory)
 
     def start_weight_update(self) -> None:
         """Nothing to prepare: CPU weights are loaded in place."""
@@ -186,10 +183,12 @@ class GlooEngine(WeightTransferEngine[GlooInit, GlooUpdate]):
         self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info: GlooUpdate) -> None:
-        """Take each bucket and hand its tensors to the model's own loader."""
-        if self._group is None:
+        """Take each bucket and hand its tensors to the model's own loader, which copies them."""
+        if self._channel is None:
             raise RuntimeError("weights were sent before init_transfer_engine met the trainer")
-        for bucket, flat in _arriving(self._group, update_info.metadata()):
+        buckets = list(_buckets(update_info.metadata()))
+        arriving = self._channel.receive((_count(bucket), bucket[0].dtype) for bucket in buckets)
+        for bucket, flat in zip(buckets, arriving, strict=True):
             parts = zip(bucket, flat.split([_size(meta) for meta in bucket]), strict=True)
             self.model.load_weights((meta.name, part.view(meta.shape)) for meta, part in parts)
 
@@ -197,7 +196,7 @@ class GlooEngine(WeightTransferEngine[GlooInit, GlooUpdate]):
         """Leave the group."""
         if self._group is not None:
             self._group.shutdown()
-            self._group = None
+            self._group = self._channel = None
 
 
 class GlooTrainer(TrainerWeightTransferEngine[GlooTrainerInit]):
@@ -205,6 +204,7 @@ class GlooTrainer(TrainerWeightTransferEngine[GlooTrainerInit]):
 
     init_info_cls = GlooTrainerInit
     _group: ProcessGroup | None = None
+    _channel: Channel | None = None
 
     @classmethod
     def trainer_init(
@@ -218,21 +218,33 @@ class GlooTrainer(TrainerWeightTransferEngine[GlooTrainerInit]):
         trainer = cls(client=client, source=source, is_sender=init_info.is_sender)
         if not trainer.is_sender:
             return trainer
-        address, world = init_info.master_address, init_info.world_size
+        largest = _largest(source.metadata()) if source is not None else 0
+        with own_memory(largest) as (memory, told):
+            trainer._meet_engines(init_info, memory, told)
+        return trainer
+
+    def _meet_engines(
+        self, own: GlooTrainerInit, memory: mmap | None, told: SharedMemoryInfo | None
+    ) -> None:
+        address, world = own.master_address, own.world_size
         listener = socket.create_server(("", 0))  # held from here on, so that nobody can take it
         port = listener.getsockname()[1]
-        engine = GlooInit(address, port, rank_offset=1, world_size=world)
+        engine = GlooInit(address, port, 1, world, asdict(told) if told else None)
+
+        def meet() -> tuple[ProcessGroup, Channel]:
+            group = _meet(address, port, 0, world, listener)
+            return group, agree(group, memory)
+
         pool = ThreadPoolExecutor(max_workers=2)
-        told = pool.submit(client.init_weight_transfer_engine, asdict(engine))
-        met = pool.submit(_meet, address, port, 0, world, listener)
+        called = pool.submit(self.client.init_weight_transfer_engine, asdict(engine))
+        met = pool.submit(meet)
         try:
             # An engine that died never comes to the meeting; the call to it says so at once.
-            for first in wait((told, met), return_when=FIRST_EXCEPTION).done:
+            for first in wait((called, met), return_when=FIRST_EXCEPTION).done:
                 first.result()
         finally:
             pool.shutdown(wait=False)
-        trainer._group = met.result()
-        return trainer
+        self._group, self._channel = met.result()
 
     def send_weights(self) -> None:
         """One round: announce, broadcast group by group, finish. Called on every trainer rank."""
@@ -260,22 +272,16 @@ class GlooTrainer(TrainerWeightTransferEngine[GlooTrainerInit]):
         self.client.finish_weight_update()
 
     def _broadcast_all(self, metadata: list[ParamMeta]) -> None:
-        assert self._group is not None and self.source is not None
+        assert self._channel is not None and self.source is not None
         buckets = _buckets(metadata)
-        on_its_way: Work | None = None
         for names, tensors in self.source.iter_groups():  # gathers and sums while another travels
             by_name = dict(zip(names, tensors, strict=True))
             while by_name:
-                parts = [by_name.pop(meta.name) for meta in next(buckets)]
-                flat = torch.cat([part.detach().reshape(-1) for part in parts])
-                if on_its_way is not None:
-                    on_its_way.wait()
-                on_its_way = _broadcast(self._group, flat)
-        if on_its_way is not None:
-            on_its_way.wait()
+                self._channel.send([by_name.pop(meta.name).detach() for meta in next(buckets)])
+        self._channel.flush()
 
     def shutdown(self) -> None:
         """Leave the group."""
         if self._group is not None:
             self._group.shutdown()
-            self._group = None
+            self._group = self._channel = None

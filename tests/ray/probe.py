@@ -58,8 +58,13 @@ class Probe(WeightReadback):
         transfer.receive_weights = receive
 
     def reload_by_layers(self) -> None:
-        """From now on make parameters anew for what comes, as vLLM's nccl and ipc engines do."""
+        """From now on make parameters anew for what comes, as vLLM's nccl and ipc engines do.
+
+        What comes is held until its layer is whole, so each buffer is of its own, as theirs are.
+        """
         transfer = self.weight_transfer_engine
+        load = transfer.model.load_weights
+        transfer.model.load_weights = lambda weights: load((n, t.clone()) for n, t in weights)
 
         def finish() -> None:
             finalize_layerwise_reload(transfer.model, self.model_config)

@@ -3,8 +3,9 @@
 import math
 
 import pytest
+import torch
 
-from models.policy.weight_sums import compare_sums, weight_group
+from models.policy.weight_sums import compare_sums, sum_and_squares, weight_group
 
 SENT = {"model.layers.0": (12.0, 400.0), "model.norm.weight": (0.0, 0.0)}
 
@@ -75,3 +76,34 @@ def test_zero_weights_are_equal_to_zero_weights_only() -> None:
     zero = {"bias": (0.0, 0.0)}
     assert compare_sums(zero, zero, 1e-10) == []
     assert len(compare_sums(zero, {"bias": (1e-9, 1e-18)}, 1e-10)) == 1
+
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_are_those_of_the_numbers_whatever_their_kind_and_layout(dtype: torch.dtype) -> None:
+    # 1 - 2 + 0.5 - 0.25 = -0.75; 1 + 4 + 0.25 + 0.0625 = 5.3125: exact in each kind.
+    numbers = torch.tensor([[1.0, -2.0], [0.5, -0.25]], dtype=dtype)
+    assert sum_and_squares(numbers) == (-0.75, 5.3125)
+    assert sum_and_squares(numbers.T) == (-0.75, 5.3125)
+    assert sum_and_squares(numbers[:, 0]) == (1.5, 1.25)
+    assert sum_and_squares(numbers[:0]) == (0.0, 0.0)
+    assert sum_and_squares(torch.nn.Parameter(numbers)) == (-0.75, 5.3125)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_of_many_numbers_are_taken_in_float64(dtype: torch.dtype) -> None:
+    numbers = (torch.randn(1000, 777, generator=torch.Generator().manual_seed(0)) / 30).to(dtype)
+    exact = numbers.double()
+    total, squares = sum_and_squares(numbers)
+    assert total == pytest.approx(float(exact.sum()), abs=1e-10)
+    assert squares == pytest.approx(float((exact * exact).sum()), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_of_what_is_not_finite_are_not_finite(dtype: torch.dtype) -> None:
+    for broken in (math.nan, math.inf):
+        numbers = torch.ones(100, dtype=dtype)
+        numbers[63] = broken
+        assert not any(map(math.isfinite, sum_and_squares(numbers)))
