@@ -42,11 +42,12 @@ def _computed(
     engine: DeepSpeedEngine, feed: PackedChatLoader, pairs: int, at_a_time: int
 ) -> NDArray[np.float32]:
     found_N2 = torch.zeros(pairs, 2, device=engine.device)
+    tells = dist.get_rank() % engine.ranks_per_row == 0  # ranks that share rows find the same
     windows = enumerate(range(i, min(i + at_a_time, pairs)) for i in range(0, pairs, at_a_time))
     for ready in feed.packs(windows):
         batch = ready.packed.to(engine.device)
         logprobs_N, *_ = engine.forward(batch)
-        if ready.positions:
+        if ready.positions and tells:
             found_N2[indices_of(ready)] = pair_logprobs(batch, logprobs_N)
-    dist.all_reduce(found_N2)  # a pair is read by one rank, and 0 on all others
+    dist.all_reduce(found_N2)  # a pair is told by one rank, and 0 on all others
     return found_N2.cpu().numpy()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from datetime import timedelta
 from itertools import chain, islice
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from models.inputs.encoder import InputEncoder
 from models.policy.features import FeatureCache, FeatureStore, FrozenTower
 from models.policy.flops import TrainingFlops, peak_flops
 from models.policy.loading import build_policy, load_model
+from models.sequence_parallel.group import SequenceGroup
 from rl.algorithms.sft import SFTJob, StepResult
 from rl.data.chats import ChatSet
 from rl.run_log.samples import Logged
@@ -61,6 +63,10 @@ class SFTRank:
         sharded = recipe.learner.zero_stage == 3
         model = load_model(recipe.policy, recipe.policy.path, as_saved=sharded)
         policy = build_policy(model, recipe.policy, self._encoder, learner=recipe.learner)
+        self._ranks_per_row = recipe.learner.ranks_per_row
+        patience = timedelta(seconds=recipe.learner.timeout_s)
+        if group := SequenceGroup.of_size(self._ranks_per_row, patience):
+            policy.share_rows(group, self._encoder.pad_id)
         self._tower: FrozenTower | None = None
         self._features: FeatureCache | None = None
         if store is not None:
@@ -86,9 +92,12 @@ class SFTRank:
             )
 
     def _feed_of(self, chats: ChatSet) -> PackedChatLoader:
-        learner = self._job.recipe.learner
+        learner, shared = self._job.recipe.learner, self._ranks_per_row
         plan = PackPlan(
-            learner.max_tokens_per_microbatch, learner.packing, self._rank, learner.ranks
+            learner.max_tokens_per_microbatch,
+            learner.packing,
+            self._rank // shared,
+            learner.ranks // shared,
         )
         return PackedChatLoader(chats, self._encoder, plan, self._features)
 
@@ -114,7 +123,7 @@ class SFTRank:
         The loss is the sum over all ranks divided by the objective's weight of them.
         """
         began = time.perf_counter()
-        speed = UpdateSpeed(self._flops, self._peak_flops)
+        speed = UpdateSpeed(self._flops, self._peak_flops, self._ranks_per_row)
         head = next(self._stream)
         share = head.share
         assert share.number == step, f"step {step} was fed the chats of step {share.number}"
@@ -164,7 +173,9 @@ class SFTRank:
         return traced_update(recipe.learner.profile, step, self._rank, recipe.run_folder / "traces")
 
     def _sum(self, values: list[float]) -> list[float]:
-        return sum_over_ranks(values, self._engine.device)
+        """Over all ranks; those that share rows count as one."""
+        sums = sum_over_ranks(values, self._engine.device)
+        return [total / self._ranks_per_row for total in sums]
 
     @torch.no_grad()
     def held_out(self) -> Mapping[str, float]:
@@ -245,7 +256,7 @@ class SFTRank:
 
 
 def _check_seen(step: int, marks: list[float]) -> None:
-    """Every chat of a step was learned from by exactly one rank."""
+    """Every chat of a step was learned from by exactly one rank, or those that share its row."""
     wrong = [position for position, times in enumerate(marks) if times != 1]
     if wrong:
         raise RuntimeError(

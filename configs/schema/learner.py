@@ -86,6 +86,9 @@ class LearnerConfig(StrictModel):
     """Recompute activations in the backward pass."""
     max_tokens_per_microbatch: PositiveInt = 16_384
     """Padded tokens of one forward pass, which one rank makes, or those that share its rows."""
+    sequence_parallel_size: PositiveInt = 1
+    """Ranks that share each row, for rows that are too long for one GPU: each has an equal part of
+    the tokens, and of the attention heads while it attends. Divides ranks and heads."""
     logprob_chunk: PositiveInt = 1024
     """Positions whose logits over the vocabulary exist at a time."""
     cpu_threads: PositiveInt | None = None
@@ -108,7 +111,16 @@ class LearnerConfig(StrictModel):
     @property
     def ranks_per_row(self) -> int:
         """Ranks that work on the same rows, each on a part of their tokens."""
-        return 1
+        return self.sequence_parallel_size
+
+    @model_validator(mode="after")
+    def _ranks_are_whole_groups(self) -> Self:
+        if self.ranks % self.sequence_parallel_size:
+            raise ValueError(
+                f"sequence_parallel_size={self.sequence_parallel_size} with ranks={self.ranks}: "
+                "ranks share rows in groups of equal size; make ranks a multiple of it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _offload_needs_shards(self) -> Self:
@@ -137,23 +149,6 @@ class GRPOLearnerConfig(LearnerConfig):
     have something to teach makes as many updates as there are of these."""
     epochs: PositiveInt = 1
     """Times that a step's answers are learned from, in the same mini-batches each time."""
-    sequence_parallel_size: PositiveInt = 1
-    """Ranks that share each row, for answers that are too long for one GPU: each has an equal part
-    of the tokens, and of the attention heads while it attends. Divides ranks and heads."""
-
-    @property
-    def ranks_per_row(self) -> int:
-        """Ranks that work on the same rows, each on a part of their tokens."""
-        return self.sequence_parallel_size
-
-    @model_validator(mode="after")
-    def _ranks_are_whole_groups(self) -> Self:
-        if self.ranks % self.sequence_parallel_size:
-            raise ValueError(
-                f"sequence_parallel_size={self.sequence_parallel_size} with ranks={self.ranks}: "
-                "ranks share rows in groups of equal size; make ranks a multiple of it"
-            )
-        return self
 
     @property
     def updates_per_step(self) -> int:

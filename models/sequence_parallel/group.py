@@ -9,6 +9,7 @@ of all ranks, M of this one.
 
 import math
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import torch
@@ -32,10 +33,7 @@ class SequenceGroup:
 
         Called on every rank of an initialised process group. `timeout`: of what they exchange.
         """
-        if size == 1:
-            return None
-        own, _ = dist.new_subgroups(size, timeout=timeout)
-        return cls(own)
+        return None if size == 1 else cls(_own_subgroup(size, timeout))
 
     def own_part(self, tokens: int) -> slice:
         """Places of this rank's tokens in a row of `tokens`, which the ranks divide equally."""
@@ -83,6 +81,13 @@ class SequenceGroup:
             count: N.
         """
         return _Join.apply(own, places_M, count, self._group)
+
+
+@cache
+def _own_subgroup(size: int, timeout: timedelta) -> dist.ProcessGroup:
+    """Made once: runs of the same workers, one after another, would each leave one behind."""
+    own, _ = dist.new_subgroups(size, timeout=timeout)
+    return own
 
 
 class _AllToAll(Function):

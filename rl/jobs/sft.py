@@ -12,7 +12,7 @@ from configs.schema.run import Device
 from models.inputs.encoder import InputEncoder
 from models.policy.check import check_policy
 from models.policy.export_check import check_export
-from models.policy.families import check_packing
+from models.policy.families import check_packing, check_sequence_parallel
 from rl.algorithms.sft import SFTJob, finished
 from rl.console.errors import UserError
 from rl.console.progress import CONSOLE
@@ -98,6 +98,7 @@ def _look(recipe: SFTRecipe | AlignRecipe, resume: bool) -> _Looked:
     policy = recipe.policy
     config = check_policy(policy)
     check_packing(config, recipe.prompt.max_tokens, "prompt.max_tokens")
+    check_sequence_parallel(config, recipe.learner.sequence_parallel_size)
     check_features(recipe, config)
     runs = recipe.runs if isinstance(recipe, AlignRecipe) else (recipe,)
     check_run_folder(recipe.run_folder)

@@ -76,11 +76,10 @@ def _learner_steps(recipe: GRPORecipe | SupervisedRecipe) -> Iterator[Changes]:
         yield {"learner.max_tokens_per_microbatch": learner.max_tokens_per_microbatch // divisor}
     if learner.logprob_chunk > 256:
         yield {"learner.logprob_chunk": 256}
-    if isinstance(recipe, GRPORecipe):
-        now = recipe.learner.sequence_parallel_size
-        more, fewer = [n for n in _GROUPS if n > now], [n for n in _GROUPS if n < now]
-        for size in (*more, *reversed(fewer)):
-            yield {"learner.sequence_parallel_size": size}
+    now = learner.sequence_parallel_size
+    more, fewer = [n for n in _GROUPS if n > now], [n for n in _GROUPS if n < now]
+    for size in (*more, *reversed(fewer)):
+        yield {"learner.sequence_parallel_size": size}
     yield from _counts(recipe, "learner", "cpus_per_rank")
     if isinstance(recipe, GRPORecipe) and recipe.engines_sleep:
         yield {"sync.offload_optimizer": not recipe.sync.offload_optimizer}

@@ -18,6 +18,11 @@ SHARDINGS: dict[str, dict[str, Any]] = {
     "zero 3, unpacked": {"learner": {"zero_stage": 3, "packing": False}},
     "zero 3": {"learner": {"zero_stage": 3}},
     "zero 3, features kept": {"learner": {"zero_stage": 3}, "features": {"keep": "memory"}},
+    "zero 2, rows shared": {"learner": {"zero_stage": 2, "sequence_parallel_size": 2}},
+    "zero 3, unpacked rows shared": {
+        "learner": {"zero_stage": 3, "packing": False, "sequence_parallel_size": 2},
+        "features": {"keep": "memory"},
+    },
 }
 ALONE: dict[str, dict[str, Any]] = {
     "alone": {"learner": {"zero_stage": 2}},
@@ -26,10 +31,15 @@ ALONE: dict[str, dict[str, Any]] = {
 PREFERRED: dict[str, dict[str, Any]] = {
     "pairs, zero 3": {"learner": {"ranks": 2, "zero_stage": 3}},
     "pairs, features kept": {"learner": {"ranks": 2}, "features": {"keep": "memory"}},
+    "pairs, rows shared": {"learner": {"ranks": 2, "sequence_parallel_size": 2}},
     "pairs alone": {"learner": {"packing": False}},
     "pairs": {},
 }
-OTHER_FAMILIES = ("qwen2.5-vl", "llava")
+OTHER_FAMILIES: dict[str, dict[str, Any]] = {
+    "qwen2.5-vl": {},
+    "qwen2.5-vl, rows shared": {"sequence_parallel_size": 2},
+    "llava": {},
+}
 LONG = "long chats"
 DISTURBED_CHATS = 60
 
@@ -50,7 +60,7 @@ def learn_all(policy: Path, folder: Path) -> Lessons:
     """Each sharding, each other family and a longer run by two workers; others by one."""
     two = _recipes(policy, folder, 2, SHARDINGS)
     two["undisturbed"] = disturbed(policy, folder, "undisturbed")
-    two |= {family: _of_family(family, folder) for family in OTHER_FAMILIES}
+    two |= {kind: _of_family(kind, folder, own) for kind, own in OTHER_FAMILIES.items()}
     two[LONG] = _long(policy, folder)
     preferred = {
         name: mpo_recipe(policy, folder, name=name, **changes)
@@ -112,7 +122,9 @@ def _long(policy: Path, folder: Path) -> SFTRecipe:
     return sft_recipe(policy, folder, name=LONG, steps=1, data=data, prompt=limits, learner=learner)
 
 
-def _of_family(family: str, folder: Path) -> SFTRecipe:
-    FAMILIES[family](folder / family)
-    learner = {"zero_stage": 3, "ranks": 2, "optimizer": {"lr": 1e-3, "warmup_ratio": 0.0}}
-    return sft_recipe(folder / family, folder, name=family, steps=1, learner=learner)
+def _of_family(kind: str, folder: Path, own: dict[str, Any]) -> SFTRecipe:
+    family, _, _ = kind.partition(",")
+    if not (folder / family).is_dir():
+        FAMILIES[family](folder / family)
+    learner = {"zero_stage": 3, "ranks": 2, "optimizer": {"lr": 1e-3, "warmup_ratio": 0.0}} | own
+    return sft_recipe(folder / family, folder, name=kind, steps=1, learner=learner)

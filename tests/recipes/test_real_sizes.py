@@ -134,6 +134,13 @@ def test_the_largest_picture_leaves_room_for_the_question(name: str) -> None:
             "a learner rank needs about",
             {"learner.sequence_parallel_size"},
         ),
+        # A reference of its own reads whole rows on one GPU, whose ranks share them.
+        (
+            "r1v_38b/grpo_long",
+            {"loss.kl.coef": 0.1, "learner.ranks": 28},
+            "a reference needs about 123 GiB",
+            {"reference.place"},
+        ),
         # 40 attention heads.
         (
             "r1v_38b/grpo_long",

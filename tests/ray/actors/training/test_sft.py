@@ -108,6 +108,15 @@ def test_one_and_two_workers_packed_or_not_learn_as_plain_pytorch_does(
     )
 
 
+@pytest.mark.parametrize("kind", ["zero 2, rows shared"])
+def test_ranks_that_share_rows_cut_a_step_as_one_does(
+    trained: dict[str, SFTRecipe], kind: str
+) -> None:
+    for name in ("packs", "pack_fill", "tokens", "trained_tokens", "chats"):
+        assert figures(trained[kind], name) == figures(trained["alone"], name)
+    assert figures(trained["zero 2"], "packs") != figures(trained["alone"], "packs")
+
+
 def test_kept_features_change_no_loss(trained: dict[str, SFTRecipe]) -> None:
     off, kept = trained["zero 3"], trained["zero 3, features kept"]
     assert figures(kept, "loss") == pytest.approx(figures(off, "loss"), abs=1e-6)
@@ -123,7 +132,9 @@ def test_an_epoch_shows_every_row_once(trained: dict[str, SFTRecipe], kind: str)
     assert rows == seen(trained["alone"].run_folder)
 
 
-@pytest.mark.parametrize("kind", ["zero 0", "zero 3", "zero 3, features kept"])
+@pytest.mark.parametrize(
+    "kind", ["zero 0", "zero 3", "zero 3, features kept", "zero 3, unpacked rows shared"]
+)
 def test_the_final_policy_is_whole_and_its_frozen_part_as_it_was(
     trained: dict[str, SFTRecipe], vlm_folder: Path, kind: str
 ) -> None:

@@ -3,7 +3,14 @@
 import pytest
 from pydantic import ValidationError
 
-from configs.schema.learner import GRPOLearnerConfig, OptimizerConfig, SFTOptimizerConfig
+from configs.jobs.mpo import MPOLearnerConfig
+from configs.schema.learner import (
+    GRPOLearnerConfig,
+    LearnerConfig,
+    OptimizerConfig,
+    SFTLearnerConfig,
+    SFTOptimizerConfig,
+)
 
 
 def test_a_constant_rate_with_a_warm_up_is_refused_since_it_would_not_rise() -> None:
@@ -27,10 +34,11 @@ def test_schedules_that_warm_up_take_the_paper_s_share_for_it(
     assert optimizer.warmup_ratio == share
 
 
-def test_ranks_that_share_rows_are_whole_groups() -> None:
-    assert GRPOLearnerConfig(ranks=6, sequence_parallel_size=3).ranks_per_row == 3
+@pytest.mark.parametrize("kind", [GRPOLearnerConfig, SFTLearnerConfig, MPOLearnerConfig])
+def test_ranks_that_share_rows_are_whole_groups(kind: type[LearnerConfig]) -> None:
+    assert kind(ranks=6, sequence_parallel_size=3).ranks_per_row == 3
     with pytest.raises(ValidationError, match=r"size=4 with ranks=6.*multiple"):
-        GRPOLearnerConfig(ranks=6, sequence_parallel_size=4)
+        kind(ranks=6, sequence_parallel_size=4)
 
 
 @pytest.mark.parametrize("kind", [OptimizerConfig, SFTOptimizerConfig])

@@ -84,13 +84,16 @@ def test_what_cannot_be_used_is_refused_before_ray_starts_and_touches_no_earlier
 
 
 @pytest.mark.usefixtures("no_ray", "elsewhere")
+@pytest.mark.parametrize(
+    ("run", "kind"), [(grpo, GRPORecipe), (sft_command, SFTRecipe), (sft_command, AlignRecipe)]
+)
 def test_more_ranks_to_a_row_than_divide_the_attention_heads_are_refused_before_ray_starts(
-    folder: Path,
+    folder: Path, run: Callable[[Any], None], kind: type
 ) -> None:
     learner = {"ranks": 3, "sequence_parallel_size": 3}
     told = r"sequence_parallel_size=3 does not divide the policy's 4 .* to one of \[1, 2, 4\]"
     with pytest.raises(UserError, match=told):
-        grpo(recipe_of(GRPORecipe, folder, learner=learner))
+        run(recipe_of(kind, folder, learner=learner))
 
 
 @pytest.mark.parametrize("kind", [GRPORecipe, SFTRecipe, AlignRecipe])

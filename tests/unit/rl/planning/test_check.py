@@ -111,17 +111,27 @@ def test_a_frozen_tower_keeps_one_layer_and_one_that_learns_the_input_of_each(
     assert without - with_images == pytest.approx(tower.num_hidden_layers * each)
 
 
-def test_ranks_that_share_rows_divide_what_the_language_model_keeps_of_them(folder: str) -> None:
+@pytest.mark.parametrize("supervised", [False, True])
+def test_ranks_that_share_rows_divide_what_the_language_model_keeps_of_them(
+    folder: str, supervised: bool
+) -> None:
     shape = estimator(recipe(policy={"path": folder}).policy)
     assert shape is not None
-    tokens = 12_000
+    tokens = 20_000
     learner = {"ranks": 4, "max_tokens_per_microbatch": tokens}
-    alone, shared = (
-        shape.learner(recipe(learner=learner | {"sequence_parallel_size": size}).learner)
-        for size in (1, 4)
-    )
+
+    def held(size: int) -> float:
+        """Of the language model."""
+        own = {"policy": {"path": folder}, "learner": learner | {"sequence_parallel_size": size}}
+        chats = {"name": "chats", "device": "cuda", "data": {"source": "chats.jsonl"}}
+        asked = SFTRecipe.model_validate(chats | own) if supervised else recipe(**own)
+        memory = memory_of(asked, None)
+        assert memory is not None
+        tower = shape._tower_activations(asked.learner, tokens, learns=True)
+        return memory.gpus[0].parts["activations"] - tower
+
     whole_row = 2 * tokens * shape.text.hidden_size * 2 / 2**30  # in bfloat16, and its gradient
-    assert shared.activations == pytest.approx(alone.activations / 4 + whole_row)
+    assert held(4) == pytest.approx(held(1) / 4 + whole_row)
 
 
 def test_ranks_that_cannot_share_rows_are_refused_with_a_number_that_can(folder: str) -> None:
