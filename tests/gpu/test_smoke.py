@@ -185,6 +185,14 @@ def test_what_learns_arrives_after_a_sleep_and_what_is_frozen_is_as_it_was(
                 "learner.zero_stage=3",
             ),
         ),
+        (
+            "rows_shared",  # whose logprobs the engine's are held to before step 1
+            (
+                *("sync.shared_gpu=true", "rollout.workers=2", "learner.ranks=2"),
+                *("rollout.gpu_memory_utilization=0.4", "learner.sequence_parallel_size=2"),
+                *(KL, "reference.place=learner"),
+            ),
+        ),
     ],
 )
 def test_weights_travel_between_gpus(place: Place, name: str, words: tuple[str, ...]) -> None:
@@ -202,3 +210,18 @@ def test_kept_features_of_two_ranks_are_made_on_their_own_gpus(place: Place, sta
     one = summary_of(place, f"one_{stage}", *words, "learner.ranks=1", script="rl/sft.py")
     two = summary_of(place, f"two_{stage}", *words, script="rl/sft.py")
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
+
+
+@two_gpus
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_two_ranks_that_share_rows_learn_from_chats_what_one_learns(
+    place: Place, dtype: str
+) -> None:
+    words = (
+        *("digits_sft", "device=cuda", "steps=4", "data.limit=64", "log.wandb=false"),
+        *("policy.train=[projector, language]", f"policy.dtype={dtype}"),
+    )
+    shared = ("learner.ranks=2", "learner.sequence_parallel_size=2")
+    one = summary_of(place, f"row_{dtype}", *words, "learner.ranks=1", script="rl/sft.py")
+    two = summary_of(place, f"rows_{dtype}", *words, *shared, script="rl/sft.py")
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-3 if dtype == "float32" else 1e-2)
