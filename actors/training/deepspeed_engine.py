@@ -36,15 +36,16 @@ def import_deepspeed() -> Any:
     return deepspeed
 
 
-def check_zero_settings(config: LearnerConfig) -> None:
-    """Check the recipe's own settings of DeepSpeed's zero_optimization.
+def check_zero_settings(config: LearnerConfig, sharded: bool) -> None:
+    """Check the recipe's own settings of DeepSpeed; `sharded`: ZeRO 3 shards some weights.
 
     Raises:
-        UserError: DeepSpeed does not know one of them, or other keys of the recipe decide it.
+        UserError: DeepSpeed does not know one of them, or nothing would read it.
     """
-    for name, key in (("stage", "zero_stage"), ("offload_optimizer", "offload")):
-        if name in config.zero_optimization:
-            raise UserError(f"learner.zero_optimization: {name} is decided by learner.{key}")
+    for name in config.zero_optimization:
+        if name.startswith("stage3_") and not sharded:
+            why = f"with zero_stage={config.zero_stage}, and only ZeRO 3 reads it; leave it out"
+            raise UserError(f"learner.zero_optimization: {name} {why}")
     import_deepspeed()
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
@@ -54,20 +55,24 @@ def check_zero_settings(config: LearnerConfig) -> None:
         raise UserError(f"learner.zero_optimization: {error}") from error
 
 
+def zero_settings(config: LearnerConfig, stage: int) -> dict[str, Any]:
+    """DeepSpeed's zero_optimization at `stage`, with the recipe's own settings."""
+    # Streams of their own overlap ZeRO 3's gathering with the work, where there are streams.
+    overlap = stage == 3 and torch.cuda.is_available()
+    return {"stage": stage, "overlap_comm": overlap, **config.zero_optimization}
+
+
 def deepspeed_config(config: LearnerConfig, dtype: str) -> dict[str, Any]:
     """The DeepSpeed configuration of a recipe.
 
     The number of micro-batches changes from step to step, so DeepSpeed is told that the caller
     decides when an accumulation ends (`managed_gradient_accumulation`), and divides by nothing.
     """
-    # Streams of their own overlap ZeRO 3's gathering with the work, where there are streams.
-    overlap = config.zero_stage == 3 and torch.cuda.is_available()
-    zero: dict[str, Any] = {"stage": config.zero_stage, "overlap_comm": overlap}
+    zero = zero_settings(config, config.zero_stage)
     # bfloat16 sums of many micro-batches are percents off. ZeRO 0 has no other sum.
     sums = {"grad_accum_dtype": "fp32"} if config.zero_stage else {}
     if config.offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
-    zero |= config.zero_optimization
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,

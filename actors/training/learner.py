@@ -153,7 +153,9 @@ class LearnerRank(NamedActor):
                 start.leave_tower_to(policy, self._tower)
             if group is not None:
                 start.share_rows(group, self._encoder.pad_id)
-            self._reference = ShardedReference(start, job.policy.dtype, job.offload_reference)
+            self._reference = ShardedReference(
+                start, job.learner, job.policy.dtype, job.offload_reference
+            )
         self._yield_gpu()
 
     def kept_embeddings(self) -> Any:

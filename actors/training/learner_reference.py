@@ -5,7 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actors.training.deepspeed_engine import DeepSpeedEngine, import_deepspeed, shard
+from actors.training.deepspeed_engine import (
+    DeepSpeedEngine,
+    import_deepspeed,
+    shard,
+    zero_settings,
+)
+from configs.schema.learner import LearnerConfig
 from models.inputs.packing import PackedBatch
 from models.policy.lora import adapters_off
 from models.policy.policy import Policy
@@ -27,13 +33,16 @@ class BaseReference:
 class ShardedReference:
     """A frozen policy that ZeRO 3 shards over the ranks, whatever the learner's own stage."""
 
-    def __init__(self, policy: Policy, dtype: str, offload: bool = False) -> None:
-        """Needs an initialised process group. `policy` may lie on the host; `offload`: its shards
-        stay there, and a layer at a time is gathered on the device."""
-        cuda = torch.cuda.is_available()
-        zero: dict[str, Any] = {"stage": 3, "overlap_comm": cuda}
+    def __init__(
+        self, policy: Policy, learner: LearnerConfig, dtype: str, offload: bool = False
+    ) -> None:
+        """Needs an initialised process group. `policy` may lie on the host; `learner`: its settings
+        of DeepSpeed; `offload`: the shards stay on the host, whatever the learner's own do, and a
+        layer at a time is gathered on the device."""
+        zero = zero_settings(learner, 3)
+        zero.pop("offload_param", None)
         if offload:
-            zero["offload_param"] = {"device": "cpu", "pin_memory": cuda}
+            zero["offload_param"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
         settings: dict[str, Any] = {
             "train_micro_batch_size_per_gpu": 1,
             "zero_optimization": zero,

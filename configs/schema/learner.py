@@ -14,6 +14,22 @@ from pydantic import (
 from configs.schema.base import StrictModel
 from configs.schema.run import Fraction
 
+_DECIDED = {
+    "stage": "zero_stage",
+    "offload_optimizer": "offload",
+    "cpu_offload": "offload",
+    "cpu_offload_use_pin_memory": "offload",
+    "zenflow": "offload",
+}
+"""Settings of DeepSpeed's zero_optimization, and the keys that decide them."""
+_UNTRIED = (
+    "cpu_offload_param",
+    "zero_hpz_partition_size",
+    "zero_quantized_weights",
+    "zero_quantized_nontrainable_weights",
+)
+"""Those that hold weights elsewhere, twice or in fewer bits."""
+
 Schedule = Literal["constant", "constant_with_warmup", "cosine", "linear"]
 
 
@@ -81,7 +97,9 @@ class LearnerConfig(StrictModel):
     """Keep optimizer state in host memory (ZeRO 2 and 3)."""
     zero_optimization: dict[str, Any] = Field(default={})
     """Further settings of DeepSpeed's section of this name, such as {reduce_bucket_size: 200000000,
-    stage3_prefetch_bucket_size: 50000000}; what other keys decide is refused."""
+    stage3_prefetch_bucket_size: 50000000}, for the learner and a reference that its ranks shard;
+    {offload_param: {device: cpu}} keeps weights in host memory. What other keys decide is
+    refused."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass."""
     max_tokens_per_microbatch: PositiveInt = 16_384
@@ -130,6 +148,37 @@ class LearnerConfig(StrictModel):
                 "optimizer state only; set zero_stage to 2 or 3, or offload to false"
             )
         return self
+
+    @model_validator(mode="after")
+    def _weights_are_where_others_look_for_them(self) -> Self:
+        """Plans count them, exports and engines gather them."""
+        for name in self.zero_optimization:
+            if name in _DECIDED:
+                raise ValueError(
+                    f"zero_optimization: {name} is decided by learner.{_DECIDED[name]}; leave it "
+                    "out"
+                )
+            if name in _UNTRIED:
+                raise ValueError(
+                    f"zero_optimization: {name} holds weights in a way that no plan counts and no "
+                    "test has tried; leave it out, or keep weights in host memory by "
+                    "{offload_param: {device: cpu}}"
+                )
+        where = self.zero_optimization.get("offload_param")
+        if where is not None and not self.offloads_weights:
+            raise ValueError(
+                f"zero_optimization: offload_param={where} with zero_stage={self.zero_stage} and "
+                f"offload={str(self.offload).lower()}: weights lie in host memory with "
+                "{device: cpu}, zero_stage=3 and offload=true; set these, or leave it out"
+            )
+        return self
+
+    @property
+    def offloads_weights(self) -> bool:
+        """Whether the ranks' weights lie in host memory."""
+        where = self.zero_optimization.get("offload_param")
+        on_host = isinstance(where, dict) and where.get("device") == "cpu"  # pyright: ignore
+        return on_host and self.zero_stage == 3 and self.offload
 
     @model_validator(mode="after")
     def _profiled_rank_is_there(self) -> Self:

@@ -27,6 +27,15 @@ _LIVE_PARAMETERS = 10**9
 """Weights that ZeRO 3 holds gathered at a time (DeepSpeed's default)."""
 _BUCKET = 5 * 10**8
 """Elements of DeepSpeed's communication buffer (its default)."""
+_CACHED_BYTES: dict[str, tuple[float, int]] = {
+    **dict.fromkeys(("float16", "bfloat16"), (2.0, 0)),
+    **dict.fromkeys(("fp8", "fp8_e4m3", "fp8_e5m2", "fp8_inc"), (1.0, 0)),
+    **dict.fromkeys(("int8_per_token_head", "fp8_per_token_head"), (1.0, 4)),
+    "int4_per_token_head": (0.5, 4),
+    **dict.fromkeys(("nvfp4", "nvfp4_4over6"), (0.5 + 1 / 16, 0)),
+}
+"""Of a number in vLLM's cache, and of the scale beside a head's numbers of one token, by vLLM's
+kv_cache_dtype. Others are counted as the engine's weights, which is too much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,8 @@ class LearnerMemory:
     """Of a chunk of positions, with their softmax and its gradient."""
     host_optimizer: float = 0.0
     """On the host: the optimizer's state, where it is kept there."""
+    host_weights: float = 0.0
+    """And so the weights."""
 
     @property
     def total(self) -> float:
@@ -149,17 +160,29 @@ class MemoryEstimator:
             return elements / (config.ranks if stage >= from_stage else 1) / _GIB
 
         optimizer = _OPTIMIZER_BYTES * over_ranks(self.learning, 1)
-        live = min(_LIVE_PARAMETERS, total) if stage == 3 else min(_BUCKET, self.learning)
+        weights, away = size * over_ranks(total, 3), config.offloads_weights
         return LearnerMemory(
-            weights=size * over_ranks(total, 3),
+            weights=0.0 if away else weights,
             gradients=(_SUM_BYTES if stage else size) * over_ranks(self.learning, 2),
             optimizer=0.0 if config.offload else optimizer,
-            buffers=size * live / _GIB,
+            buffers=self.gathered(config) if stage == 3 else self._buckets(config),
             activations=self._activations(config)
             + self._tower_activations(config, image_tokens, "vision" in self._policy.train),
             logits=3 * config.logprob_chunk * self.text.vocab_size * 4 / _GIB,
             host_optimizer=optimizer if config.offload else 0.0,
+            host_weights=weights if away else 0.0,
         )
+
+    def gathered(self, config: LearnerConfig) -> float:
+        """GiB of weights that a rank of ZeRO 3 holds whole at a time."""
+        most = _setting(config, "stage3_max_live_parameters", _LIVE_PARAMETERS)
+        return self._bytes * min(most, sum(self.sizes.values())) / _GIB
+
+    def _buckets(self, config: LearnerConfig) -> float:
+        """GiB of gradients on their way: a second bucket fills while the first one travels."""
+        count = 2 if config.zero_optimization.get("overlap_comm") else 1
+        most = count * _setting(config, "reduce_bucket_size", _BUCKET)
+        return self._bytes * min(most, self.learning) / _GIB
 
     def reading(self, config: LearnerConfig, image_tokens: int = 0) -> float:
         """GiB that a frozen policy takes beside its weights to read a micro-batch: one layer."""
@@ -221,6 +244,15 @@ class MemoryEstimator:
         weights = vision + (sum(self.sizes.values()) - vision) / width
         own_heads = max(1, self.key_heads // width)
         head_dim = getattr(self.text, "head_dim", None) or self.text.hidden_size // heads
-        cache = 2 * self.text.num_hidden_layers * own_heads * head_dim * longest
         size = getattr(torch, engine_dtype(self._policy, config)).itemsize
-        return EngineMemory(size * weights / _GIB, size * cache / _GIB)
+        kind = str(config.engine_args.get("kv_cache_dtype", "auto"))
+        number, scale = _CACHED_BYTES.get(kind, (size, 0))
+        heads_of_all = 2 * self.text.num_hidden_layers * own_heads * longest
+        cache = heads_of_all * (head_dim * number + scale)
+        return EngineMemory(size * weights / _GIB, cache / _GIB)
+
+
+def _setting(config: LearnerConfig, name: str, default: int) -> float:
+    """A number of DeepSpeed's zero_optimization, which refuses itself what is none."""
+    value = config.zero_optimization.get(name, default)
+    return value if isinstance(value, int | float) else default

@@ -80,7 +80,8 @@ def check_settings(recipe: Recipe) -> None:
     if not isinstance(recipe, GenerationRecipe) and recipe.learner.zero_optimization:
         from actors.training.deepspeed_engine import check_zero_settings
 
-        check_zero_settings(recipe.learner)
+        copied = isinstance(recipe, GRPORecipe) and recipe.reference_in == "shards"
+        check_zero_settings(recipe.learner, recipe.learner.zero_stage == 3 or copied)
     if isinstance(recipe, GRPORecipe) and recipe.loss.own_functions:
         from rl.objectives.trial import try_objectives
 

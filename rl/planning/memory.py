@@ -131,7 +131,8 @@ def _learner(recipe: GRPORecipe | SupervisedRecipe, shape: MemoryEstimator) -> O
     # All rows of a micro-batch go through the tower together: nearly all tokens may be images'.
     tokens = recipe.learner.max_tokens_per_microbatch
     held = shape.learner(recipe.learner, image_tokens=tokens)
-    on_gpu, _ = _reference_shard(recipe, shape)
+    on_gpu, on_host = _reference_shard(recipe, shape)
+    copied = on_gpu + on_host > 0
     waits = _moments(recipe, held.optimizer)
     parts = {
         "weights": held.weights,
@@ -139,7 +140,8 @@ def _learner(recipe: GRPORecipe | SupervisedRecipe, shape: MemoryEstimator) -> O
         "gradients": held.gradients,
         "optimizer": held.optimizer - waits,
         **({"moments": waits} if waits else {}),
-        "gathered": held.buffers,
+        # A copy's weights come before the learner's, and go.
+        "gathered": max(held.buffers, shape.gathered(recipe.learner) if copied else 0.0),
         "activations": held.activations,
         "logits": held.logits,
     }
@@ -239,6 +241,7 @@ def _learner_host(
     held = shape.learner(recipe.learner)
     return {
         "processes": _PROCESS_GIB,
+        "weights": held.host_weights,
         "optimizer": held.host_optimizer + _moments(recipe, held.optimizer),
         "reference": _reference_shard(recipe, shape)[1],
         "images": _READY_BATCHES * pixels * _PIXEL_BYTES / _GIB,

@@ -43,6 +43,12 @@ SHARDINGS: dict[str, dict[str, Any]] = {
         "max_tokens_per_microbatch": SMALL,
         "logprob_chunk": 17,
     },
+    "zero 3, 2 ranks, weights on the host": {
+        "zero_stage": 3,
+        "ranks": 2,
+        "offload": True,
+        "zero_optimization": {"offload_param": {"device": "cpu"}},
+    },
 }
 
 

@@ -152,6 +152,19 @@ def test_a_reference_on_the_learners_ranks_says_what_one_beside_them_says(
         assert own[name] == pytest.approx(beside[name], rel=2e-3, abs=1e-7), name
 
 
+def _live(learner: LearnerRank) -> int:
+    return learner._reference._engine.zero_max_live_parameters()
+
+
+def test_a_sharded_reference_goes_by_the_recipe_s_own_settings_of_deepspeed(
+    hosts: Hosts, vlm_folder: Path
+) -> None:
+    own = {"zero_stage": 2, "zero_optimization": {"stage3_max_live_parameters": 1234}}
+    fields = plan_for(vlm_folder, own).model_dump() | {"reference": {"place": "learner"}}
+    group = hosts.group(GRPORecipe.model_validate(fields), vlm_folder)
+    assert ray.get(group._ranks[0].__ray_call__.remote(_live)) == 1234
+
+
 @pytest.mark.parametrize(
     ("learner", "train"),
     [

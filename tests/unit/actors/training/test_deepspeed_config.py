@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from actors.training.deepspeed_engine import deepspeed_config
+from actors.training.deepspeed_engine import check_zero_settings, deepspeed_config
 from configs.schema.learner import LearnerConfig
+from rl.console.errors import UserError
 
 
 @pytest.mark.parametrize("gpu", [True, False])
@@ -27,3 +28,10 @@ def test_gradients_are_summed_in_float32_where_deepspeed_has_another_sum(stage: 
     assert deepspeed_config(LearnerConfig(zero_stage=stage), "bfloat16")["data_types"] == {
         "grad_accum_dtype": "fp32"
     }
+
+
+def test_settings_of_zero_3_are_refused_where_nothing_is_sharded_by_it() -> None:
+    config = LearnerConfig(zero_optimization={"stage3_max_live_parameters": 1000})
+    check_zero_settings(config, sharded=True)
+    with pytest.raises(UserError, match=r"stage3_max_live_parameters with zero_stage=2"):
+        check_zero_settings(config, sharded=False)

@@ -7,54 +7,12 @@ import pytest
 from actors.cluster.plan import plan_of
 from configs.jobs.sft import AlignRecipe, SFTRecipe
 from configs.jobs.stage import GRPOStage
-from models.tiny.model import build_tiny_vlm
 from rl.planning.changes import changed, in_words
 from rl.planning.check import nearest_change, planned_run
 from rl.planning.machine import Machine
-from rl.planning.memory import CUDA_GIB, Memory, estimator, fullest_host, memory_of
+from rl.planning.memory import CUDA_GIB, Memory, estimator, fullest_host
+from tests.unit.rl.planning.test_memory import memory
 from tests.unit.step_samples import short_recipe as recipe
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("vlm")
-    build_tiny_vlm(folder, seed=0)
-    return str(folder)
-
-
-def memory(folder: str, gpu_gib: float | None = None, **changes: Any) -> Memory:
-    asked = recipe(device="cuda", **{"policy": {"path": folder}} | changes)
-    found = memory_of(asked, gpu_gib)
-    assert found is not None
-    return found
-
-
-def test_a_policy_whose_config_is_nowhere_is_not_estimated() -> None:
-    assert memory_of(recipe(), 80.0) is None
-
-
-def test_the_reference_is_where_the_recipe_puts_it(folder: str) -> None:
-    kl = {"kl": {"coef": 0.1}}
-    lora = {"path": folder, "train": ["language"], "lora": {"rank": 1}}
-    sharded = {"reference": {"place": "learner"}}
-    for changes, holders in (({}, 1), ({"policy": lora}, 0), (sharded, 0)):
-        held = memory(folder, loss=kl, **changes)
-        assert sum(one.who == "reference" for one in held.gpus) == holders
-    alone, beside = (memory(folder, loss=loss, **sharded).gpus[0] for loss in ({}, kl))
-    whole = estimator(recipe(policy={"path": folder}).policy)
-    assert whole is not None
-    assert beside.parts["reference"] == beside.total - alone.total == pytest.approx(whole.whole)
-
-
-def test_a_reference_that_leaves_the_gpu_is_on_the_host(folder: str) -> None:
-    kl, learner = {"kl": {"coef": 0.1}}, {"ranks": 2}
-    beside, away = (
-        memory(folder, loss=kl, learner=learner, reference={"place": "learner", "offload": offload})
-        for offload in (False, True)
-    )
-    shard = beside.gpus[0].parts["reference"]
-    assert away.gpus[0].total == pytest.approx(beside.gpus[0].total - shard)
-    assert (beside.hosts["learner"]["reference"], away.hosts["learner"]["reference"]) == (0, shard)
 
 
 @pytest.mark.parametrize("stage", [2, 3])
@@ -85,69 +43,11 @@ def test_adapters_are_named_and_leave_little_that_learns(folder: str) -> None:
     assert 0 < memory(folder, policy=policy).learning < 0.00002
 
 
-def test_an_optimizer_that_is_offloaded_is_on_the_host_and_not_on_the_gpu(folder: str) -> None:
-    kept, offloaded = (memory(folder, learner={"offload": where}) for where in (False, True))
-    optimizer = kept.gpus[0].parts["optimizer"]
-    assert optimizer > 0 == kept.hosts["learner"]["optimizer"]
-    assert (offloaded.gpus[0].parts["optimizer"], offloaded.hosts["learner"]["optimizer"]) == (
-        0.0,
-        optimizer,
-    )
-
-
-def test_a_frozen_tower_keeps_one_layer_and_one_that_learns_the_input_of_each(
-    folder: str,
-) -> None:
-    shape = estimator(recipe(policy={"path": folder}).policy)
-    frozen = estimator(recipe(policy={"path": folder, "train": ["projector"]}).policy)
-    assert shape is not None and frozen is not None
-    learner = recipe().learner
-    without, with_images = (
-        of.learner(learner).activations - of.learner(learner, image_tokens=100).activations
-        for of in (frozen, shape)
-    )
-    tower = shape._model.config.vision_config
-    each = 100 * 4 * tower.hidden_size * 2 / 2**30  # of 4 patches a token, in bfloat16
-    assert without - with_images == pytest.approx(tower.num_hidden_layers * each)
-
-
-@pytest.mark.parametrize("supervised", [False, True])
-def test_ranks_that_share_rows_divide_what_the_language_model_keeps_of_them(
-    folder: str, supervised: bool
-) -> None:
-    shape = estimator(recipe(policy={"path": folder}).policy)
-    assert shape is not None
-    tokens = 20_000
-    learner = {"ranks": 4, "max_tokens_per_microbatch": tokens}
-
-    def held(size: int) -> float:
-        """Of the language model."""
-        own = {"policy": {"path": folder}, "learner": learner | {"sequence_parallel_size": size}}
-        chats = {"name": "chats", "device": "cuda", "data": {"source": "chats.jsonl"}}
-        asked = SFTRecipe.model_validate(chats | own) if supervised else recipe(**own)
-        memory = memory_of(asked, None)
-        assert memory is not None
-        tower = shape._tower_activations(asked.learner, tokens, learns=True)
-        return memory.gpus[0].parts["activations"] - tower
-
-    whole_row = 2 * tokens * shape.text.hidden_size * 2 / 2**30  # in bfloat16, and its gradient
-    assert held(4) == pytest.approx(held(1) / 4 + whole_row)
-
-
 def test_ranks_that_cannot_share_rows_are_refused_with_a_number_that_can(folder: str) -> None:
     three = {"ranks": 6, "sequence_parallel_size": 3}
     asked = recipe(device="cuda", policy={"path": folder}, learner=three)
     run = planned_run(asked, Machine(None, None, None))
     assert "learner.sequence_parallel_size=3 does not divide the policy's 4" in run.faults[0]
-
-
-def test_a_cache_that_holds_all_wanted_answers_is_told_from_one_that_does_not(folder: str) -> None:
-    roomy, tight = (
-        memory(folder, gib, rollout={"max_num_seqs": 100}).gpus[1]
-        for gib in (80.0, CUDA_GIB / 0.85 + 0.1)
-    )
-    assert roomy.note.endswith("which there is room for")
-    assert "rollout.max_num_seqs=" in tight.note and not tight.tight
 
 
 def test_an_engine_too_wide_for_the_policy_is_refused_with_a_width_that_fits(folder: str) -> None:
@@ -216,27 +116,6 @@ def test_beside_an_engine_that_sleeps_a_learner_rests_in_what_the_engine_leaves(
     assert any("beside an engine that sleeps" in fault for fault in small)
     assert faults(1.9 * rank.total, 0.5, sleep=False)
     assert not faults(2.1 * rank.total, 0.5, sleep=False)
-
-
-def test_an_engine_that_sleeps_keeps_on_the_host_what_no_update_brings(folder: str) -> None:
-    frozen, learning = (
-        {"path": folder, "train": parts}
-        for parts in (["projector"], ["vision", "projector", "language"])
-    )
-
-    def asleep(policy: dict[str, Any], width: int = 1, **sync: Any) -> float:
-        """GiB of one engine."""
-        share = {"tensor_parallel_size": width, "gpu_memory_utilization": 0.5}
-        sync = {"shared_gpu": True} | sync
-        held = memory(folder, policy=policy, rollout=share, learner={"ranks": width}, sync=sync)
-        return held.hosts["rollout"]["asleep"]
-
-    shape = estimator(recipe(policy=frozen).policy)
-    assert shape is not None
-    tower = shape.whole * shape.sizes["vision"] / sum(shape.sizes.values())
-    assert asleep(frozen) == pytest.approx(shape.whole)
-    assert asleep(frozen, width=2) == pytest.approx(shape.whole + tower)  # which each worker has
-    assert asleep(frozen, sleep=False) == asleep(learning) == 0.0
 
 
 def test_context_is_held_to_the_policys_positions_and_images_to_the_prompt(folder: str) -> None:
