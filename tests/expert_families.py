@@ -4,6 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from transformers import (
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    Qwen2Tokenizer,
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
     Qwen3VLMoeConfig,
@@ -11,7 +14,13 @@ from transformers import (
 )
 
 from tests.family_parts import language_fields, save_model, tokenizer_with
-from tests.vision_families import QWEN_TOKENS, qwen3_vl_fields, qwen_token_ids, save_qwen3_processor
+from tests.vision_families import (
+    QWEN_TOKENS,
+    build_tiled_internvl,
+    qwen3_vl_fields,
+    qwen_token_ids,
+    save_qwen3_processor,
+)
 
 EXPERTS: dict[str, Any] = {
     "moe_intermediate_size": 48,  # vLLM's kernels on CPU want multiples of 32, and get padding
@@ -38,3 +47,13 @@ def build_qwen3_vl_moe(folder: Path) -> None:
     )
     save_model(lambda: Qwen3VLMoeForConditionalGeneration(config), tokenizer, folder)
     save_qwen3_processor(tokenizer, folder)
+
+
+def build_internvl3_5_moe(folder: Path) -> None:
+    """InternVL's tower and tiles, and a Qwen3-MoE for its language model."""
+    build_tiled_internvl(folder)
+    tokenizer = Qwen2Tokenizer.from_pretrained(folder)
+    config = InternVLConfig.from_pretrained(folder)
+    config.text_config = Qwen3MoeConfig(**language_fields(tokenizer), **EXPERTS)
+    config.tie_word_embeddings = False
+    save_model(lambda: InternVLForConditionalGeneration(config), tokenizer, folder)

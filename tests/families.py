@@ -12,7 +12,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from tests.expert_families import build_qwen3_moe, build_qwen3_vl_moe
+from tests.expert_families import build_internvl3_5_moe, build_qwen3_moe, build_qwen3_vl_moe
 from tests.family_parts import language_fields, save_model, tokenizer_with
 from tests.tiled_families import build_idefics3, build_internvl3_5
 from tests.vision_families import (
@@ -52,6 +52,7 @@ def build_mistral_text(folder: Path) -> None:
 FAMILIES: dict[str, Callable[[Path], None]] = {
     "internvl, tiled": build_tiled_internvl,
     "internvl3.5": build_internvl3_5,
+    "internvl3.5-moe": build_internvl3_5_moe,
     "qwen2.5-vl": build_qwen2_5_vl,
     "qwen3-vl": build_qwen3_vl,
     "qwen3-vl-moe": build_qwen3_vl_moe,

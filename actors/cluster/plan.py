@@ -123,6 +123,15 @@ def _check_kernels(recipe: Recipe, device: Device) -> None:
             f"policy.vision_attention={recipe.policy.vision_attention} on a CPU: FlashAttention "
             "runs on GPUs; set it to sdpa"
         )
+    if (
+        isinstance(recipe, GRPORecipe)
+        and recipe.rollout.routing_replay
+        and not recipe.rollout.enforce_eager
+    ):
+        raise DoesNotFit(
+            "rollout.routing_replay=true with rollout.enforce_eager=false on a CPU: an engine that "
+            "is compiled there does not note which experts it chose; set enforce_eager to true"
+        )
 
 
 def server_of(recipe: GenerationRecipe) -> ServerConfig | None:

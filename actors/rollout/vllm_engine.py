@@ -1,8 +1,8 @@
 """How a vLLM engine is started for a policy."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import fields
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from configs.schema.policy import ModelConfig
 from configs.schema.rollout import EngineConfig, Transport, engine_dtype
 from models.inputs.encoder import InputEncoder
 from rl.console.errors import UserError
-from rl.data.records import SamplingRequest
+from rl.data.records import Answer, Group, SamplingRequest
 
 EXTENSION = "actors.weight_transfer.readback.WeightReadback"
 """What is mixed into vLLM's worker classes."""
@@ -27,8 +27,7 @@ _TUNABLE = (
 )
 """Arguments with a default of our own, which the recipe may change."""
 
-_UNREAD = ("enable_return_routed_experts",)
-"""Arguments that make engines tell what nothing here reads."""
+_EXPERT_WORKER = "actors.rollout.expert_worker.ExpertTellingWorker"
 
 _FOR_EMBEDDINGS = {
     "enable_mm_embeds": True,
@@ -86,19 +85,17 @@ def engine_args(
         enable_sleep_mode=transport == "ipc",  # there a learner wants the memory, too
         limit_mm_per_prompt={"image": prompt.max_images, "video": 0} if has_vision else {},
         disable_log_stats=True,
+        enable_return_routed_experts=rollout.tells_experts,
         seed=0,
     )
+    if rollout.tells_experts and not torch.cuda.is_available():
+        own["worker_cls"] = _EXPERT_WORKER
     known = {field.name for field in fields(AsyncEngineArgs)}
     for name in rollout.engine_args:
         if name not in known:
             close = closest_match(name, known)
             hint = f"did you mean {close}?" if close else "see AsyncEngineArgs in vLLM's docs"
             raise UserError(f"rollout.engine_args: vLLM's engine has no argument {name!r}; {hint}")
-        if name in _UNREAD and rollout.engine_args[name]:
-            raise UserError(
-                f"rollout.engine_args: {name} is of no use, since learners choose experts "
-                "themselves and replay nobody's choice; leave it out"
-            )
         if name in own and name not in _TUNABLE:
             raise UserError(
                 f"rollout.engine_args: {name} is decided by the recipe's other keys (here: "
@@ -171,3 +168,22 @@ def sampling_params(request: SamplingRequest, banned: Iterable[int]) -> Any:
         output_kind=RequestOutputKind.FINAL_ONLY,
         detokenize=bool(request.stop),
     )
+
+
+def with_experts(group: Group, outputs: Sequence[Any]) -> Group:
+    """The group with the experts that vLLM's outputs of its answers, in order, tell of.
+
+    Raises:
+        RuntimeError: they are not those of all tokens but each answer's last.
+    """
+    prompt, answers = len(group.prompt_ids), list[Answer]()
+    for answer, output in zip(group.answers, outputs, strict=True):
+        told, read = output.routed_experts, prompt + len(answer.token_ids) - 1
+        if told is None or len(told) != read:
+            raise RuntimeError(
+                f"vLLM read {read} tokens of an answer and its prompt, and told the experts of "
+                f"{0 if told is None else len(told)}; set rollout.routing_replay=false"
+            )
+        answers.append(replace(answer, experts=told[prompt:].copy()))
+    first = outputs[0].routed_experts[:prompt].copy()
+    return replace(group, answers=tuple(answers), prompt_experts=first)

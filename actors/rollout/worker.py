@@ -14,7 +14,7 @@ import torch
 from actors.cluster.actor_names import NamedActor
 from actors.cluster.metrics import Metrics
 from actors.rollout.prompts import EnginePrompts, embedded_images
-from actors.rollout.vllm_engine import sampling_params, start_engine
+from actors.rollout.vllm_engine import sampling_params, start_engine, with_experts
 from configs.schema.data import PromptConfig
 from configs.schema.policy import ModelConfig
 from configs.schema.reward import ThinkingConfig
@@ -109,12 +109,13 @@ class RolloutWorker(NamedActor):
         answers = sorted(final.outputs, key=lambda output: output.index)
         for output in answers:
             self._metrics.observe("rollout_answer_tokens", len(output.token_ids))
-        return Group(
+        group = Group(
             problem=problem.without_images(),  # whoever asked has them
             prompt_ids=tuple(final.prompt_token_ids),
             answers=tuple(self._answer(output) for output in answers),
             embedded_images=None if kept is None else embedded,
         )
+        return with_experts(group, answers) if request.experts else group
 
     def _answer(self, output: Any) -> Answer:
         ids = tuple(output.token_ids)

@@ -214,8 +214,9 @@ class LearnerRank(NamedActor):
         update = Update(self._engine, tokens, loss.figures)
         for packed in self._packed(share):
             speed.add(packed)
-            if self._reference is not None:
-                packed = replace(packed, reference_logprobs=self._reference(packed))
+            if self._reference is not None:  # it chooses experts itself, as one elsewhere does
+                asked = replace(packed, experts=None)
+                packed = replace(packed, reference_logprobs=self._reference(asked))
             update.add(packed, loss)
         report = update.finish()
         answers = loss.answers if self._tells else {}

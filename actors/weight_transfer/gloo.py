@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch.distributed import ProcessGroup
+from vllm.config import VllmConfig
 from vllm.distributed.utils import stateless_init_torch_distributed_process_group
 from vllm.distributed.weight_transfer import (
     TrainerWeightTransferEngine,
@@ -64,6 +65,9 @@ def register() -> None:
         # that nobody could read back what the engine holds. Plain matmul keeps them.
         importlib.import_module("vllm._custom_ops")._supports_onednn = False
         use_plain_experts()
+        # vLLM asks for its second model runner where engines shall tell whom tokens were routed to,
+        # which the worker that tells it on CPU does without. What else it asks for, recipes keep.
+        VllmConfig._verify_aux_output_compatibility = lambda _: None
 
 
 def _end_with_parent() -> None:

@@ -90,6 +90,11 @@ class EngineConfig(StrictModel):
     """Seconds that a problem may take from being asked to the last of its scores, the wait for a
     free engine included; the run ends behind them."""
 
+    @property
+    def tells_experts(self) -> bool:
+        """Whether engines tell which experts each token went to."""
+        return False
+
     @model_validator(mode="after")
     def _more_workers_are_more(self) -> Self:
         if self.max_workers is not None and self.max_workers < self.workers:
@@ -117,11 +122,29 @@ class RolloutConfig(EngineConfig, SamplingConfig):
     dynamic_sampling: DynamicSamplingConfig | None = None
     """Ask as many further problems as have answers of equal rewards; {} for all defaults; null:
     such problems are left out of the update, which is smaller then."""
+    routing_replay: bool = False
+    """Mixtures of experts: the learner sends each token to the experts that the engine sent it to,
+    and only weighs them itself (R3, arXiv:2510.11370)."""
 
     stragglers: Literal["wait", "drop"] = "wait"
     """With max_staleness above 0, what becomes of problems whose answers take longer than others':
     the learner waits for them, or takes those that are answered first, and answers that would be
     older than max_staleness are dropped and their problem asked again, once."""
+
+    @property
+    def tells_experts(self) -> bool:
+        """Whether engines tell which experts each token went to."""
+        return self.routing_replay
+
+    @model_validator(mode="after")
+    def _choices_are_kept_for_prompts_that_are_known(self) -> Self:
+        if self.routing_replay and self.engine_args.get("enable_prefix_caching") is False:
+            raise ValueError(
+                "rollout.routing_replay=true with engine_args.enable_prefix_caching=false: vLLM "
+                "keeps the experts of tokens beside its cache of prefixes, and tells none without; "
+                "leave enable_prefix_caching out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _the_learner_knows_what_is_drawn_from(self) -> Self:

@@ -57,6 +57,9 @@ class PackedBatch:
     """int64 [N, K]: the teacher's likeliest tokens; None without a teacher."""
     teacher_top_logprobs: Tensor | None = None
     """float32 [N, K] nats, of those."""
+    experts: Tensor | None = None
+    """int16 [B, T, layers, K]: whom the sampler sent each token to, -1 where nobody knows; None
+    without a mixture of experts whose choices are replayed."""
     pixels: Pixels = field(default_factory=dict)
     """The processor's tensors for the rows' images in order, or what a detached vision tower made
     of them; empty without images."""
@@ -98,6 +101,7 @@ class PackedBatch:
             position_ids=wider(self.position_ids, 0),
             in_prompt=wider(self.in_prompt, False),
             segments=wider(self.segments, -1),
+            experts=_padded_tokens(self.experts, columns),
             sources=self.sources + self.sources // self.input_ids.shape[1] * columns,
         )
 
@@ -142,6 +146,7 @@ def pack(batch: MicroBatch, pad_id: int, pixels: Pixels | None = None) -> Packed
         sampler_logprobs=_joined([answer.sampler_logprobs for answer in answers]),
         old_logprobs=_joined([answer.old_logprobs for answer in answers]),
         reference_logprobs=_joined([answer.reference_logprobs for answer in answers]),
+        experts=_experts(batch),
         pixels=pixels or {},
         **_taught([answer.teacher for answer in answers]),
     )
@@ -217,6 +222,26 @@ def _packed(rows: Sequence[_Row], pad_id: int, **others: Any) -> PackedBatch:
         weights=torch.full(sources.shape, weight),
         **others,
     )
+
+
+def _experts(batch: MicroBatch) -> Tensor | None:
+    """int16 [B, T, layers, K]; None where no row has any."""
+    told = [each for row in batch for each in row.experts if each is not None]
+    if not told:
+        return None
+    width = max(row.length for row in batch)
+    made = np.full((len(batch), width, *told[0].shape[1:]), -1, np.int16)
+    for place, row in enumerate(batch):
+        begin = 0
+        for length, each in zip(row.lengths, row.experts, strict=True):
+            if each is not None:
+                made[place, begin : begin + length] = each
+            begin += length
+    return torch.from_numpy(made)
+
+
+def _padded_tokens(experts: Tensor | None, columns: int) -> Tensor | None:
+    return None if experts is None else F.pad(experts, (0, 0, 0, 0, 0, columns), value=-1)
 
 
 def _taught(teachers: Sequence[TeacherTokens | None]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from models.routing.replay import REPLAYING
 from rl.console.errors import DoesNotFit, UserError
 
 _WHOLE, _SLIDING, _CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
@@ -11,9 +12,13 @@ _CROSS_ATTENTION = ("mllama",)
 """Vision-language models, by `model_type`, whose text looks at images beside the row."""
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 """What configs call the number of a layer's experts."""
-_EXPERTS_TRAVEL = ("qwen3_moe", "qwen3_vl_moe_text")
-"""Mixtures of experts, by their language model's `model_type`, whose weights reach engines: tests
-hold that what is sent is what they hold."""
+_EXPERTS_TRAVEL = (
+    ("qwen3_moe", "qwen3_moe"),
+    ("qwen3_vl_moe", "qwen3_vl_moe_text"),
+    ("internvl", "qwen3_moe"),
+)
+"""Mixtures of experts whose weights reach engines, by their own and their language model's
+`model_type`: tests hold that what is sent is what engines hold."""
 
 
 def check_packing(config: Any, longest: int, keys: str) -> None:
@@ -80,14 +85,44 @@ def check_sync(config: Any) -> None:
         UserError: it is a mixture of experts that nobody has tried: learners hold a layer's experts
             joined, and checkpoints of each family have them apart in a way of their own.
     """
-    text = config.get_text_config()
-    experts = any(getattr(text, name, None) for name in _EXPERTS)
-    if experts and text.model_type not in _EXPERTS_TRAVEL:
+    kind = (config.model_type, config.get_text_config().model_type)
+    if _has_experts(config) and kind not in _EXPERTS_TRAVEL:
+        known = (_in_words(*each) for each in _EXPERTS_TRAVEL)
         raise UserError(
-            f"policy.path: {text.model_type} is a mixture of experts whose weights are not known "
+            f"policy.path: {_in_words(*kind)} is a mixture of experts whose weights are not known "
             f"to reach engines whole; rl/sft.py trains it, rl/grpo.py does not: take one of "
-            f"{', '.join(_EXPERTS_TRAVEL)}, or a dense policy"
+            f"{', '.join(known)}, or a dense policy"
         )
+
+
+def check_routing_replay(config: Any) -> None:
+    """Check that a policy of transformers' `config` has routers that can be told whom to choose.
+
+    Raises:
+        UserError: it has no experts, or routers of another kind.
+    """
+    kind = config.get_text_config().model_type
+    if not _has_experts(config):
+        raise UserError(
+            f"rollout.routing_replay=true: {kind} is no mixture of experts, so that there is "
+            "nothing to replay; set it to false"
+        )
+    if kind not in REPLAYING:
+        raise UserError(
+            f"rollout.routing_replay=true: routers of {kind} are not known here, only those of "
+            f"{', '.join(REPLAYING)}; set it to false"
+        )
+
+
+def _has_experts(config: Any) -> bool:
+    text = config.get_text_config()
+    return any(getattr(text, name, None) for name in _EXPERTS)
+
+
+def _in_words(own: str, language: str) -> str:
+    """A policy by its own `model_type` and, where that is another, its language model's."""
+    same = language in (own, f"{own}_text")
+    return own if same else f"{own} around {language}"
 
 
 def check_sequence_parallel(config: Any, ranks: int) -> None:

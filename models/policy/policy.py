@@ -19,6 +19,7 @@ from models.inputs.packing import PackedBatch
 from models.policy.attention import all_spans, attend_by_spans, empty_mask, spans_of
 from models.policy.features import FEATURES, FrozenTower, vision_inputs
 from models.policy.logprobs import OutputLayer
+from models.routing.replay import CHOSEN, replay_choices
 from models.sequence_parallel.group import SequenceGroup
 from models.sequence_parallel.split import own_targets, split_tokens, widened
 from rl.data.records import Problem
@@ -40,6 +41,7 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model
         self._by_spans = attend_by_spans(model)
+        replay_choices(model)
         self._chunk = chunk
         self._distribution = distribution
         self.register_buffer(
@@ -114,6 +116,7 @@ class Policy(nn.Module):
             position_ids=self._positions(batch),
             use_cache=False,
             **({"spans": spans} if self._by_spans else {}),
+            **({} if batch.experts is None else {CHOSEN: batch.experts}),
             **vision_inputs(self.model.model, batch.pixels),
         )[0]
 

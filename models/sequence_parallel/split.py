@@ -13,12 +13,19 @@ import torch
 from torch import Tensor
 
 from models.inputs.packing import PackedBatch
+from models.routing.replay import CHOSEN
 from models.sequence_parallel.group import SequenceGroup
 
 GROUP = "sequence_group"
 """What attention functions are handed a row's ranks by."""
 
-_BY_TOKEN = {"input_ids": 1, "inputs_embeds": 1, "position_ids": -1, "visual_pos_masks": 1}
+_BY_TOKEN = {
+    "input_ids": 1,
+    "inputs_embeds": 1,
+    "position_ids": -1,
+    "visual_pos_masks": 1,
+    CHOSEN: 1,
+}
 """Axes of T in what language models take; M-RoPE's position ids have one more in front."""
 
 

@@ -4,6 +4,7 @@ asynchronous, and asked again where all answers to a problem have the same rewar
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from configs.jobs.grpo import GRPORecipe
@@ -141,12 +142,13 @@ class StepRollouts:
 
     def _request(self, step: int, sampling_round: int = 0) -> SamplingRequest:
         rollout = self._recipe.rollout
-        return SamplingRequest.drawn(
+        drawn = SamplingRequest.drawn(
             rollout,
             count=rollout.group_size,
             max_new_tokens=rollout.max_new_tokens,
             seed=self._recipe.seed * _SEED_STRIDE + step + sampling_round * _ROUND_STRIDE,
         )
+        return replace(drawn, experts=rollout.routing_replay)
 
 
 def is_flat(scored: ScoredGroup) -> bool:

@@ -52,10 +52,12 @@ def parity_rows(groups: Sequence[Group]) -> list[TrainingRow]:
     place = 0
     for group in groups:
         answers = tuple(
-            TrainingAnswer(place + i, answer.token_ids, 0.0, answer.logprobs)
+            TrainingAnswer(
+                place + i, answer.token_ids, 0.0, answer.logprobs, experts=answer.experts
+            )
             for i, answer in enumerate(group.answers)
         )
-        rows.append(TrainingRow(group.problem, group.prompt_ids, answers))
+        rows.append(TrainingRow(group.problem, group.prompt_ids, answers, group.prompt_experts))
         place += len(answers)
     return rows
 

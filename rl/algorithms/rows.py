@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rl.data.microbatches import plan_batches
-from rl.data.records import Problem, TeacherTokens
+from rl.data.records import Experts, Problem, TeacherTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class TrainingAnswer:
     old_logprobs: tuple[float, ...] | None = None
     """Of each token, in nats, the learner's before the step's first update; None: it is that one,
     or nobody asks."""
+    experts: Experts | None = None
+    """Whom the sampler sent each of its tokens but the last to; None: the learner chooses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,24 @@ class TrainingRow:
     problem: Problem
     prompt_ids: tuple[int, ...]
     answers: tuple[TrainingAnswer, ...]
+    prompt_experts: Experts | None = None
+    """Whom the sampler sent each of the prompt's tokens to; None: the learner chooses."""
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens that are read of the prompt, and of each answer: its last token is predicted
+        alone."""
+        return (len(self.prompt_ids), *(len(a.token_ids) - 1 for a in self.answers))
 
     @property
     def length(self) -> int:
-        """Tokens of the row; an answer's last token is predicted but never read."""
-        return len(self.prompt_ids) + sum(len(a.token_ids) - 1 for a in self.answers)
+        """Tokens of the row."""
+        return sum(self.lengths)
+
+    @property
+    def experts(self) -> tuple[Experts | None, ...]:
+        """Whom the sampler sent the tokens of `lengths` to."""
+        return (self.prompt_experts, *(answer.experts for answer in self.answers))
 
 
 MicroBatch = tuple[TrainingRow, ...]
@@ -57,7 +72,7 @@ def split_row(row: TrainingRow, max_tokens: int) -> list[TrainingRow]:
     """
     pieces: list[TrainingRow] = []
     for answer in row.answers:
-        alone = TrainingRow(row.problem, row.prompt_ids, (answer,))
+        alone = replace(row, answers=(answer,))
         if alone.length > max_tokens:
             raise ValueError(
                 f"problem {row.problem.id!r}: prompt of {len(row.prompt_ids)} and answer of "

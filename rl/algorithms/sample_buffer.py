@@ -4,10 +4,12 @@ As training goes on, more groups get equal rewards and say nothing; answers of e
 the largest advantages take their places (arXiv:2504.16656, "Selective Sample Buffer").
 """
 
+from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 
 from configs.schema.buffer import SampleBufferConfig
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
-from rl.data.records import Problem
+from rl.data.records import Experts, Problem
 from rl.storage.jsonl import JsonlWriter, read_lines
 
 
@@ -121,6 +123,8 @@ def _line(kept: KeptAnswer) -> dict[str, Any]:
         "advantage": answer.advantage,
         "sampler_logprobs": answer.sampler_logprobs,
         "reference_logprobs": answer.reference_logprobs,
+        "experts": _as_text(answer.experts),
+        "prompt_experts": _as_text(kept.row.prompt_experts),
     }
 
 
@@ -132,5 +136,21 @@ def _kept(line: dict[str, Any], problem: Problem) -> KeptAnswer:
         advantage=line["advantage"],
         sampler_logprobs=tuple(line["sampler_logprobs"]),
         reference_logprobs=None if reference is None else tuple(reference),
+        experts=_experts(line.get("experts")),
     )
-    return KeptAnswer(line["step"], TrainingRow(problem, tuple(line["prompt_ids"]), (answer,)))
+    prompt_experts = _experts(line.get("prompt_experts"))
+    row = TrainingRow(problem, tuple(line["prompt_ids"]), (answer,), prompt_experts)
+    return KeptAnswer(line["step"], row)
+
+
+def _as_text(experts: Experts | None) -> str | None:
+    """An array as numpy writes it, in base64: it may hold a million numbers."""
+    if experts is None:
+        return None
+    written = BytesIO()
+    np.save(written, experts, allow_pickle=False)
+    return b64encode(written.getvalue()).decode()
+
+
+def _experts(text: str | None) -> Experts | None:
+    return None if text is None else np.load(BytesIO(b64decode(text)), allow_pickle=False)

@@ -56,11 +56,15 @@ def training_rows(
                         sampler_logprobs=answer.logprobs,
                         reference_logprobs=None if reference is None else reference[g],
                         teacher=None if teacher is None else teacher[g],
+                        experts=answer.experts,
                     )
                 )
             place += 1
         if answers:
-            rows.append(TrainingRow(scored.group.problem, scored.group.prompt_ids, tuple(answers)))
+            group = scored.group
+            rows.append(
+                TrainingRow(group.problem, group.prompt_ids, tuple(answers), group.prompt_experts)
+            )
     return rows
 
 

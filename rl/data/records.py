@@ -27,6 +27,11 @@ CAUSES: tuple[Cause, ...] = (
 FinishReason = Literal["stop", "length"]
 
 
+Experts = NDArray[np.integer[Any]]
+"""uint8 or uint16 [T, layers, K]: the K experts that a layer of the sampler sent each token to.
+Layers without experts have zeros."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One question with its images and the answer that counts as right."""
@@ -117,6 +122,8 @@ class Answer:
     """Policy version that wrote its first token, the oldest: the number of updates behind it."""
     later: tuple[tuple[int, int], ...] = ()
     """(version, tokens before it) of each newer policy that went on with it behind a sync."""
+    experts: Experts | None = None
+    """Of all tokens but the last, which nothing was read behind; None: nobody asked."""
 
     @property
     def token_versions(self) -> float:
@@ -137,6 +144,8 @@ class Group:
     embedded_images: int | None = None
     """Images that the engine was given as embeddings, without a use for its tower; None: it is
     given pixels in any case."""
+    prompt_experts: Experts | None = None
+    """Of the prompt's tokens, as the first answer was read behind them; None: nobody asked."""
 
     @property
     def oldest_version(self) -> int:
@@ -220,6 +229,8 @@ class SamplingRequest:
     """Least probability that is sampled from, as a share of the likeliest token's."""
     stop: tuple[str, ...] = ()
     """Texts that end an answer."""
+    experts: bool = False
+    """Ask for each token's experts, of an engine that tells them."""
 
     @classmethod
     def drawn(

@@ -17,7 +17,12 @@ from models.inputs.think_tags import reward_for_template
 from models.inputs.token_texts import TokenTexts
 from models.policy.check import check_experts, check_policy
 from models.policy.export_check import check_export
-from models.policy.families import check_packing, check_sequence_parallel, check_sync
+from models.policy.families import (
+    check_packing,
+    check_routing_replay,
+    check_sequence_parallel,
+    check_sync,
+)
 from rewards.trial import try_rewards
 from rl.algorithms.best_policy import BestPolicy
 from rl.algorithms.evaluation import HeldOutEvaluator
@@ -95,6 +100,8 @@ def _look(recipe: GRPORecipe, start: StartPolicy | None, resume: bool) -> _Looke
     check_packing(config, longest, "prompt.max_tokens and rollout.max_new_tokens")
     check_sync(config)
     check_experts(there, config)
+    if recipe.rollout.routing_replay:
+        check_routing_replay(config)
     check_sequence_parallel(config, recipe.learner.sequence_parallel_size)
     check_features(recipe, config)
     encoder = InputEncoder(there, recipe.prompt, recipe.policy.trust_remote_code)

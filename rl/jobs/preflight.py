@@ -1,5 +1,7 @@
 """The checks before step 1, run on the real engines and learners."""
 
+from dataclasses import replace
+
 from configs.jobs.grpo import GRPORecipe
 from models.inputs.encoder import InputEncoder
 from rl.algorithms.parity import check_logprobs, check_prompts, parity_rows
@@ -22,6 +24,7 @@ def preflight(
     asked = _sample(problems, recipe.preflight.problems)
     limit = min(_TOKENS, recipe.rollout.max_new_tokens)
     request = SamplingRequest.drawn(recipe.rollout, count=2, max_new_tokens=limit, seed=recipe.seed)
+    request = replace(request, experts=recipe.rollout.routing_replay)
     groups = actors.rollouts.sample(asked, request)
     expected = [encoder.encode(problem) for problem in asked]
     check_prompts(groups, expected, encoder.tokenizer.convert_ids_to_tokens)

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,7 +22,7 @@ from configs.jobs.grpo import GRPORecipe
 from models.inputs.encoder import InputEncoder
 from models.policy.parts import part_of
 from rl.algorithms.parity import parity_rows
-from rl.algorithms.rows import TrainingAnswer, TrainingRow
+from rl.algorithms.rows import TrainingRow
 from rl.data.records import Group, Problem, SamplingRequest
 from rl.jobs import generate
 from rl.jobs.grpo_actors import RunningActors, running_actors
@@ -91,7 +92,9 @@ class OpenWorker(RolloutWorker):
 class System:
     """The actors of a run, and the version that the engines were told last."""
 
-    def __init__(self, actors: RunningActors, folder: Path, spare: Path) -> None:
+    def __init__(
+        self, actors: RunningActors, folder: Path, spare: Path, tells_experts: bool = False
+    ) -> None:
         self.actors = actors
         self.learners = actors.learners
         self.rollouts = actors.rollouts
@@ -99,6 +102,7 @@ class System:
         self.folder = folder
         self.encoder = InputEncoder(folder, recipe(folder).prompt, trust_remote_code=True)
         self.version = 0
+        self.tells_experts = tells_experts
         self._start = spare / "start"
         self._exports = spare / "exports"
         self.learners.save(self._start)
@@ -120,7 +124,8 @@ class System:
     ) -> list[Group]:
         """Four answers to each problem; one where the likeliest is asked."""
         count = 4 if temperature else 1
-        return self.rollouts.sample(problems, SamplingRequest(count, temperature, tokens, seed=1))
+        request = SamplingRequest(count, temperature, tokens, seed=1, experts=self.tells_experts)
+        return self.rollouts.sample(problems, request)
 
     def gaps(self, groups: Sequence[Group]) -> list[float]:
         """|engine - learner| logprob of each sampled token, nats, with today's learner."""
@@ -172,7 +177,7 @@ def running_system(plan: GRPORecipe, folder: Path, spare: Path) -> Iterator[Syst
         patch.setattr(generate, "RolloutWorker", OpenWorker)
         with running_actors(plan, folder, plan_of(plan, {})) as actors:
             actors.start()
-            yield System(actors, folder, spare)
+            yield System(actors, folder, spare, plan.rollout.tells_experts)
 
 
 def learned_from(groups: list[Group]) -> list[TrainingRow]:
@@ -180,10 +185,9 @@ def learned_from(groups: list[Group]) -> list[TrainingRow]:
     rows: list[TrainingRow] = []
     for row in parity_rows(groups):
         answers = [
-            TrainingAnswer(a.index, a.token_ids, -1.0 if i else 3.0, a.sampler_logprobs)
-            for i, a in enumerate(row.answers)
+            replace(answer, advantage=-1.0 if i else 3.0) for i, answer in enumerate(row.answers)
         ]
-        rows.append(TrainingRow(row.problem, row.prompt_ids, tuple(answers)))
+        rows.append(replace(row, answers=tuple(answers)))
     return rows
 
 

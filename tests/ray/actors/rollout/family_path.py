@@ -12,7 +12,9 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,9 +30,10 @@ os.environ |= {
 
 import torch
 from safetensors.torch import load_file
+from transformers import AutoConfig
 from vllm.v1.engine.llm_engine import LLMEngine
 
-from actors.rollout.vllm_engine import engine_args, sampling_params
+from actors.rollout.vllm_engine import engine_args, sampling_params, with_experts
 from actors.training.answer_loss import AnswerLoss
 from actors.training.deepspeed_engine import DeepSpeedEngine
 from actors.training.export import export_policy
@@ -48,12 +51,16 @@ from rl.algorithms.parity import check_logprobs, check_prompts, parity_rows
 from rl.algorithms.rows import TrainingRow, count_tokens
 from rl.data.records import Answer, Chat, Group, Problem, SamplingRequest, Turn
 from tests.families import FAMILIES
+from tests.own_choices import own_choices
 from tests.ray.actors.rollout.served import PICTURES
 from tests.ray.system import learned_from, mean_gap, problem, recipe, token_gaps
 
 GAP = 1e-4
 """Nats between sampler and learner, at most."""
 
+
+LONG = replace(problem(1, images=0), question="What is the sum of " + "1, " * 40 + "and 5?")
+"""A question of several blocks of vLLM's cache."""
 
 _LEFT_RUNNING: list[LLMEngine] = []
 """An engine that ends takes the process group along, which learners share."""
@@ -66,12 +73,17 @@ class Engine:
         own = (plan.policy, plan.prompt, plan.rollout, "gloo")
         args = engine_args(folder, *own, has_vision=encoder.has_vision)
         self._engine = LLMEngine.from_engine_args(args)
+        self._tells_experts = plan.rollout.tells_experts
         _LEFT_RUNNING.append(self._engine)
         self._encoder = encoder
         self._asked = 0
+        self.cached = 0
+        """Tokens of prompts that were found in the cache."""
 
-    def sample(self, problems: Sequence[Problem], temperature: float = 1.0) -> list[Group]:
-        """Two answers to each."""
+    def sample(
+        self, problems: Sequence[Problem], temperature: float = 1.0, frozen_at: int | None = None
+    ) -> list[Group]:
+        """Two answers to each; behind `frozen_at` steps all are frozen, and read again to go on."""
         request = SamplingRequest(2, temperature, 16, seed=1)
         params = sampling_params(request, self._encoder.image_token_ids)
         names = [str(self._asked + i) for i in range(len(problems))]
@@ -83,10 +95,23 @@ class Engine:
                 prompt["multi_modal_data"] = {"image": shown}
             self._engine.add_request(name, prompt, params)
         done: dict[str, Any] = {}
+        steps = count(1)
         while self._engine.has_unfinished_requests():
             done |= {out.request_id: out for out in self._engine.step() if out.finished}
+            if next(steps) == frozen_at:
+                self._engine.reset_prefix_cache(reset_running_requests=True)
         made = [done[name] for name in names]
-        return [_group(one, out) for one, out in zip(problems, made, strict=True)]
+        return [self._group(one, out) for one, out in zip(problems, made, strict=True)]
+
+    def _group(self, one: Problem, out: Any) -> Group:
+        outputs = sorted(out.outputs, key=lambda output: output.index)
+        answers = [
+            Answer(tuple(each.token_ids), tuple(each.logprobs.logprobs), "", each.finish_reason, 0)
+            for each in outputs
+        ]
+        group = Group(one, tuple(out.prompt_token_ids), tuple(answers))
+        self.cached += out.num_cached_tokens
+        return with_experts(group, outputs) if self._tells_experts else group
 
     def forget(self) -> None:
         """What was made of prompts and images with other weights."""
@@ -98,14 +123,6 @@ class Engine:
 
     def _call(self, name: str, *args: Any) -> Any:
         return self._engine.collective_rpc(name, args=args)[0]
-
-
-def _group(one: Problem, out: Any) -> Group:
-    answers = [
-        Answer(tuple(each.token_ids), tuple(each.logprobs.logprobs), "", each.finish_reason, 0)
-        for each in sorted(out.outputs, key=lambda output: output.index)
-    ]
-    return Group(one, tuple(out.prompt_token_ids), tuple(answers))
 
 
 class Learner:
@@ -149,8 +166,10 @@ def _logprobs(forward: Any, rows: Sequence[TrainingRow], encoder: InputEncoder) 
     return found
 
 
-def take(folder: Path, exported: Path) -> dict[str, Any]:
-    """What came of the policy in `folder`, each thing that a run does in its order."""
+def take(folder: Path, exported: Path, came: dict[str, Any]) -> None:
+    """Go the way of the policy in `folder`, each thing that a run does in its order, and tell what
+    came of it; what stands behind an error is left out."""
+    mixture = bool(getattr(AutoConfig.from_pretrained(folder).get_text_config(), "num_experts", 0))
     plan = recipe(
         folder,
         prompt={"max_tokens": 256, "max_images": 2},
@@ -158,7 +177,9 @@ def take(folder: Path, exported: Path) -> dict[str, Any]:
             "max_new_tokens": 32,
             "max_num_seqs": 16,
             "enforce_eager": True,
-            "engine_args": {"num_gpu_blocks_override": 32},
+            # Blocks that are short enough for a group's answers to find their prompt in the cache.
+            "engine_args": {"num_gpu_blocks_override": 128, "block_size": 32},
+            "routing_replay": mixture,
         },
         loss={"kl": {"coef": 0.0}},
     )
@@ -169,29 +190,35 @@ def take(folder: Path, exported: Path) -> dict[str, Any]:
     check_packing(config, 288, "prompt.max_tokens")
     check_sync(config)
 
+    came["loose"] = engine.loose_tensors()
     groups = engine.sample(problems)
     name = encoder.tokenizer.convert_ids_to_tokens
     check_prompts(groups, [encoder.encode(one) for one in problems], name)
     rows = parity_rows(groups)
     forward = learner.engine.forward
-    check_logprobs(rows, _logprobs(forward, rows, encoder), GAP)
+    came["gap"] = check_logprobs(rows, _logprobs(forward, rows, encoder), GAP)
+    if mixture:
+        engine.sample([LONG])  # so that its prompt is in the cache
+        groups_of_all_kinds = engine.sample([*problems, LONG], frozen_at=5)
+        own = _routed_alike(learner, parity_rows(groups_of_all_kinds), encoder)
+        came["routed alike"] = own and engine.cached > 0
 
     assert learner.update(learned_from(groups)) < GAP
-    moved = mean_gap(token_gaps(rows, _logprobs(forward, rows, encoder)))
-    losses = [learner.imitate(_chats(problems)) for _ in range(3)]
+    came["moved"] = mean_gap(token_gaps(rows, _logprobs(forward, rows, encoder)))
+    came["losses"] = [learner.imitate(_chats(problems)) for _ in range(3)]
 
     sent = _sync(engine, learner)
     engine.forget()
     names = engine.weight_groups(list(sent))
     held = engine.weight_sums()
-    faults = compare_sums(_by_group(sent, names, held), held, 1e-6)
+    came["faults"] = compare_sums(_by_group(sent, names, held), held, 1e-6)
     rows = parity_rows(engine.sample(problems))
     learned = _logprobs(forward, rows, encoder)
-    served = mean_gap(token_gaps(rows, learned))
+    came["served"] = mean_gap(token_gaps(rows, learned))
 
     export_policy(learner.engine, encoder, folder, exported)
     again = Policy(load_model(plan.policy, exported), encoder, chunk=64)
-    reread = mean_gap(
+    came["reread"] = mean_gap(
         [
             abs(a - b)
             for index, each in _logprobs(again, rows, encoder).items()
@@ -202,14 +229,17 @@ def take(folder: Path, exported: Path) -> dict[str, Any]:
         {name: tuple(weight.shape) for name, weight in load_file(file).items()}
         for file in (folder / "model.safetensors", exported / "model.safetensors")
     ]
-    return {
-        "moved": moved,
-        "losses": losses,
-        "faults": faults,
-        "served": served,
-        "reread": reread,
-        "same layout": layouts[0] == layouts[1],
-    }
+    came["same layout"] = layouts[0] == layouts[1]
+
+
+def _routed_alike(learner: Learner, rows: Sequence[TrainingRow], encoder: InputEncoder) -> bool:
+    """Whether engine and learner, left to themselves, send each token to the same experts."""
+    alike: list[bool] = []
+    for batch in _batches(rows, encoder):
+        assert batch.experts is not None
+        own = own_choices(learner.engine.forward, learner.engine.policy.model, batch)
+        alike.append(torch.equal(batch.experts[0].sort(-1)[0].long(), own.sort(-1)[0]))
+    return all(alike)
 
 
 def _chats(problems: Sequence[Problem]) -> list[Chat]:
@@ -240,12 +270,13 @@ def main(*names: str) -> None:
         with TemporaryDirectory() as aside:
             folder, began = Path(aside) / "policy", time.monotonic()
             FAMILIES[name](folder)
+            came: dict[str, Any] = {"family": name}
             try:
-                told = take(folder, Path(aside) / "exported")
+                take(folder, Path(aside) / "exported", came)
             except Exception:
-                told = {"error": traceback.format_exc()}
-            told["seconds"] = time.monotonic() - began
-        print(json.dumps({"family": name} | told), file=out, flush=True)
+                came["error"] = traceback.format_exc()
+            came["seconds"] = time.monotonic() - began
+        print(json.dumps(came), file=out, flush=True)
 
 
 if __name__ == "__main__":

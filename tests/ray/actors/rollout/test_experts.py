@@ -1,4 +1,5 @@
-"""A mixture of experts under sharded learners and an engine of two ranks: every expert arrives."""
+"""A mixture of experts under sharded learners and an engine of two ranks: every expert arrives, and
+tokens go to whom the engine sent them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,10 @@ from vllm.distributed.weight_transfer import ParamMeta
 from actors.weight_transfer.policy_source import PolicySource
 from actors.weight_transfer.sync import WeightSyncError
 from tests.families import FAMILIES
-from tests.ray.actors.rollout.served import check_a_step_is_served_as_it_was_learned
+from tests.ray.actors.rollout.served import (
+    check_a_step_is_served_as_it_was_learned,
+    check_tokens_go_where_the_engine_sent_them,
+)
 from tests.ray.system import System, learned_from, mean_gap, problem, recipe, running_system
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -26,7 +30,7 @@ def mixture(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     rollout = {"tensor_parallel_size": 2, "max_new_tokens": 24, "max_num_seqs": 64}
     plan = recipe(
         folder,
-        rollout=rollout | {"enforce_eager": True},
+        rollout=rollout | {"enforce_eager": True, "routing_replay": True},
         loss={"kl": {"coef": 0.0}},
     )
     sharded = plan.learner.model_copy(update={"ranks": 2, "zero_stage": 3})
@@ -49,6 +53,12 @@ class ForgetfulSource(PolicySource):
 
 def _put_source(learner: Any, kind: type[PolicySource]) -> None:
     learner._sender._source.__class__ = kind
+
+
+def test_learners_send_each_token_to_the_experts_that_the_engine_sent_it_to(
+    mixture: System,
+) -> None:
+    check_tokens_go_where_the_engine_sent_them(mixture, PROBLEMS)
 
 
 def test_experts_learn_and_engines_and_exports_get_them_apart(mixture: System) -> None:

@@ -57,7 +57,7 @@ def test_further_arguments_of_the_engine_reach_vllm(vlm_folder: Path) -> None:
     [
         ("rollout", {"engine_args": {"kv_cache_dtyp": "fp8"}}, "did you mean kv_cache_dtype"),
         ("rollout", {"engine_args": {"max_model_len": 8}}, "max_model_len is decided by the rec"),
-        ("rollout", {"engine_args": {"enable_return_routed_experts": True}}, "replay nobody's"),
+        ("rollout", {"engine_args": {"enable_return_routed_experts": 1}}, "decided by the recipe"),
         ("learner", {"zero_optimization": {"stage3_x": 1}}, r"stage3_x with zero_stage="),
         ("learner", {"zero_optimization": {"bucket": 1}}, r"(?s)bucket.*not permitted"),
     ],

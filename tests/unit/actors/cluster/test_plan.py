@@ -164,6 +164,14 @@ def test_flash_attention_on_a_cpu_is_refused() -> None:
         plan_of(recipe(device="cpu", policy=kernels), {})
 
 
+def test_compiled_engines_on_a_cpu_have_no_experts_to_replay() -> None:
+    replayed = {"routing_replay": True}
+    assert on_gpus(rollout=replayed).device == "cuda"
+    plan_of(recipe(device="cpu", rollout=replayed | {"enforce_eager": True}), {})
+    with pytest.raises(DoesNotFit, match=r"is compiled there does not note.*enforce_eager to true"):
+        plan_of(recipe(device="cpu", rollout=replayed), {})
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

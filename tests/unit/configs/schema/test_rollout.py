@@ -21,6 +21,10 @@ def test_what_ends_an_answer_cuts_nothing() -> None:
         ({"stop": [""]}, "at least 1 character"),
         ({"top_p": 0.0}, "greater than 0"),
         ({"min_p": 1.0}, "less than 1"),
+        (
+            {"routing_replay": True, "engine_args": {"enable_prefix_caching": False}},
+            "tells none without; leave enable_prefix_caching out",
+        ),
     ],
 )
 def test_what_a_learner_could_not_use_is_refused(rollout: dict[str, object], fault: str) -> None:

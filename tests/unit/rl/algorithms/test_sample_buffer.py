@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from configs.schema.buffer import SampleBufferConfig
@@ -87,3 +89,23 @@ def test_a_resumed_run_draws_what_one_that_never_stopped_draws(tmp_path: Path) -
     assert len(again) == len(whole) > 10
     for step in range(5, 8):
         assert again.mix(step, [], asked=3) == whole.mix(step, [], asked=3)
+
+
+def test_answers_keep_the_experts_of_their_tokens_through_a_resume(tmp_path: Path) -> None:
+    """As bytes: an answer of thousands of tokens has millions of them."""
+    chosen = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+    (plain,) = row("a", (1.0,)).answers
+    routed = TrainingRow(
+        Problem("a", "?", ("1",)), (7, 8), (replace(plain, experts=chosen[:1]),), chosen
+    )
+    made, again = buffer(), buffer()
+    made.mix(0, [routed, row("b", (1.0,))], asked=2)
+    made.save(tmp_path / "buffer.jsonl")
+    again.restore(
+        tmp_path / "buffer.jsonl", lambda ids: {name: Problem(name, "?", ("1",)) for name in ids}
+    )
+    first, second = again.mix(1, [], asked=2)
+    for found, expected in zip(first.experts, routed.experts, strict=True):
+        assert found is not None and found.dtype == np.uint8
+        np.testing.assert_array_equal(found, expected)
+    assert second.experts == (None, None)

@@ -40,6 +40,16 @@ def test_reference_logprobs_stay_with_their_answers() -> None:
     assert [a.reference_logprobs for a in row.answers] == [reference[0], reference[2]]
 
 
+def test_the_experts_of_an_answer_s_tokens_and_of_its_prompt_s_stay_with_them() -> None:
+    told = [np.full((n, 2, 1), n, np.uint8) for n in range(4)]
+    group = GROUPS[0].group
+    answers = tuple(replace(a, experts=told[i]) for i, a in enumerate(group.answers))
+    groups = [replace(GROUPS[0], group=replace(group, answers=answers, prompt_experts=told[3]))]
+    (row,) = training_rows(groups, step_advantages(groups, LossConfig(advantage="group_norm")))
+    assert row.lengths == (3, 0, 2)
+    assert all(a is b for a, b in zip(row.experts, (told[3], told[0], told[2]), strict=True))
+
+
 def spelled(ids: Sequence[int]) -> list[str]:
     """Each token by its number."""
     return [f"<{i}>" for i in ids]

@@ -133,3 +133,11 @@ def test_rejected_rows_are_listed_beside_until_the_run_takes_its_folder(
     assert (run / "pass_1" / "rejected.jsonl").read_text() == "a row\n"
     assert (run / "metrics.jsonl").exists() is not new
     assert not list(tmp_path.rglob("rejected_old.jsonl"))
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_replay_of_a_policy_without_experts_is_refused_before_ray_starts(
+    folder: Path, elsewhere: Path
+) -> None:
+    with pytest.raises(UserError, match=r"routing_replay=true: qwen2 is no mixture of experts"):
+        grpo(recipe_of(GRPORecipe, folder, rollout={"routing_replay": True}))
