@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from configs.jobs.grpo import GRPORecipe
 from configs.jobs.sft import AlignRecipe, SFTRecipe
 from models.tiny.model import build_tiny_vlm
 from rl.console.errors import UserError
+from rl.jobs import prepare
 from rl.jobs.grpo import grpo_run
 from rl.jobs.prepare import with_absolute_folders
 from rl.jobs.sft import sft_command
@@ -94,6 +96,38 @@ def test_more_ranks_to_a_row_than_divide_the_attention_heads_are_refused_before_
     told = r"sequence_parallel_size=3 does not divide the policy's 4 .* to one of \[1, 2, 4\]"
     with pytest.raises(UserError, match=told):
         run(recipe_of(kind, folder, learner=learner))
+
+
+@pytest.mark.usefixtures("no_ray", "elsewhere")
+def test_a_setting_of_engines_that_kept_features_decide_is_refused_before_ray_starts(
+    folder: Path,
+) -> None:
+    policy = {"path": str(folder), "train": ["language"]}
+    rollout = {"engine_args": {"mm_processor_cache_gb": 4}}
+    with pytest.raises(UserError, match=r"mm_processor_cache_gb is decided by features.keep=disk"):
+        grpo(
+            recipe_of(GRPORecipe, folder, policy=policy, features={"keep": "disk"}, rollout=rollout)
+        )
+
+
+@pytest.mark.parametrize(
+    ("keep", "train", "told"),
+    [
+        ("disk", ["language"], "engines read what is kept of an image, in place of its pixels"),
+        ("disk", ["projector"], "engines read pixels"),
+        ("memory", ["language"], "engines read pixels"),
+    ],
+)
+def test_a_run_that_keeps_features_says_what_engines_read(
+    keep: str, train: list[str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(prepare.CONSOLE, "print", lines.append)
+    policy = {"path": "some/model", "train": train}
+    asked = recipe_of(GRPORecipe, Path(), policy=policy, features={"keep": keep})
+    prepare.check_features(asked, SimpleNamespace(model_type="internvl"))
+    (line,) = lines
+    assert line.startswith(told) and f"features.keep={keep}" in line
 
 
 @pytest.mark.parametrize("kind", [GRPORecipe, SFTRecipe, AlignRecipe])
