@@ -146,7 +146,12 @@ class RolloutWorker(NamedActor):
             await self._guarded(self._engine.wake_up(["weights"]))
 
     async def init_weight_transfer_engine(self, request: Any) -> None:
-        """Meet the learner's sender (vLLM's weight-transfer API, as the next three)."""
+        """Meet the learner's sender (vLLM's weight-transfer API, as the next three).
+
+        The group that met before is left: else each would keep its NCCL buffers on the GPU.
+        """
+        await self._guarded(self._engine.collective_rpc("end_update"))
+        await self._guarded(self._engine.shutdown_weight_transfer_engine())
         await self._guarded(self._engine.init_weight_transfer_engine(request))
 
     async def start_weight_update(self) -> None:

@@ -3,27 +3,33 @@
 vLLM's own `ipc` transport: every rank gathers a layer, copies it into a buffer on its GPU, and the
 first rank hands all buffers' handles on, by the GPUs' UUIDs. An engine's worker opens the one on
 its own GPU and takes its share, so n ranks serve the n workers of an engine of n GPUs, and beside
-its shard no GPU holds more than a buffer. What is added here: a pass survives an engine that fails.
+its shard no GPU holds more than a buffer. What is added here: a pass survives an engine that fails,
+and no rank begins one for which another has no room.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from vllm.distributed.weight_transfer import ParamMeta
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from vllm.distributed.weight_transfer import ParamMeta, WeightSource
 from vllm.distributed.weight_transfer.ipc_engine import (
     IPCTrainerInitInfo,
     IPCTrainerWeightTransferEngine,
 )
 
-BUFFER_BYTES = 2**30
-"""Of a rank's GPU while weights travel, and of an engine's worker beside it."""
+from actors.weight_transfer.rendezvous import shared_buffer_bytes
+
+
+class NotBegun(RuntimeError):
+    """A rank could not begin a round, so that no rank has; raised on all of them."""
 
 
 def ipc_info(metadata: Sequence[ParamMeta], rank: int) -> IPCTrainerInitInfo:
-    """What a rank is told. Buffers refuse tensors larger than they are, and embeddings can be."""
-    largest = max(meta.dtype.itemsize * math.prod(meta.shape) for meta in metadata)
-    size = max(BUFFER_BYTES, largest)
+    """What a rank is told."""
+    largest = max(meta.dtype.itemsize * torch.Size(meta.shape).numel() for meta in metadata)
+    size = shared_buffer_bytes(largest)
     return IPCTrainerInitInfo(packed=True, packed_buffer_size_bytes=size, rank=rank)
 
 
@@ -32,7 +38,8 @@ class IPCTrainer(IPCTrainerWeightTransferEngine):
 
     Each buffer is a row of collectives of all ranks: gathered, handles exchanged, read. Were the
     sender to leave it when an engine fails, the others would wait for it in one of them for ever.
-    So it goes through to the end, telling engines nothing more, and raises there.
+    So it goes through to the end, telling engines nothing more, and raises there. For the same
+    reason ranks tell each other that they have their buffer before the first layer is gathered.
     """
 
     _fault: Exception | None = None
@@ -41,6 +48,7 @@ class IPCTrainer(IPCTrainerWeightTransferEngine):
         """One round to all engines.
 
         Raises:
+            NotBegun: a rank had no room for its buffer; on every rank.
             Exception: what the first call that an engine failed raised, on the sender alone.
         """
         assert self.source is not None and self.packed
@@ -51,6 +59,15 @@ class IPCTrainer(IPCTrainerWeightTransferEngine):
         self._post_send_sync()
         if self._fault is not None:
             raise self._fault
+
+    def _send_packed(self, source: WeightSource) -> None:
+        begun = _Begun(source)
+        try:
+            super()._send_packed(begun)  # makes the buffer, then asks for the first weight
+        except Exception as fault:
+            if not begun.agreed:
+                _agree(fault)
+            raise
 
     def _do_send(self, *args: Any, **chunk: Any) -> None:
         send = super()._do_send
@@ -63,3 +80,38 @@ class IPCTrainer(IPCTrainerWeightTransferEngine):
             call()
         except Exception as fault:
             self._fault = fault
+
+
+class _Begun(WeightSource):
+    """A source whose first weight is gathered when all ranks have their buffers."""
+
+    def __init__(self, source: WeightSource) -> None:
+        self._source = source
+        self.agreed = False
+
+    def metadata(self) -> list[ParamMeta]:
+        return self._source.metadata()
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        self.agreed = True
+        _agree(None)
+        yield from self._source
+
+
+def _agree(fault: Exception | None) -> None:
+    """Tell all ranks what kept this one from beginning, if anything did. A collective.
+
+    Raises:
+        NotBegun: something kept one of them.
+    """
+    said = "" if fault is None else f"{type(fault).__name__}: {fault}"
+    all_said = [said]
+    if dist.is_initialized():
+        all_said = [""] * dist.get_world_size()
+        dist.all_gather_object(all_said, said)
+    faults = [f"learner rank {rank}: {one}" for rank, one in enumerate(all_said) if one]
+    if faults:
+        raise NotBegun(
+            "no weights were sent, as ranks could not make the buffer in which they travel: "
+            f"{'; '.join(faults)}"
+        ) from fault

@@ -8,6 +8,15 @@ from typing import Any
 
 from configs.schema.rollout import Transport
 
+BUFFER_BYTES = 2**30
+"""Of a buffer that weights travel in between GPUs; over `nccl` two are on their way."""
+
+
+def shared_buffer_bytes(largest: int) -> int:
+    """Of a rank's buffer that an engine's worker opens; what it opened it copies, so that as much
+    again is on the same GPU. `largest`: bytes of the largest weight, which is never cut."""
+    return max(BUFFER_BYTES, largest)
+
 
 @dataclass(frozen=True, slots=True)
 class Rendezvous:

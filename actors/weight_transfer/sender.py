@@ -17,8 +17,9 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferUpdateRequest,
 )
 
+from actors.weight_transfer import rendezvous
 from actors.weight_transfer.gloo import GlooTrainerInit, register
-from actors.weight_transfer.ipc import IPCTrainer, ipc_info
+from actors.weight_transfer.ipc import IPCTrainer, NotBegun, ipc_info
 from actors.weight_transfer.policy_source import Gather, PolicySource, ResumableSource
 from actors.weight_transfer.rendezvous import Rendezvous
 from models.policy.checkpoint_weights import CheckpointWeight
@@ -114,6 +115,9 @@ class WeightSender:
         ever. Gloo need not be told, for the dead have closed their sockets."""
         group = getattr(self._trainer, "model_update_group", None)
         if self._meeting.transport == "nccl" and group is not None:
+            # Freed, rank 0 gathers on and comes with the next buffer, while NCCL may still be
+            # tearing the communicator down.
+            group.broadcast = lambda *_, **__: None
             group.destroy()
 
     def _init_info(self, rank: int) -> TrainerInitInfo:
@@ -123,7 +127,10 @@ class WeightSender:
             return GlooTrainerInit(ray.util.get_node_ip_address(), world, rank=rank)
         from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
-        return NCCLTrainerInitInfo(*_free_address(), world, rank=rank)
+        size = rendezvous.BUFFER_BYTES
+        return NCCLTrainerInitInfo(
+            *_free_address(), world, rank=rank, packed_buffer_size_bytes=size
+        )
 
     def send(self) -> WeightSums:
         """One round to all engines; returns the sums of every weight, sent now or before.
@@ -134,9 +141,10 @@ class WeightSender:
         with torch.no_grad():
             try:
                 self._trainer.send_weights()
-            except Exception:
+            except Exception as fault:
                 self.close()
-                self._whole.drain()
+                if not isinstance(fault, NotBegun):  # of which no rank has gathered anything
+                    self._whole.drain()
                 raise
         self._source.finish()
         return dict(self._source.sums)

@@ -101,6 +101,11 @@ class MemoryEstimator:
         """Parameters that learn."""
         return sum(p.numel() for p in self._model.parameters() if p.requires_grad)
 
+    @cached_property
+    def largest(self) -> int:
+        """Bytes of the largest weight, which is an embedding nearly always."""
+        return self._bytes * max(p.numel() for p in self._model.parameters())
+
     @property
     def key_heads(self) -> int:
         """Heads of keys and values."""

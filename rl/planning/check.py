@@ -143,6 +143,12 @@ def _gpu_faults(recipe: Recipe, memory: Memory, machine: Machine) -> Iterator[st
                     f"a {held.who} needs about {needed:.0f} GiB ({parts}, CUDA's own), and a GPU"
                     f"{of} has {there:.0f}"
                 )
+    if (needed := sum(memory.travelling.values())) > gib:
+        parts = ", ".join(f"{what} {size:.1f}" for what, size in memory.travelling.items())
+        yield (
+            f"while weights travel, an engine and a learner rank need about {needed:.0f} GiB of "
+            f"the GPU that they share ({parts}), and it has {gib:.0f}"
+        )
 
 
 def _needs(recipe: Recipe, held: OnGPU, gib: float) -> Iterator[tuple[float, float, str]]:

@@ -7,6 +7,7 @@ from functools import cache
 from transformers import AutoConfig
 
 from actors.cluster.plan import Recipe, server_of
+from actors.weight_transfer.rendezvous import shared_buffer_bytes
 from configs.jobs.generate import GenerationRecipe
 from configs.jobs.grpo import GRPORecipe
 from configs.jobs.sft import SupervisedRecipe
@@ -63,6 +64,9 @@ class Memory:
     """Of the policy, billions, by part."""
     learning: float = 0.0
     """Of them, billions that learn."""
+    travelling: dict[str, float] = field(default_factory=dict[str, float])
+    """Of a GPU that a learner rank and an engine share, while weights travel: GiB by what they are;
+    empty where none is shared."""
 
 
 def estimator(policy: ModelConfig) -> MemoryEstimator | None:
@@ -110,6 +114,7 @@ def memory_of(recipe: Recipe, gpu_gib: float | None) -> Memory | None:
         return None
     gpus: list[OnGPU] = []
     hosts: dict[str, dict[str, float]] = {}
+    travelling: dict[str, float] = {}
     learning = 0.0
     if not isinstance(recipe, GenerationRecipe):
         gpus.append(_learner(recipe, shape))
@@ -120,11 +125,13 @@ def memory_of(recipe: Recipe, gpu_gib: float | None) -> Memory | None:
         hosts["rollout"] = _engine_host(recipe, shape)
         hosts["reward"] = {"processes": recipe.reward.processes * _VERIFIER_GIB}
     if isinstance(recipe, GRPORecipe):
+        if recipe.sync.shared_gpu:
+            travelling = _travelling(recipe, shape, *gpus)
         gpus += _frozen(recipe, shape)
         hosts |= {role: {"processes": _PROCESS_GIB} for role in ("reference", "teacher")}
         hosts["driver"] = {"images": _images_under_way(recipe, shape)}
     parameters = {part: size / 1e9 for part, size in shape.sizes.items()}
-    return Memory(tuple(gpus), hosts, parameters, learning)
+    return Memory(tuple(gpus), hosts, parameters, learning, travelling)
 
 
 def _learner(recipe: GRPORecipe | SupervisedRecipe, shape: MemoryEstimator) -> OnGPU:
@@ -212,6 +219,23 @@ def _engine_host(recipe: GRPORecipe | GenerationRecipe, shape: MemoryEstimator) 
         "processes": (2 + (width if width > 1 else 0)) * _PROCESS_GIB,
         "images": _IMAGE_CACHE_GIB if shape.pixels_per_image_token else 0.0,
         "asleep": kept if sleeps and shape.learning < sum(shape.sizes.values()) else 0.0,
+    }
+
+
+def _travelling(
+    recipe: GRPORecipe, shape: MemoryEstimator, rank: OnGPU, engine: OnGPU
+) -> dict[str, float]:
+    """Of a GPU that both share: what rests of the rank, a layer that it gathers, its buffer, what
+    the engine has copied out of it, and the engine itself, which sleeps but for its weights."""
+    buffer = shared_buffer_bytes(shape.largest) / _GIB
+    cache = {} if recipe.engines_sleep else {"KV cache": engine.parts["KV cache"]}
+    return {
+        "at rest": rank.at_rest - CUDA_GIB,
+        "gathered": rank.parts["gathered"],
+        "buffers": 2 * buffer,
+        "engine": engine.parts["weights"],
+        **cache,
+        "CUDA": 2 * CUDA_GIB,
     }
 
 

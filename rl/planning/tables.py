@@ -45,6 +45,10 @@ def _print_memory(run: PlannedRun, memory: Memory) -> None:
     for held in memory.gpus:
         if held.note:
             CONSOLE.print(f"{held.who}: {held.note}")
+    if memory.travelling:
+        parts = ", ".join(f"{what} {gib:.1f}" for what, gib in memory.travelling.items())
+        both = sum(memory.travelling.values())
+        CONSOLE.print(f"while weights travel, GiB of a shared GPU: {both:.1f} ({parts})")
     if run.host:
         CONSOLE.print(_host_table(run.host))
 

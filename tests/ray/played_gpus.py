@@ -5,7 +5,6 @@ So vLLM's `ipc` transport runs on CPUs as it stands, both ends of it: who gather
 handles on and waits for whom, and which worker opens whose buffer. Engines sleep as on GPUs.
 """
 
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.played.nccl import play_nccl
+from tests.played.streams import TorchWith
 from tests.ray.probe import Probe
+
+full = False
+"""Whether the GPU of this process has no room for a buffer."""
 
 
 def play_gpu(name: str, buffers: Path | None = None) -> list[str]:
@@ -33,6 +37,8 @@ def play_gpu(name: str, buffers: Path | None = None) -> list[str]:
 
     def new_buffer(size: int, **_: Any) -> Tensor:
         assert buffers is not None, "only ranks of the learner have buffers"
+        if full:
+            raise torch.OutOfMemoryError(f"tried to allocate {size} bytes")
         path = str(buffers / f"{name}-{next(numbers)}")
         buffer = mapped(path, size)
         buffer.handle = (path, size, *[None] * 4, 0)  # type: ignore[attr-defined]
@@ -50,7 +56,7 @@ def play_gpu(name: str, buffers: Path | None = None) -> list[str]:
         (torch.cuda, "ipc_collect", lambda: None),
         (torch.accelerator, "synchronize", lambda: None),
         (torch.accelerator, "current_device_index", lambda: 0),
-        (packed_tensor, "torch", _Torch(new_buffer)),
+        (packed_tensor, "torch", TorchWith(empty=new_buffer)),
         (packed_tensor, "reduce_tensor", lambda buffer: (None, buffer.handle)),
         (reductions, "rebuild_cuda_tensor", open_handle),
     ]
@@ -59,14 +65,12 @@ def play_gpu(name: str, buffers: Path | None = None) -> list[str]:
     return opened
 
 
-class _Torch:
-    """Torch, but for where it takes memory."""
+def leave_gpu_for_nccl() -> None:
+    """Let this process have no memory that others open any more, and NCCL."""
+    from vllm.distributed.weight_transfer import packed_tensor
 
-    def __init__(self, empty: Callable[..., Tensor]) -> None:
-        self.empty = empty
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
+    vars(packed_tensor)["torch"] = torch
+    play_nccl(setattr)
 
 
 class GPUProbe(Probe):
@@ -84,6 +88,17 @@ class GPUProbe(Probe):
     def opened(self) -> list[str]:
         """The GPUs whose buffers were opened, a name for each."""
         return self._opened or []
+
+    def travel_by_nccl(self) -> None:
+        """Take weights over NCCL from now on, which is played."""
+        from vllm.config import WeightTransferConfig
+        from vllm.distributed.weight_transfer.nccl_engine import NCCLWeightTransferEngine
+
+        leave_gpu_for_nccl()
+        own = self.weight_transfer_engine
+        self.weight_transfer_engine = NCCLWeightTransferEngine(
+            WeightTransferConfig(backend="nccl"), own.vllm_config, own.device, own.model
+        )
 
     def is_empty(self) -> bool:
         """Whether no weight is left here."""

@@ -15,7 +15,7 @@ from actors.weight_transfer.rendezvous import Rendezvous
 from configs.jobs.grpo import GRPORecipe
 from rl.jobs import generate, grpo_actors
 from rl.jobs.grpo_actors import running_actors
-from tests.ray.played_gpus import play_gpu
+from tests.ray.played_gpus import leave_gpu_for_nccl, play_gpu
 from tests.ray.system import OpenWorker, System
 
 _SMALL = 2**16
@@ -26,10 +26,13 @@ class RankOnGPU(LearnerRank):
     """A rank on a GPU of its own."""
 
     def init_weight_transfer(self, meeting: Rendezvous) -> bool:
-        from actors.weight_transfer import ipc
+        from actors.weight_transfer import rendezvous
 
-        ipc.BUFFER_BYTES = _SMALL
-        play_gpu(f"GPU-{self._rank}", self._job.folder.parent)
+        rendezvous.BUFFER_BYTES = _SMALL
+        if meeting.transport == "nccl":
+            leave_gpu_for_nccl()
+        else:
+            play_gpu(f"GPU-{self._rank}", self._job.folder.parent)
         return super().init_weight_transfer(meeting)
 
 

@@ -1,6 +1,7 @@
 """An engine on the GPUs of two learner ranks: weights go from each rank to the worker beside it,
 and no worker wakes to old ones. vLLM's `ipc` transport, on GPUs that are played by files."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import pytest
 import ray
 
+from actors.weight_transfer.ipc import NotBegun
 from rl.data.records import SamplingRequest
+from tests.ray import played_gpus
 from tests.ray.actors.rollout.served import PICTURES
 from tests.ray.sharing import EngineOnGPUs, sharing_system
 from tests.ray.system import System, learned_from, mean_gap, problem, recipe
@@ -89,4 +92,23 @@ def test_an_engine_that_fails_amid_a_sync_leaves_no_rank_waiting(
     ray.get(engine.__ray_call__.remote(_take, 10**6))
     shared.send_weights()
     assert mean_gap(shared.gaps(groups)) > 1e-3
+    assert mean_gap(shared.gaps(shared.sample(ASKED))) < 1e-4
+
+
+def _fill(rank: Any, full: bool) -> None:
+    played_gpus.full = full
+
+
+def test_a_rank_without_room_for_its_buffer_stops_all_of_them_before_they_gather(
+    shared: System,
+) -> None:
+    rank = shared.learners._ranks[1]
+    began = time.monotonic()
+    ray.get(rank.__ray_call__.remote(_fill, True))
+    reason = r"no weights were sent.*learner rank 1: OutOfMemoryError: tried to allocate"
+    with pytest.raises(NotBegun, match=reason):
+        shared.send_weights()
+    ray.get(rank.__ray_call__.remote(_fill, False))
+    shared.send_weights()  # no rank waits in a collective of the round before
+    assert time.monotonic() - began < 60.0
     assert mean_gap(shared.gaps(shared.sample(ASKED))) < 1e-4
