@@ -1,8 +1,9 @@
 """The learner's weights as vLLM's weight-transfer API reads them: layer by layer, summed."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -58,8 +59,7 @@ class PolicySource(WeightSource):
         return self._precision if adapted and self._precision else weight.parameter.dtype
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        for names, tensors in self.iter_groups():
-            yield from zip(names, tensors, strict=True)
+        return one_by_one(self.iter_groups())
 
     def iter_groups(self) -> Iterator[tuple[list[str], list[Tensor]]]:
         """One layer at a time: gathered, adapters merged, summed, handed on, and let go.
@@ -70,17 +70,19 @@ class PolicySource(WeightSource):
         for group in layerwise_groups(self.names()):
             weights = [self._weights[name] for name in group]
             with self._gathered([source for weight in weights for source in weight.sources]):
-                whole = [weight.merged(self._precision) for weight in weights]
-                self.sums |= {n: sum_and_squares(t) for n, t in zip(group, whole, strict=True)}
-                sent: dict[str, Tensor] = {}
-                for name, weight, tensor in zip(group, weights, whole, strict=True):
-                    sent |= weight.pieces(name, tensor)
-                self.bytes_sent += sum(tensor.nbytes for tensor in sent.values())
-                yield list(sent), list(sent.values())
-                if whole[0].is_cuda:
-                    # Transports copy on streams of their own, and what was gathered or merged is
-                    # let go now.
-                    torch.cuda.synchronize()
+                # Nothing here holds the layer while the next one is gathered.
+                yield self._whole(group, weights)
+
+    def _whole(
+        self, group: list[str], weights: list[CheckpointWeight]
+    ) -> tuple[list[str], list[Tensor]]:
+        sent: dict[str, Tensor] = {}
+        for name, weight in zip(group, weights, strict=True):
+            tensor = weight.merged(self._precision)
+            self.sums[name] = sum_and_squares(tensor)
+            sent |= weight.pieces(name, tensor)
+        self.bytes_sent += sum(tensor.nbytes for tensor in sent.values())
+        return list(sent), list(sent.values())
 
     def finish(self) -> None:
         """Remember that a round is over."""
@@ -108,6 +110,46 @@ def _shapes(name: str, weight: CheckpointWeight) -> dict[str, tuple[int, ...]]:
     return {piece: tuple(blank.shape) for piece, blank in pieces.items()}
 
 
+def one_by_one(groups: Iterator[tuple[list[str], list[Tensor]]]) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor of each layer by itself, ordered for who reads it on a CUDA stream of its own.
+
+    A layer is made whole on the stream of who asks for its first tensor. vLLM's `nccl` sender asks
+    on two streams by turns, a buffer on each, and only queues its copies: those of a layer that
+    lies in two buffers read on one stream what was made on the other. So the reading stream waits
+    until the layer was made; and the allocator, which would give memory that was let go to the next
+    layer on the stream that made this one, waits for the copies that were queued by then. Nobody
+    else waits: one buffer travels while the next layers are gathered.
+    """
+    for names, tensors in groups:
+        made = _Made.now() if tensors[0].is_cuda else None
+        left = deque(zip(names, tensors, strict=True))
+        del tensors  # who reads them decides how long they are held
+        while left:
+            if made is not None:
+                made.let_read(left[0][1])
+            yield left.popleft()
+
+
+class _Made:
+    """Where and when a layer was made whole."""
+
+    def __init__(self, stream: torch.cuda.Stream, event: torch.cuda.Event) -> None:
+        self._stream = stream
+        self._event = event
+
+    @classmethod
+    def now(cls) -> Self:
+        stream = torch.cuda.current_stream()
+        return cls(stream, stream.record_event())
+
+    def let_read(self, tensor: Tensor) -> None:
+        """Order what the current stream will do with a tensor of the layer."""
+        reader = torch.cuda.current_stream()
+        if reader != self._stream:
+            reader.wait_event(self._event)
+            tensor.record_stream(reader)
+
+
 class ResumableSource(WeightSource):
     """A source whose passes can be brought to their end by somebody else than who began them."""
 
@@ -120,14 +162,16 @@ class ResumableSource(WeightSource):
         return self._source.metadata()
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        for names, tensors in self.iter_groups():
-            yield from zip(names, tensors, strict=True)
+        return one_by_one(self.iter_groups())
 
     def iter_groups(self) -> Iterator[tuple[list[str], list[Tensor]]]:
         """As the source's; what the caller leaves stays for `drain`."""
         begun = self._begun = self._source.iter_groups()
-        while (group := next(begun, None)) is not None:
-            yield group
+        while True:
+            try:
+                yield next(begun)
+            except StopIteration:
+                return
 
     def begin(self) -> None:
         """A new round: its pass has not begun."""

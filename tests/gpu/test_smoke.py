@@ -1,24 +1,30 @@
 """A first run on GPUs: engines start, weights arrive by each way, ranks keep to their own device,
 and engines that share a GPU with a learner sleep while it learns.
 
-`.venv/bin/python -m pytest -m gpu tests/gpu`; some of it asks for two GPUs.
+`.venv/bin/python -m pytest -m gpu tests/gpu`; some of it asks for two GPUs or three.
 """
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from actors.cluster.ray_session import ray_session
+from actors.training.learner import LearnerRank
+from actors.weight_transfer import rendezvous
+from actors.weight_transfer.rendezvous import Rendezvous
 from models.tiny.model import build_tiny_vlm
+from rl.jobs import grpo_actors
 from tests.e2e.command import Place
 from tests.ray.system import System, learned_from, mean_gap, problem, recipe, running_system
 
 GPUS = torch.cuda.device_count()
 one_gpu = pytest.mark.skipif(GPUS < 1, reason="needs a GPU")
 two_gpus = pytest.mark.skipif(GPUS < 2, reason="needs two GPUs")
+three_gpus = pytest.mark.skipif(GPUS < 3, reason="needs three GPUs")
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
 
 STEPS = 2
@@ -225,3 +231,31 @@ def test_two_ranks_that_share_rows_learn_from_chats_what_one_learns(
     one = summary_of(place, f"row_{dtype}", *words, "learner.ranks=1", script="rl/sft.py")
     two = summary_of(place, f"rows_{dtype}", *words, *shared, script="rl/sft.py")
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-3 if dtype == "float32" else 1e-2)
+
+
+class SmallBuffers(LearnerRank):
+    """A rank whose layers lie in many buffers, which are sent on two streams by turns."""
+
+    def init_weight_transfer(self, meeting: Rendezvous) -> bool:
+        rendezvous.BUFFER_BYTES = 2**14
+        return super().init_weight_transfer(meeting)
+
+
+@three_gpus
+def test_layers_that_are_gathered_while_others_travel_arrive(
+    cluster: None, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpo_actors, "LearnerRank", SmallBuffers)
+    folder = place.folder / "vlm"
+    plan = recipe(
+        folder,
+        device="cuda",
+        policy={"path": str(folder), "dtype": "float32"},
+        learner={"ranks": 2, "zero_stage": 3, "max_tokens_per_microbatch": 2048},
+        loss={},
+    )
+    with running_system(plan, folder, tmp_path) as system:
+        for _ in range(20):
+            groups = system.sample(ASKED)
+            system.learners.update(learned_from(groups))
+            system.send_weights()  # reads every weight of the engine back
