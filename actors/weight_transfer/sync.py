@@ -22,7 +22,7 @@ from rl.console.progress import wait_for
 
 _HEALTH_CHECK_S = 2.0
 _GRACE_S = 20.0
-"""Seconds in which the learner notices by itself that an engine died."""
+"""Least seconds in which the learner may notice by itself that an engine died."""
 
 T = TypeVar("T")
 
@@ -76,6 +76,7 @@ class WeightSync:
         self._always_whole = False
         self._sleeps = sleeps
         self._asleep = False
+        self._longest_s = 0.0
         self.version = 0
         """What the learner's weights are called."""
         self.stage = "to begin"
@@ -159,19 +160,23 @@ class WeightSync:
         """`work`'s result. `watch` ends when an engine has died: `work` should then fail too."""
         doing, watching = asyncio.ensure_future(work), asyncio.ensure_future(watch)
         limit_s = self._config.timeout_s
+        began = time.monotonic()
         try:
             await asyncio.wait(
                 {doing, watching}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
             )
             died = watching.exception() if watching.done() else None
+            grace_s = self._grace_s(time.monotonic() - began)
             if died is not None:
-                await asyncio.wait({doing}, timeout=_GRACE_S)
+                await asyncio.wait({doing}, timeout=grace_s)
             if doing.done():
-                return doing.result()
+                result = doing.result()
+                self._longest_s = max(self._longest_s, time.monotonic() - began)
+                return result
             what = f"the sync of version {self.version} still waits for {self.stage}"
             if isinstance(died, RayActorError):
                 raise SyncOverdue(
-                    f"a rollout engine died, and {_GRACE_S:g} s later {what}. {crash_report(died)}"
+                    f"a rollout engine died, and {grace_s:.3g} s later {what}. {crash_report(died)}"
                 )
             if died is not None:
                 raise died
@@ -182,6 +187,14 @@ class WeightSync:
         finally:
             doing.cancel()
             watching.cancel()
+
+    def _grace_s(self, passed_s: float) -> float:
+        """How long, `passed_s` after a sync began, the learner may take to notice by itself that an
+        engine died. Its ranks may gather to the end of a round first: so twice the longest sync
+        that went well, and before one did all the time that is left."""
+        left_s = max(0.0, self._config.timeout_s - passed_s)
+        usual_s = 2 * self._longest_s if self._longest_s else left_s
+        return min(max(_GRACE_S, usual_s), left_s)
 
     async def _watch_health(self, engines: list[Any]) -> NoReturn:
         while True:
