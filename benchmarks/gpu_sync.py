@@ -1,135 +1,194 @@
-"""Bytes a second of weights on their way between two processes on GPUs.
+"""Bytes a second of a weight sync between GPUs, by the way that a run takes.
 
     python benchmarks/gpu_sync.py --out gpu_sync.json
     python benchmarks/gpu_sync.py --out gpu_sync.json --tiny      # anywhere: does it run?
 
-handles: both processes on one GPU, the second opens the first's memory and copies it, as vLLM's
-`ipc` transport does. flat and one_by_one, where there are two GPUs: NCCL broadcasts of a layer's
-weights in one buffer, and of each weight by itself. copy: a plain copy on the device. Needs torch
-alone.
+The learner's own sender, which sums every weight on its way, and vLLM's receiving end with its
+reload layer by layer, in actors as in a run. ipc: both on one GPU. nccl: on two, where there are
+two. copy: a plain copy of as many bytes on the device. Where there is no GPU, files play the memory
+that two processes share, and a store plays NCCL.
 """
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import ray
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from ray.util.placement_group import placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from torch import Tensor, nn
 
+from actors.cluster.ray_session import ray_session
+from actors.weight_transfer.rendezvous import Rendezvous
 from benchmarks import measuring
+from configs.schema.rollout import Transport
+from models.policy.checkpoint_weights import CheckpointWeight
+from models.policy.weight_sums import WeightSums, compare_sums, sum_and_squares
 
 WIDTH = 4096
 A_LAYER = 7
 """Weights of a layer, as q, k, v, o, gate, up and down."""
+Size = tuple[int, int]
+"""Layers, and rows and columns of each weight."""
 
 
-def layers_of(gigabytes: float, width: int, device: torch.device) -> list[list[torch.Tensor]]:
-    """Layers of square bfloat16 matrices."""
-    count = max(1, round(gigabytes * 1e9 / (2 * width**2 * A_LAYER)))
-    return [
-        [torch.ones(width, width, dtype=torch.bfloat16, device=device) for _ in range(A_LAYER)]
-        for _ in range(count)
-    ]
+class Policy(nn.Module):
+    """Layers of square bfloat16 matrices, which vLLM can load and reload."""
+
+    def __init__(self, size: Size, device: torch.device) -> None:
+        super().__init__()
+        layers, width = size
+        made = {"bias": False, "dtype": torch.bfloat16, "device": device}
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({f"part_{i}": nn.Linear(width, width, **made) for i in range(A_LAYER)})
+            for _ in range(layers)
+        )
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """As vLLM's models do."""
+        from vllm.model_executor.model_loader.weight_utils import default_weight_loader
+
+        for name, tensor in weights:
+            parameter: Any = self.get_parameter(name)
+            getattr(parameter, "weight_loader", default_weight_loader)(parameter, tensor)
 
 
-def done(device: torch.device) -> None:
-    """Wait until the device is."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _device(transport: Transport, folder: str) -> torch.device:
+    """This process's; without a GPU one is played."""
+    if torch.cuda.is_available():
+        return torch.device("cuda:0")
+    from tests.played.nccl import play_nccl
+    from tests.ray.played_gpus import play_gpu
+
+    if transport == "ipc":
+        play_gpu("GPU-0", Path(folder))
+    else:
+        play_nccl(setattr)
+    return torch.device("cpu")
 
 
-def _opened(pipe: Any, gigabytes: float, width: int) -> None:
-    """The second process: copies what it is handed into weights of its own."""
-    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    held = layers_of(gigabytes, width, device)
-    pipe.send("ready")
-    while True:
-        handed = pipe.recv()
-        for own, theirs in zip(held, handed, strict=True):
-            for to, tensor in zip(own, theirs, strict=True):
-                to.copy_(tensor)
-        done(device)
-        del handed, theirs, tensor
-        pipe.send("done")
+class Learner:
+    """The sending end, as a learner's only rank."""
+
+    def __init__(self, transport: Transport, size: Size, folder: str) -> None:
+        device = _device(transport, folder)
+        self._transport: Transport = transport
+        self._policy = Policy(size, device)
+        self._spare = Policy(size, device) if transport == "ipc" else None
+
+    def meet(self, engine: Any) -> None:
+        """Form the group with one engine of one rank."""
+        from actors.weight_transfer.sender import WeightSender
+
+        self._sender = WeightSender(
+            Rendezvous(self._transport, [engine], 1),
+            {name: CheckpointWeight(weight) for name, weight in self._policy.named_parameters()},
+            rank=0,
+            gathered=lambda _: nullcontext(),
+            precision=torch.bfloat16,
+        )
+
+    def send(self) -> WeightSums:
+        """One round; the sums of what was sent."""
+        return self._sender.send()
+
+    @torch.no_grad()
+    def copy(self) -> None:
+        """As many bytes to another place of the device."""
+        assert self._spare is not None
+        pairs = zip(self._spare.parameters(), self._policy.parameters(), strict=True)
+        for to, weight in pairs:
+            to.copy_(weight)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
 
 
-def by_handles(gigabytes: float, width: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of handing all weights over, and of a plain copy."""
-    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    layers = layers_of(gigabytes, width, device)
-    if device.type == "cpu":
-        for layer in layers:
-            for tensor in layer:
-                tensor.share_memory_()
-    there = layers_of(gigabytes, width, device)
-    context = mp.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_opened, args=(theirs, gigabytes, width), daemon=True)
-    process.start()
-    ours.recv()
+class Engine:
+    """vLLM's receiving end, as an engine's only worker."""
 
-    def handles() -> None:
-        ours.send(layers)
-        ours.recv()
+    def __init__(self, transport: Transport, size: Size, folder: str) -> None:
+        from vllm.config import WeightTransferConfig
+        from vllm.distributed.weight_transfer import WeightTransferEngineFactory
+        from vllm.model_executor.model_loader.reload import record_metadata_for_reloading
 
-    def copy() -> None:
-        for to, layer in zip(there, layers, strict=True):
-            for own, tensor in zip(to, layer, strict=True):
-                own.copy_(tensor)
-        done(device)
+        device = _device(transport, folder)
+        with device:
+            self._policy = Policy(size, device)
+            record_metadata_for_reloading(self._policy)
+        alone = SimpleNamespace(rank=0, world_size=1, data_parallel_index=0)
+        whole: Any = SimpleNamespace(parallel_config=alone, model_config=None)
+        self._transfer: Any = WeightTransferEngineFactory.create_engine(
+            WeightTransferConfig(backend=transport), whole, device, self._policy
+        )
 
-    try:
-        return measuring.by_turns({"handles": handles, "copy": copy}, rounds)
-    finally:
-        process.kill()
+    def init_weight_transfer_engine(self, request: Any) -> None:
+        """Meet the sender (vLLM's weight-transfer API, as the next three)."""
+        self._transfer.init_transfer_engine(self._transfer.parse_init_info(request.init_info))
 
+    def start_weight_update(self) -> None:
+        self._transfer.start_weight_update()
 
-def _broadcasts(rank: int, where: str, sizes: tuple[float, int, int], queue: Any) -> None:
-    gigabytes, width, rounds = sizes
-    on_gpu = torch.cuda.is_available()
-    device = torch.device(f"cuda:{rank}" if on_gpu else "cpu")
-    backend = "nccl" if on_gpu else "gloo"
-    dist.init_process_group(backend, init_method=where, rank=rank, world_size=2)
-    layers = layers_of(gigabytes, width, device)
+    def update_weights(self, request: Any) -> None:
+        with torch.no_grad():
+            self._transfer.update_weights(request.update_info)
 
-    def flat() -> None:
-        for layer in layers:
-            buffer = torch.cat([tensor.reshape(-1) for tensor in layer])
-            dist.broadcast(buffer, 0)
-            parts = buffer.split([tensor.numel() for tensor in layer])
-            for tensor, part in zip(layer, parts, strict=True):
-                tensor.copy_(part.view_as(tensor))
-        done(device)
+    def finish_weight_update(self) -> None:
+        self._transfer.finish_weight_update()
 
-    def one_by_one() -> None:
-        for layer in layers:
-            for tensor in layer:
-                dist.broadcast(tensor, 0)
-        done(device)
-
-    ways: dict[str, Callable[[], object]] = {"flat": flat, "one_by_one": one_by_one}
-    took = measuring.by_turns(ways, rounds)
-    if rank == 0:
-        queue.put(took)
+    def sums(self) -> WeightSums:
+        """Of what it holds."""
+        held = self._policy.named_parameters()
+        return WeightSums({name: sum_and_squares(weight) for name, weight in held})
 
 
-def by_broadcast(gigabytes: float, width: int, rounds: int, folder: Path) -> dict[str, list[float]]:
-    """Seconds of all weights from one process to the other."""
-    context = mp.get_context("spawn")
-    queue = context.Queue()
-    where = f"file://{folder}/meeting"
-    arguments = [(rank, where, (gigabytes, width, rounds), queue) for rank in (0, 1)]
-    ranks = [context.Process(target=_broadcasts, args=each, daemon=True) for each in arguments]
-    for rank in ranks:
-        rank.start()
-    took = queue.get()
-    for rank in ranks:
-        rank.join()
+def pair(transport: Transport, size: Size, folder: str) -> tuple[Any, Any]:
+    """A learner and an engine that have met, on one GPU or on two."""
+    kinds = (Learner, Engine)
+    if torch.cuda.is_available():
+        bundles = [{"GPU": 1.0, "CPU": 1.0}] * (1 if transport == "ipc" else 2)
+        group = placement_group(bundles)
+        ray.get(group.ready())
+        share = len(bundles) / 2
+        seats = [PlacementGroupSchedulingStrategy(group, i % len(bundles)) for i in range(2)]
+        options = [{"num_gpus": share, "num_cpus": 0, "scheduling_strategy": s} for s in seats]
+    else:
+        options = [{"num_cpus": 0}] * 2
+    learner, engine = (
+        ray.remote(kind).options(**own).remote(transport, size, folder)
+        for kind, own in zip(kinds, options, strict=True)
+    )
+    ray.get(learner.meet.remote(engine))
+    return learner, engine
+
+
+def seconds_of_ways(size: Size, rounds: int, folder: str) -> dict[str, list[float]]:
+    """Seconds of each way in each round.
+
+    Raises:
+        RuntimeError: an engine holds something else than was sent.
+    """
+    two = torch.cuda.device_count() >= 2 or not torch.cuda.is_available()
+    ways: tuple[Transport, ...] = ("ipc", "nccl") if two else ("ipc",)
+    pairs = {way: pair(way, size, folder) for way in ways}
+
+    def send(way: str) -> None:
+        ray.get(pairs[way][0].send.remote())
+
+    calls = {way: lambda way=way: send(way) for way in ways}
+    took = measuring.by_turns(
+        calls | {"copy": lambda: ray.get(pairs["ipc"][0].copy.remote())}, rounds
+    )
+    for way, (learner, engine) in pairs.items():
+        sent = ray.get(learner.send.remote())
+        if faults := compare_sums(sent, ray.get(engine.sums.remote()), 1e-10):
+            raise RuntimeError(f"{way} lost something on the way: {faults[0]}")
     return took
 
 
@@ -141,11 +200,13 @@ def main() -> None:
     gigabytes, width = (0.002, 128) if chosen.tiny else (chosen.gigabytes, WIDTH)
     if not (torch.cuda.is_available() or chosen.tiny):
         options.error("there is no GPU; --tiny runs anywhere")
-    took = by_handles(gigabytes, width, chosen.rounds)
-    if torch.cuda.device_count() >= 2 or not torch.cuda.is_available():
-        with tempfile.TemporaryDirectory() as folder:
-            took |= by_broadcast(gigabytes, width, chosen.rounds, Path(folder))
-    figures: dict[str, Any] = {"gigabytes": gigabytes, **measuring.medians(took)}
+    layers = max(1, round(gigabytes * 1e9 / (2 * width**2 * A_LAYER)))
+    sent = layers * A_LAYER * 2 * width**2
+    with ray_session(), tempfile.TemporaryDirectory() as folder:
+        took = seconds_of_ways((layers, width), chosen.rounds, folder)
+    medians = measuring.medians(took)
+    speeds = {f"{way}_gb_per_s": sent / 1e9 / medians[f"{way}_s"] for way in took}
+    figures: dict[str, Any] = {"gigabytes": sent / 1e9, **medians, **speeds}
     ratios = {
         f"{way}_over_copy": measuring.times_faster(took, way, "copy")
         for way in took
