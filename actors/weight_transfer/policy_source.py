@@ -43,8 +43,13 @@ class PolicySource(WeightSource):
 
     def names(self) -> list[str]:
         """What the next round sends: everything at first, then what learns, and its siblings. A
-        weight that is sent in pieces counts once."""
-        return [name for name in self._weights if not self._sent or name in self._learning]
+        weight that is sent in pieces counts once.
+
+        In the order of `iter_groups`, which receivers of buffers cut what comes by: a projector
+        that stands between two stacks of layers comes behind both.
+        """
+        sent = [name for name in self._weights if not self._sent or name in self._learning]
+        return [name for group in layerwise_groups(sent) for name in group]
 
     def metadata(self) -> list[ParamMeta]:
         """Names, dtypes and full shapes, without gathering."""

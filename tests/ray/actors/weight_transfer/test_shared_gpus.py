@@ -112,3 +112,16 @@ def test_a_rank_without_room_for_its_buffer_stops_all_of_them_before_they_gather
     shared.send_weights()  # no rank waits in a collective of the round before
     assert time.monotonic() - began < 60.0
     assert mean_gap(shared.gaps(shared.sample(ASKED))) < 1e-4
+
+
+def test_the_same_ranks_reach_the_same_workers_over_nccl(shared: System) -> None:
+    """All weights, then the projector alone; last here, as nobody goes back."""
+    in_workers(shared, "travel_by_nccl")
+    shared.learners._transport = "nccl"
+    shared.actors.weights._connected = []
+    for _ in range(2):
+        groups = shared.sample(ASKED)
+        shared.learners.update(learned_from(groups))
+        shared.send_weights()
+        assert mean_gap(shared.gaps(groups)) > 1e-3
+        assert mean_gap(shared.gaps(shared.sample(ASKED))) < 1e-4

@@ -72,3 +72,12 @@ def test_a_joined_weight_travels_in_pieces_and_is_summed_whole() -> None:
     source.finish()
     assert source.names() == names[:1]
     assert [meta.name for meta in source.metadata()] == names
+
+
+def test_what_is_announced_comes_in_the_order_in_which_it_is_sent() -> None:
+    """Which is not the model's where a projector stands between the tower and the language."""
+    names = ["vision.layers.0.m.weight", "projector.weight", "language.layers.0.m.weight", "head"]
+    source = PolicySource({name: frozen() for name in names}, whole)
+    announced = [meta.name for meta in source.metadata()]
+    assert announced == [name for name, _ in source]
+    assert announced == [names[0], names[2], names[1], names[3]]
