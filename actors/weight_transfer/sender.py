@@ -1,8 +1,10 @@
 """From learner to engines: gather, send over vLLM's weight-transfer API, and sum what was sent."""
 
 import socket
+import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any, TypeVar
 
 import ray
 import torch
@@ -25,6 +27,8 @@ from actors.weight_transfer.rendezvous import Rendezvous
 from models.policy.checkpoint_weights import CheckpointWeight
 from models.policy.weight_sums import WeightSums
 
+T = TypeVar("T")
+
 
 class _Client(RayVLLMWeightSyncClient):
     """vLLM's client over Ray, for several engines that are strangers to each other.
@@ -40,6 +44,8 @@ class _Client(RayVLLMWeightSyncClient):
         super().__init__(handles)
         self._ranks_per_engine = ranks_per_engine
         self._on_failure = on_failure
+        self.failed_to_meet = Future[None]()
+        """Has what the first engine raised that could not meet."""
 
     def start_weight_update(self) -> None:
         wait_or_raise([handle.start_weight_update.remote() for handle in self.handles])
@@ -63,7 +69,11 @@ class _Client(RayVLLMWeightSyncClient):
             if offset is not None:
                 own["rank_offset"] = offset + i * self._ranks_per_engine
             calls.append(handle.init_weight_transfer_engine.remote(WeightTransferInitRequest(own)))
-        wait_or_raise(calls)
+        try:
+            wait_or_raise(calls)
+        except Exception as fault:
+            self.failed_to_meet.set_exception(fault)
+            raise
 
 
 def wait_or_raise(calls: list[Any]) -> None:
@@ -78,6 +88,20 @@ def _free_address() -> tuple[str, int]:
     with socket.socket() as probe:
         probe.bind(("", 0))
         return ray.util.get_node_ip_address(), probe.getsockname()[1]
+
+
+def _begin(work: Callable[[], T]) -> Future[T]:
+    """Do it on a thread of its own, which nobody has to wait for."""
+    result = Future[T]()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as fault:
+            result.set_exception(fault)
+
+    threading.Thread(target=run, name="meet the engines", daemon=True).start()
+    return result
 
 
 class WeightSender:
@@ -106,9 +130,16 @@ class WeightSender:
         if self._meeting.transport == "ipc":
             info = ipc_info(self._source.metadata(), rank)
             return IPCTrainer.trainer_init(info, client=client, source=self._whole)
-        return WeightTransferTrainerFactory.trainer_init(
-            self._init_info(rank), client=client, source=self._whole
-        )
+        info = self._init_info(rank)
+        meet = WeightTransferTrainerFactory.trainer_init
+        if self._meeting.transport == "gloo":
+            return meet(info, client=client, source=self._whole)
+        # Rank 0 would wait minutes for an engine that failed, where the call to it says so at once.
+        met = _begin(lambda: meet(info, client=client, source=self._whole))
+        wait((met, client.failed_to_meet), return_when=FIRST_COMPLETED)
+        if not met.done():
+            client.failed_to_meet.result()  # raises what the engine did
+        return met.result()
 
     def _abort_broadcast(self) -> None:
         """Free rank 0 from a broadcast that a dead engine will never join: NCCL would wait for

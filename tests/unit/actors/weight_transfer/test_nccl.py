@@ -1,7 +1,9 @@
 """vLLM's `nccl` transport from a learner of two ranks to engines of two, but for NCCL itself."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -197,4 +199,18 @@ def test_ranks_of_a_second_engine_follow_those_of_the_first(
     ranks = [rank.transfer.model_update_group for engine in engines for rank in engine.ranks]
     assert [group.rank for group in ranks if group] == [1, 2, 3, 4]
     assert {group.world_size for group in ranks if group} == {1 + 2 * WIDTH}
+    learner.close()
+
+
+def test_an_engine_that_cannot_meet_fails_the_learner_at_once(
+    played: None, checkpoint: dict[str, Tensor]
+) -> None:
+    fault = Future[None]()
+    fault.set_exception(RuntimeError("this engine failed"))
+    learner = Learner(checkpoint, LEARNS)
+    engine: Any = SimpleNamespace(
+        init_weight_transfer_engine=SimpleNamespace(remote=lambda _: fault)
+    )
+    with pytest.raises(RuntimeError, match="this engine failed"):
+        learner.meet([engine], {})
     learner.close()
