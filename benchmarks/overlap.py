@@ -2,10 +2,12 @@
 
     python benchmarks/overlap.py --out overlap.json
 
-A run of the tiny recipe for each staleness. At 0 rollout and learner take turns, so a step lasts as
-long as both. Later they work at the same time, and a step need not last longer than the longer of
-the two, which the share here says: 1 is the limit. On a CPU machine both want the same cores, so
-the halves themselves take longer than by turns; `steps_over_synchronous` says what is won.
+A run of the tiny recipe for each staleness, one behind the other. At 0 rollout and learner take
+turns, so a step lasts as long as both. Later they work at the same time, and a step need not last
+longer than the longer of the two: 1 is the limit. `longer_half_over_step` takes the halves of the
+same run. On a CPU machine both want the same cores, and take longer than by turns:
+`undisturbed_half_over_step` takes the longer half of the run at 0, and `steps_over_synchronous`
+says what is won.
 """
 
 import sys
@@ -67,13 +69,15 @@ def main() -> None:
         figures[f"reward_{staleness}"] = mean(line["reward"] for line in lines[-len(lines) // 3 :])
         ratios[f"longer_half_over_step_{staleness}"] = longer / step_s[staleness]
         if staleness:
+            undisturbed = figures["longer_half_s_0"]
+            ratios[f"undisturbed_half_over_step_{staleness}"] = undisturbed / step_s[staleness]
             ratios[f"steps_over_synchronous_{staleness}"] = step_s[0] / step_s[staleness]
     measuring.report(
         chosen.out,
         "Overlap of rollout and learner",
         figures=figures,
         ratios=ratios,
-        goals={"longer_half_over_step_1": 1 / 1.15},
+        goals={"undisturbed_half_over_step_1": 1 / 1.15},
     )
 
 
