@@ -28,8 +28,9 @@ class EpochOrder:
         epoch, index = divmod(position, self.size)
         if epoch not in self._epochs:
             self._epochs[epoch] = self._epoch(epoch)
-            for old in sorted(self._epochs)[:-_EPOCHS_KEPT]:
-                del self._epochs[old]
+        self._epochs[epoch] = self._epochs.pop(epoch)  # the newest in use stands last
+        for unused in list(self._epochs)[:-_EPOCHS_KEPT]:
+            del self._epochs[unused]
         return int(self._epochs[epoch][index])
 
     def items(self, start: int, count: int) -> list[int]:
@@ -81,10 +82,10 @@ class SortedOrder(EpochOrder):
         self._ties = ties
 
     def _epoch(self, number: int) -> NDArray[np.int64]:
-        """What has no value yet (NaN) comes first."""
+        """What has no value yet (NaN) comes last: at an epoch's edge that is what is still out, and
+        would else come again at once."""
         things_N = np.array(self._ties.items(number * self.size, self.size), dtype=np.int64)
-        keys_N = self._sign * self._values_N[things_N]
-        keys_N[np.isnan(keys_N)] = -np.inf
+        keys_N = self._sign * self._values_N[things_N]  # NaN is sorted last, whatever its sign
         return things_N[np.argsort(keys_N, kind="stable")]
 
 

@@ -34,8 +34,8 @@ class ProblemCursor:
         self._order = order
         self._select = select
         self._next = start
-        self._again: deque[int] = deque()
-        """Positions that were handed out before a resume and were not done then."""
+        self._again: deque[tuple[int, int]] = deque()
+        """Positions and places that were handed out before a resume and were not done then."""
         self._open: dict[str, deque[tuple[int, int]]] = {}
         """Positions and places handed out, by the problem's id, oldest first."""
 
@@ -44,10 +44,9 @@ class ProblemCursor:
         old = [self._again.popleft() for _ in range(min(count, len(self._again)))]
         fresh = range(self._next, self._next + count - len(old))
         self._next = fresh.stop
-        positions = [*old, *fresh]
-        places = [self._order.item(position) for position in positions]
-        problems = self._select(places)
-        for problem, own in zip(problems, zip(positions, places, strict=True), strict=True):
+        taken = [*old, *((position, self._order.item(position)) for position in fresh)]
+        problems = self._select([place for _, place in taken])
+        for problem, own in zip(problems, taken, strict=True):
             self._open.setdefault(problem.id, deque()).append(own)
         return problems
 
@@ -62,9 +61,14 @@ class ProblemCursor:
 
     def save(self, path: Path) -> None:
         """Write how far the run has come, as JSON."""
-        handed_out = [position for own in self._open.values() for position, _ in own]
+        handed_out = [each for own in self._open.values() for each in own]
         still = sorted([*self._again, *handed_out])
-        state = {"next": self._next, "again": still, "order": self._order.state()}
+        state = {
+            "next": self._next,
+            "again": [position for position, _ in still],
+            "places": [place for _, place in still],  # an order may have let their epochs go
+            "order": self._order.state(),
+        }
         path.write_text(json.dumps(state) + "\n", "utf-8")
 
     def restore(self, path: Path, *, before: int = 0) -> None:
@@ -76,9 +80,12 @@ class ProblemCursor:
             self._next = before
             return
         state = json.loads(path.read_text("utf-8"))
-        self._next, self._again = state["next"], deque(state["again"])
+        self._next = state["next"]
         self._open.clear()
         self._order.restore(state["order"])
+        again: list[int] = state["again"]
+        places = state.get("places") or [self._order.item(position) for position in again]
+        self._again = deque(zip(again, places, strict=True))
 
 
 class TrainingProblems:

@@ -1,6 +1,7 @@
 """The order of problems: exact, whatever the step, the epoch or the interruption."""
 
 from math import gcd
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -76,16 +77,34 @@ def test_a_sorted_epoch_goes_by_value_and_ties_are_shuffled_anew() -> None:
     assert SortedOrder(values, "high", FileOrder(6)).items(0, 6) == [0, 2, 1, 3, 4, 5]
 
 
-def test_pass_rates_order_the_next_epoch_and_what_was_never_asked_comes_first() -> None:
+def test_pass_rates_order_the_next_epoch_and_what_has_none_comes_last() -> None:
     order = PassRateOrder("high", FileOrder(4))
     assert order.items(0, 4) == [0, 1, 2, 3]
     for thing, rate in ((0, 0.25), (1, 1.0), (3, 0.5)):
         order.note(thing, rate)
-    assert order.items(4, 2) == [2, 1]
+    assert order.items(4, 2) == [1, 3]
     order.note(2, 0.75)  # within an epoch its order stands
     order.note(3, float("nan"))  # says nothing
-    assert order.items(6, 2) == [3, 0]
+    assert order.items(6, 2) == [0, 2]
     assert order.items(8, 4) == [1, 2, 3, 0]
+
+
+@pytest.mark.parametrize(("first", "begins_with"), [("high", [7, 6]), ("low", [0, 1])])
+def test_what_is_still_out_at_an_epochs_edge_is_not_asked_again_at_once(
+    first: Literal["low", "high"], begins_with: list[int]
+) -> None:
+    order = PassRateOrder(first, FileOrder(10))
+    assert order.items(0, 8) == list(range(8))
+    for thing in range(8):
+        order.note(thing, thing / 10)
+    assert order.items(8, 4) == [8, 9, *begins_with]
+
+
+def test_an_old_epoch_is_known_where_more_are_in_use_than_are_kept() -> None:
+    order = PassRateOrder("high", FileOrder(2))
+    assert order.items(0, 16) == [0, 1] * 8
+    assert order.item(1) == 1  # of an epoch that was let go
+    assert order.items(14, 4) == [0, 1] * 2
 
 
 def test_turns_by_hand() -> None:

@@ -1,5 +1,6 @@
 """A run that goes on loses no problem and repeats none, whatever was under way."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,31 @@ def test_measured_rates_outlive_a_resume_and_so_does_the_epoch_they_ordered(
     again = resumed(run, order(), tmp_path)
     assert ids(again.take(2)) == ids(run.take(2)) == ["1", "0"]
     assert ids(again.take(4)) == ids(run.take(4)) == ["1", "0", "2", "3"]
+
+
+def test_of_far_more_under_way_than_there_are_problems_none_is_lost(tmp_path: Path) -> None:
+    run = cursor(PassRateOrder("high", FileOrder(2)))
+    problems = run.take(16)
+    for problem, rate in zip(problems[:3], (0.25, 0.75, 0.25), strict=True):
+        run.done([(problem, rate)])
+    again = resumed(run, PassRateOrder("high", FileOrder(2)), tmp_path)
+    # By the rates that are known now the first epochs would have begun with problem 1.
+    assert ids(again.take(13)) == ids(problems[3:])
+    assert ids(again.take(2)) == ids(run.take(2)) == ["1", "0"]
+
+
+def test_a_checkpoint_without_the_places_of_what_was_under_way_finds_them_by_the_order(
+    tmp_path: Path,
+) -> None:
+    run, saved = cursor(PassRateOrder("high", FileOrder(2))), tmp_path / "problems.json"
+    run.take(16)
+    run.save(saved)
+    state = json.loads(saved.read_text())
+    del state["places"]
+    saved.write_text(json.dumps(state))
+    again = cursor(PassRateOrder("high", FileOrder(2)))
+    again.restore(saved)
+    assert ids(again.take(16)) == list("01" * 8)
 
 
 def test_a_checkpoint_of_an_earlier_version_goes_on_by_its_steps(tmp_path: Path) -> None:
