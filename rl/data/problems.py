@@ -18,7 +18,7 @@ from rl.console.errors import UserError
 from rl.data.problem_rows import problem_from
 from rl.data.records import Problem
 from rl.data.row_checks import Checked, TooManyRejected, check_rows
-from rl.data.row_values import check_columns, shown, top_column, video_columns
+from rl.data.row_values import BadRow, cell, check_columns, shown, top_column, video_columns
 from rl.tables.sources import Source, open_source
 
 __all__ = ["ProblemSet", "TooManyRejected"]
@@ -93,24 +93,28 @@ class ProblemSet:
         return len(self._usable)
 
     def numbers_in(self, column: str) -> list[float]:
-        """What `column` holds for each problem, as numbers.
+        """What `column`, which may lie within another by a dotted name, holds for each problem, as
+        numbers.
 
         Raises:
             UserError: names the first problem whose value is none.
         """
         values: list[float] = []
-        cells = self._source.select_columns([column])
+        top = top_column(column, self._source.columns)
+        assert top is not None, f"{column!r} was checked when the source was opened"
+        cells = self._source.select_columns([top])
         for start in range(0, len(self), _ROWS_AT_A_TIME):
             for row in cells.select_rows(self._usable[start : start + _ROWS_AT_A_TIME]):
+                value = _value(row, column)
                 try:
-                    values.append(float(row[column]))
+                    values.append(float(value))
                 except (TypeError, ValueError):
                     values.append(nan)
                 if isnan(values[-1]):
                     named = self.ids[len(values) - 1]
                     raise UserError(
                         f"data.curriculum.column={column!r} of problem {named!r} is "
-                        f"{shown(row[column])}, which is no number; mend the row, leave it out by "
+                        f"{shown(value)}, which is no number; mend the row, leave it out by "
                         "data.ids, or sort by another column"
                     )
         return values
@@ -127,3 +131,11 @@ class ProblemSet:
         if not self._name:
             return made
         return [replace(one, id=f"{self._name}/{one.id}", source=self._name) for one in made]
+
+
+def _value(row: Mapping[str, Any], column: str) -> Any:
+    """None where the row has nothing of that name."""
+    try:
+        return cell(row, column)
+    except BadRow:
+        return None

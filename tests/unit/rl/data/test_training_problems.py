@@ -75,6 +75,24 @@ def test_a_column_orders_each_epoch(tmp_path: Path, mixed: Any) -> None:
     assert [p.id for p in problems.cursor.take(8)] == list("32103210")
 
 
+def test_a_column_within_another_orders_by_its_dotted_name(tmp_path: Path) -> None:
+    levels = [
+        {"question": f"{n}?", "answer": n, "extra_info": {"level": level}}
+        for n, level in enumerate((3, 1, 2))
+    ]
+    dotted = {"column": "extra_info.level", "first": "low"}
+    source = rows(tmp_path, "verl", *levels)
+    _, problems = opened(tmp_path, source=source, image_column=None, curriculum=dotted)
+    assert [p.id for p in problems.cursor.take(3)] == ["1", "2", "0"]
+
+    levels[1]["extra_info"] = {"level": "hard"}
+    levels[2]["extra_info"] = {}
+    source = rows(tmp_path, "mixed", *levels)
+    fault = r"'extra_info\.level' of problem '1' is 'hard', which is no number"
+    with pytest.raises(UserError, match=fault):
+        opened(tmp_path, source=source, image_column=None, curriculum=dotted)
+
+
 def test_a_curriculum_over_what_is_no_number_names_the_problem(tmp_path: Path) -> None:
     source = rows(tmp_path, "a", {"question": "?", "answer": 1, "level": "hard"})
     with pytest.raises(UserError, match=r"'level' of problem '0' is 'hard', which is no number"):
