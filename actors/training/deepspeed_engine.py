@@ -15,6 +15,7 @@ from actors.training.saved_state import load_weights_only, load_what_learns
 from configs.schema.learner import LearnerConfig, OptimizerConfig
 from models.inputs.packing import PackedBatch
 from models.policy.checkpoint_weights import CheckpointWeight, sent_weights
+from models.policy.loading import take_weight
 from models.policy.policy import Policy
 from rl.console.errors import UserError
 
@@ -120,7 +121,7 @@ class _ConvertedOneByOne(torch.nn.Module):
         """The policy's, each a copy: DeepSpeed writes into it on all ranks but the first, and
         changed pages of a file would stay in memory until all of it is let go."""
         for parameter in self._whole[0].parameters(recurse):
-            parameter.data = parameter.data.to(self._dtype, copy=True)
+            take_weight(parameter, self._dtype)
             yield parameter
 
 

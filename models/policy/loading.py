@@ -1,12 +1,15 @@
 """A policy from its checkpoint: loaded, frozen by part, and made ready for training."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers.core_model_loading import WeightConverter
 
 from configs.schema.learner import LearnerConfig
 from configs.schema.policy import ModelConfig, Part, PolicyConfig
@@ -43,7 +46,8 @@ def load_model(config: ModelConfig, folder: str | Path, *, as_saved: bool = Fals
     policy.vision_attention says of the tower.
 
     `as_saved`: in the precision of its files. Its weights then are pages of the files, which all
-    processes of a node share, and take no memory of their own until they are dealt out over ranks.
+    processes of a node share, and take no memory of their own until `take_weight` is asked for one,
+    as whoever deals them out over ranks does.
     """
     trust = {"trust_remote_code": config.trust_remote_code}
     hf_config = AutoConfig.from_pretrained(folder, **trust)
@@ -52,13 +56,61 @@ def load_model(config: ModelConfig, folder: str | Path, *, as_saved: bool = Fals
     vision = config.vision_attention if isinstance(config, PolicyConfig) else attention
     if vision != attention:
         attention = {"": attention, "vision_config": vision}
-    return model_class(hf_config).from_pretrained(
+    read = partial(
+        model_class(hf_config).from_pretrained,
         folder,
-        dtype="auto" if as_saved else dtype,
         attn_implementation=attention,
         use_safetensors=True,
         **trust,
     )
+    if not as_saved:
+        return read(dtype=dtype)
+    with _joined_later():
+        return read(dtype="auto")
+
+
+_JOIN = "join_pieces"
+"""A parameter's attribute: makes its weight of the pieces that it has in the files."""
+
+
+@contextmanager
+def _joined_later() -> Generator[None]:
+    """While a model is read, weights that lie in pieces in its files are not joined.
+
+    transformers joins a layer's experts by stacking them, so a rank would have a copy of them all
+    in memory of its own. Here such a parameter repeats a single number, without memory, and knows
+    its pieces, which are pages of the files.
+    """
+    convert = WeightConverter.convert
+
+    def later(self: WeightConverter, name: str, model: Any = None, **given: Any) -> Any:
+        if len(self.target_patterns) > 1 or "*" in name:  # cut, not joined
+            return convert(self, name, model=model, **given)
+        pieces = self.collected_tensors = self.materialize_tensors()
+        one = next(iter(pieces.values()))[0]
+        shape = model.get_parameter(name).shape
+        blank = nn.Parameter(
+            torch.zeros((), dtype=one.dtype).expand(shape), one.is_floating_point()
+        )
+        setattr(blank, _JOIN, partial(convert, self, name, model=model, **given))
+        return {name: blank}
+
+    WeightConverter.convert = later
+    try:
+        yield
+    finally:
+        WeightConverter.convert = convert
+
+
+def take_weight(parameter: nn.Parameter, dtype: torch.dtype) -> None:
+    """Give a parameter of a model that was read `as_saved` memory of its own, in `dtype`."""
+    join = vars(parameter).pop(_JOIN, None)
+    if join is None:
+        parameter.data = parameter.data.to(dtype, copy=True)
+        return
+    (joined,) = join().values()
+    whole: Tensor = joined[0] if isinstance(joined, list) else joined
+    parameter.data = whole.to(dtype)
 
 
 def model_class(config: Any) -> Any:

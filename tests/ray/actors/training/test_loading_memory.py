@@ -20,6 +20,7 @@ from tests.ray.actors.training.host_memory import (
     Peak,
     anonymous,
     ranks_say,
+    write_experts,
     write_policy,
 )
 
@@ -54,3 +55,13 @@ def test_a_rank_takes_memory_for_its_shard_and_one_weight_of_files_in_another_pr
     assert sum(share for _, share in told) > LAYERS * 4e6 * 2
     for most, share in told:
         assert most <= 1.3 * share + 4 * MIB
+
+
+def test_a_rank_joins_the_experts_of_one_layer_at_a_time(tmp_path: Path) -> None:
+    write_experts(tmp_path / "small", layers=1)
+    write_experts(tmp_path / "large", layers=LAYERS)
+    told = ranks_say(tmp_path, partial(_loaded, tmp_path, "float32"))
+    assert sum(share for _, share in told) > LAYERS * 4.7e6 * 4
+    for most, share in told:
+        # Of the layer's largest weight the halves that are joined, and the whole.
+        assert most <= 1.3 * share + 2 * 12 * MIB

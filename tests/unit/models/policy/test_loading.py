@@ -1,6 +1,7 @@
 """A policy is read as its recipe says."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from configs.schema.data import PromptConfig
 from configs.schema.policy import PolicyConfig
 from models.inputs.encoder import InputEncoder
 from models.policy.check import check_policy
-from models.policy.loading import load_model
+from models.policy.loading import load_model, take_weight
 from models.tiny.model import build_tiny_text, build_tiny_vlm
 from rl.console.errors import UserError
 from rl.data.records import Problem
+from tests.expert_families import build_internvl3_5_moe, build_qwen3_moe, build_qwen3_vl_moe
 from tests.unit.step_samples import png
 
 
@@ -67,3 +69,22 @@ def test_code_that_a_checkpoint_brings_is_not_run_unless_the_recipe_says_so(
     assert not proof.exists()
     check_policy(policy.model_copy(update={"trust_remote_code": True}))
     assert proof.exists()
+
+
+@pytest.mark.parametrize("build", [build_qwen3_moe, build_qwen3_vl_moe, build_internvl3_5_moe])
+def test_a_weight_whose_pieces_are_joined_when_it_is_asked_for_is_the_same(
+    build: Callable[[Path], None], tmp_path: Path
+) -> None:
+    build(tmp_path)
+    policy = PolicyConfig(path=str(tmp_path), dtype="bfloat16")
+    model = load_model(policy, tmp_path, as_saved=True)
+    joined = [name for name, own in model.named_parameters() if 0 in own.stride()]
+    assert joined and all(".experts." in name for name in joined)
+    for parameter in model.parameters():
+        before = parameter.requires_grad
+        take_weight(parameter, torch.bfloat16)
+        assert parameter.requires_grad == before
+    expected = load_model(policy, tmp_path).state_dict()
+    found = model.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
