@@ -215,16 +215,8 @@ class GRPORecipe(TrainingRecipe):
                 "of earlier steps, take the places of answers that teach nothing; remove one of "
                 "the two"
             )
-        if self.loss.advantage == "reinforce_plus_plus":
-            raise ValueError(
-                "rollout.dynamic_sampling with loss.advantage=reinforce_plus_plus: there groups of "
-                "equal rewards teach something, too; remove it, or take another advantage"
-            )
-        if self.loss.has_teacher:
-            raise ValueError(
-                f"rollout.dynamic_sampling with loss.kind={self.loss.kind}: a teacher says "
-                "something of each answer, whatever its reward; remove it"
-            )
+        if reason := self.loss.equal_rewards_teach:
+            raise ValueError(f"rollout.dynamic_sampling with {reason}")
         return self
 
     @model_validator(mode="after")

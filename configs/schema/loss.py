@@ -195,6 +195,27 @@ class LossConfig(StrictModel):
         return self.kind != "distill" or self.distill.top_k == 0
 
     @property
+    def equal_rewards_teach(self) -> str | None:
+        """The key by which groups of equal rewards teach something, too, with the reason and what
+        to do where they should not; None: no key says so."""
+        if self.advantage == "reinforce_plus_plus":
+            return (
+                "loss.advantage=reinforce_plus_plus: there groups of equal rewards teach "
+                "something, too; remove it, or take another advantage"
+            )
+        if self.kl.in_reward:
+            return (
+                "loss.kl.place=reward: answers of equal rewards differ in their KL, so that no "
+                "group would ever be flat; remove it, or set loss.kl.place=loss"
+            )
+        if self.has_teacher:
+            return (
+                f"loss.kind={self.kind}: a teacher says something of each answer, whatever its "
+                "reward; remove it"
+            )
+        return None
+
+    @property
     def own_functions(self) -> dict[str, str]:
         """The user's own functions by the keys that name them."""
         named = {"loss.policy_loss": self.policy_loss, "loss.advantage": self.advantage}

@@ -106,8 +106,8 @@ class EngineConfig(StrictModel):
 
 
 class DynamicSamplingConfig(StrictModel):
-    """Other problems for those whose answers all have the same reward (DAPO, arXiv:2503.14476,
-    sec. 3.2)."""
+    """Other problems for those whose answers teach nothing, since all have the same reward or were
+    cut off under loss.mask_overlong (DAPO, arXiv:2503.14476, sec. 3.2)."""
 
     max_extra: PositiveFloat = 2.0
     """Most further problems of a step, as a multiple of problems_per_step; behind them the step
@@ -120,7 +120,7 @@ class RolloutConfig(EngineConfig, SamplingConfig):
     group_size: Annotated[int, Field(ge=2)] = 8
     """Answers to each problem (paper, section 2.2: 8)."""
     dynamic_sampling: DynamicSamplingConfig | None = None
-    """Ask as many further problems as have answers of equal rewards; {} for all defaults; null:
+    """Ask as many further problems as have answers that teach nothing; {} for all defaults; null:
     such problems are left out of the update, which is smaller then."""
     routing_replay: bool = False
     """Mixtures of experts: the learner sends each token to the experts that the engine sent it to,

@@ -1,5 +1,5 @@
 """Rollouts of each step, asked ahead of the learner, which is all that tells synchronous from
-asynchronous, and asked again where all answers to a problem have the same reward."""
+asynchronous, and asked again where a problem's answers teach nothing."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from configs.jobs.grpo import GRPORecipe
 from rl.algorithms.first_answered import Charged, FirstAnswered
 from rl.algorithms.interfaces import Pending, Problems, Rollouts
+from rl.algorithms.training_rows import step_advantages
 from rl.data.records import Problem, SamplingRequest, ScoredGroup
 from rl.run_log.answer_metrics import right_shares
 
@@ -79,7 +80,7 @@ class StepRollouts:
         self.seconds = 0.0
         """What the step taken last took of the engines' time, waited for or not."""
         self.metrics: dict[str, float] = {}
-        """Of the step taken last. With dynamic sampling: flat_share, the groups of equal rewards
+        """Of the step taken last. With dynamic sampling: flat_share, the groups that teach nothing
         among all that were asked, extra_problems, and sampling_rounds, 1 where none were needed.
         Without waiting for stragglers: dropped_groups."""
 
@@ -110,8 +111,10 @@ class StepRollouts:
         most = wanted + round(max_extra * wanted)
         all_groups, rounds = list(groups), 1
         while True:
-            flat = sum(is_flat(scored) for scored in all_groups)
-            missing = min(wanted - (len(all_groups) - flat), most - len(all_groups))
+            # As the update does, of all groups: an advantage may go by the others', too.
+            useful_PG = step_advantages(all_groups, self._recipe.loss).useful_PG
+            useful = int(useful_PG.any(dim=1).sum())
+            missing = min(wanted - useful, most - len(all_groups))
             if missing <= 0:
                 break
             pending = self._submit(self._step, missing, rounds)
@@ -119,7 +122,7 @@ class StepRollouts:
             self.seconds += pending.seconds
             rounds += 1
         self.metrics |= {
-            "flat_share": flat / len(all_groups),
+            "flat_share": (len(all_groups) - useful) / len(all_groups),
             "extra_problems": float(len(all_groups) - wanted),
             "sampling_rounds": float(rounds),
         }
@@ -149,11 +152,6 @@ class StepRollouts:
             seed=self._recipe.seed * _SEED_STRIDE + step + sampling_round * _ROUND_STRIDE,
         )
         return replace(drawn, experts=rollout.routing_replay)
-
-
-def is_flat(scored: ScoredGroup) -> bool:
-    """True where no two rewards of the group differ, so that it teaches nothing."""
-    return len({score.reward for score in scored.scores} - {None}) < 2
 
 
 def check_staleness(groups: Iterable[ScoredGroup], *, oldest: int) -> None:

@@ -1,6 +1,8 @@
-"""Flat groups are asked anew, exactly as many, up to a bound, and each problem counts once."""
+"""For groups that teach nothing exactly as many others are asked, up to a bound, and each problem
+counts once."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from rl.algorithms.grpo import train
-from rl.algorithms.lookahead import is_flat
-from rl.data.records import Problem, Score
+from rl.data.records import Problem, Score, ScoredGroup
 from rl.storage.jsonl import read_lines
 from tests.unit.rl.algorithms.bandit import QUESTIONS, Bandit, asked_from
-from tests.unit.step_samples import recipe, score, scored
+from tests.unit.step_samples import recipe, score
 
 FLAT = {"0", "3"}
 
@@ -92,10 +93,36 @@ def test_a_resumed_run_asks_what_was_not_used_yet(tmp_path: Path) -> None:
     assert half.engines.asked + resumed.engines.asked == whole.engines.asked
 
 
-def test_a_group_is_flat_where_no_two_rewards_differ() -> None:
-    assert is_flat(scored([1.0, 1.0, None]))
-    assert is_flat(scored([None, None]))
-    assert not is_flat(scored([1.0, 0.0, None]))
+def test_groups_whose_answers_were_all_cut_off_are_asked_anew_where_these_are_not_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = bandit(tmp_path, flat=set(), loss={"mask_overlong": True})
+    answered = run.engines._group
+
+    def cut_off(problem: Problem, request: Any) -> ScoredGroup:
+        scored = answered(problem, request)
+        if problem.id not in FLAT:
+            return scored
+        cut = tuple(replace(answer, finish_reason="length") for answer in scored.group.answers)
+        return replace(scored, group=replace(scored.group, answers=cut))
+
+    monkeypatch.setattr(run.engines, "_group", cut_off)
+    run.train(train)
+    assert [len(rows) for rows in run.learner.taught] == [3] * 4
+    assert sum(line["extra_problems"] for line in metrics(run)) > 0
+    for line in metrics(run):
+        assert line["useful_groups"] == pytest.approx(1 - line["flat_share"])
+
+
+def test_equal_rewards_that_an_own_advantage_learns_from_are_not_asked_anew(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("def without_baseline(rewards, tokens):\n    return rewards\n", "utf-8")
+    everything = {p.id for p in QUESTIONS}
+    loss = {"advantage": f"{own}:without_baseline"}
+    run = bandit(tmp_path / "run", flat=everything, loss=loss)
+    run.train(train)
+    assert [len(rows) for rows in run.learner.taught] == [3] * 4
+    assert all(line["extra_problems"] == line["flat_share"] == 0 for line in metrics(run))
 
 
 @pytest.mark.parametrize(
@@ -103,6 +130,10 @@ def test_a_group_is_flat_where_no_two_rewards_differ() -> None:
     [
         ({"sample_buffer": {}}, "take the places of answers"),
         ({"loss": {"advantage": "reinforce_plus_plus"}}, "teach something, too"),
+        (
+            {"loss": {"advantage": "rloo", "kl": {"coef": 0.05, "place": "reward"}}},
+            "no group would ever be flat",
+        ),
         ({"loss": {"kind": "distill"}, "teacher": {"path": "some/teacher"}}, "whatever its reward"),
     ],
 )
