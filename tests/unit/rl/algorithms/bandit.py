@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Timer
 
+import numpy as np
+
 from configs.jobs.grpo import GRPORecipe
 from rl.algorithms.best_policy import BestPolicy
 from rl.algorithms.interfaces import Evaluator, GRPOParts
@@ -129,7 +131,8 @@ class Engines:
             for arm in arms
         )
         scores = tuple(self.judge(problem, arm) for arm in arms)
-        return ScoredGroup(Group(problem, (1, 2), answers), scores)
+        experts = np.full((2, 1, 1), self.version, np.uint8) if request.experts else None
+        return ScoredGroup(Group(problem, (1, 2), answers, prompt_experts=experts), scores)
 
 
 def _answer(future: "Future[tuple[ScoredGroup, float]]", group: ScoredGroup) -> None:

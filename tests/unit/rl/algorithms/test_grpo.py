@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -273,3 +274,20 @@ def test_a_run_that_is_done_already_asks_nothing(bandit: Make) -> None:
     run.train(train)
     assert run.engines.asked == []
     assert run.saved == []
+
+
+@pytest.mark.parametrize("staleness", [0, 2])
+def test_experts_are_asked_for_where_they_are_replayed_and_stay_with_their_answers(
+    bandit: Make, staleness: int
+) -> None:
+    """An engine's expert is called by the version that chose it."""
+    rollout = {"group_size": 4, "max_new_tokens": 1, "routing_replay": True}
+    run = bandit({"max_staleness": staleness, "rollout": rollout})
+    turns = count()
+    run.engines.judge = lambda *_: score(float(next(turns) % 2))
+    run.train(train)
+    told = [{int(row.prompt_experts[0, 0, 0]) for row in rows} for rows in run.learner.taught]
+    assert told == [{max(0, step - staleness)} for step in range(10)]
+    plain = bandit()
+    plain.train(train)
+    assert all(row.prompt_experts is None for rows in plain.learner.taught for row in rows)
