@@ -5,6 +5,7 @@ and the sync begins anew; a learner that dies ends the run; whatever else takes 
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Mapping
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -19,6 +20,8 @@ from configs.jobs.grpo import SyncConfig
 from models.policy.parts import part_of
 from models.policy.weight_sums import WeightSums, compare_sums
 from rl.console.progress import wait_for
+
+logger = logging.getLogger(__name__)
 
 _HEALTH_CHECK_S = 2.0
 _GRACE_S = 20.0
@@ -146,11 +149,17 @@ class WeightSync:
                 self._metrics.set("sync_seconds", time.monotonic() - began)
                 self._metrics.set("sync_verified_version", self.version)
                 return
-            except (RayActorError, RayTaskError):
+            except (RayActorError, RayTaskError) as fault:
                 self._connected = []
+                stage = self.stage
                 await self._restart_dead()
                 if pool.handles == engines:  # nobody died: the fault is another
                     raise
+                logger.warning(
+                    "the sync of version %d begins anew: an engine died while it waited for %s, "
+                    "and the learner was told: %s",
+                    *(self.version, stage, fault),
+                )
 
     async def _restart_dead(self) -> None:
         self.stage = "engines to answer"

@@ -111,12 +111,15 @@ def test_an_engine_that_dies_in_a_round_as_long_as_usual_is_replaced(system: Any
 
 
 def test_an_engine_that_dies_in_the_first_round_is_replaced_however_long_that_takes(
-    system: Any,
+    system: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     sync, learner, pool = system(60.0)
     learner.dies = list(pool.handles)
     asyncio.run(sync.run())
     assert sync.verified == 1
+    (said,) = caplog.messages
+    assert "the sync of version 0 begins anew" in said and "waited for weights to travel" in said
+    assert said.endswith(str(RayActorError()))
 
 
 @pytest.mark.parametrize(("good", "at_most_s"), [(True, 30.0), (False, 1.0)])
