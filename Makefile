@@ -46,10 +46,20 @@ bench: setup  ## time this machine beside TRL and beside the committed baselines
 		$(BIN)/python benchmarks/$$name.py --out $(RESULTS)/$$name.json || exit 1; done
 	$(BIN)/python benchmarks/compare.py $(RESULTS)
 
+GPU_RESULTS ?= runs/gpu
+GPUS ?= $(shell $(BIN)/python -c "import torch; print(torch.cuda.device_count())" 2>/dev/null || echo 0)
+LEARNER := benchmarks/gpu_learner.py
+
+# Each command runs whatever became of those before it; one that failed fails the target.
 gpu: setup  ## on a machine with GPUs: what only they can show, docs/gpu.md; results in runs/gpu/
-	$(BIN)/python -m pytest -m gpu tests/gpu
-	$(BIN)/python benchmarks/gpu_learner.py --out runs/gpu/gpu_learner.json
-	$(BIN)/python benchmarks/gpu_sync.py --out runs/gpu/gpu_sync.json
+	@gpus=$(GPUS); failed=; run() { echo "$$*"; "$$@" || failed="$$failed$$(printf '\n  %s' "$$*")"; }; \
+	run $(BIN)/python -m pytest -m gpu tests/gpu; \
+	run $(BIN)/python $(LEARNER) --out $(GPU_RESULTS)/gpu_learner.json; \
+	if [ $$gpus -ge 4 ]; then run $(BIN)/torchrun --nproc-per-node $$gpus $(LEARNER) \
+		--out $(GPU_RESULTS)/gpu_learner_7b.json --size 7b --zero 3; \
+	else echo "7 billion parameters are left out: they need 4 GPUs, here are $$gpus"; fi; \
+	run $(BIN)/python benchmarks/gpu_sync.py --out $(GPU_RESULTS)/gpu_sync.json; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 soak: setup  ## half an hour with a fault every minute: memory, accuracy, nothing lost
 	$(BIN)/python benchmarks/soak.py --out soak.json

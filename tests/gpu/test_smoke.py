@@ -70,6 +70,7 @@ def summary_of(
         ("offloaded_reference", (KL, "reference.place=learner", "reference.offload=true")),
         ("projector", ("policy.train=[projector]",)),
         ("awake", ("sync.sleep=false",)),
+        ("moments_wait_on_the_host", ("sync.offload_optimizer=true",)),
         ("ahead", ("max_staleness=1",)),
     ],
 )
