@@ -1,5 +1,6 @@
 """A packed policy says what transformers says of each answer alone, and learns the same."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,13 @@ from models.inputs.encoder import InputEncoder
 from models.inputs.packing import PackedBatch, pack
 from models.policy import attention
 from models.policy.loading import load_model, recompute_activations
+from models.policy.parts import part_of
 from models.policy.policy import Policy
 from models.tiny.model import build_tiny_text, build_tiny_vlm
 from rl.algorithms.rows import TrainingAnswer, TrainingRow, build_microbatches, count_tokens
 from rl.data.records import Problem
 from rl.objectives.policy_losses import POLICY_LOSSES, AnswerTokens
+from tests.families import FAMILIES
 from tests.unit.step_samples import png
 
 TEMPERATURE = 0.8
@@ -262,3 +265,29 @@ def test_recomputation_changes_no_gradient(tmp_path: Path) -> None:
     plain = step_gradient(policy, encoder, rows, (1000, 1))
     recompute_activations(policy.model)
     assert_same(step_gradient(policy, encoder, rows, (1000, 1)), plain)
+
+
+@pytest.mark.parametrize(("family", "depth"), [("internvl, tiled", 3), ("qwen2.5-vl", 2)])
+def test_every_layer_of_the_tower_is_made_again_too(
+    family: str, depth: int, tmp_path: Path
+) -> None:
+    FAMILIES[family](tmp_path)
+    policy, encoder = load(tmp_path)
+    names = [name for name, _ in policy.model.named_modules() if part_of(name) == "vision"]
+    layers = [name for name in names if name.endswith(".mlp")]
+    assert len(layers) == depth
+    calls: Counter[str] = Counter()
+    for name in layers:
+        layer = policy.model.get_submodule(name)
+        layer.register_forward_pre_hook(lambda *_, name=name: calls.update([name]))
+
+    def told() -> dict[str, Tensor]:
+        calls.clear()
+        logprobs_N, _ = packed_logprobs(policy, encoder, rows_of(encoder, WITH_IMAGES))
+        return gradient(policy, logprobs_N.sum())
+
+    plain = told()
+    assert calls == dict.fromkeys(layers, 1)
+    recompute_activations(policy.model)
+    assert_same(told(), plain)
+    assert calls == dict.fromkeys(layers, 2)
