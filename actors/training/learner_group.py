@@ -112,7 +112,7 @@ class LearnerGroup:
         )
         answers = {index: of for report in reports for index, of in report.answers.items()}
         largest = {"logprob_gap_max": max(said.largest_gap for said in answers.values())}
-        return UpdateReport({**reports[0].metrics, **largest}, answers, reports[0].skipped)
+        return UpdateReport({**reports[0].metrics, **largest}, answers, reports[0].skips)
 
     def logprobs(self, rows: Sequence[TrainingRow]) -> dict[int, tuple[float, ...]]:
         """The policy's logprobs of each answer's tokens, nats, by the answer's index."""

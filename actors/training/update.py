@@ -54,4 +54,4 @@ class Update:
         figures = [name for name in self._sums if name != "loss"]
         means = {name: total / self._tokens for name, total in zip(figures, totals, strict=True)}
         metrics = {"loss": loss, **means, "grad_norm": grad_norm, "lr": self._engine.lr}
-        return UpdateReport(metrics | {"skipped": float(skipped)}, {}, skipped)
+        return UpdateReport(metrics | {"skipped": float(skipped)}, {}, (skipped,))

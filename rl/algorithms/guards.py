@@ -95,7 +95,7 @@ class FlatRewardsWarner:
         )
 
 
-NOTHING_LEARNED = UpdateReport(metrics={}, answers={}, skipped=False)
+NOTHING_LEARNED = UpdateReport(metrics={}, answers={}, skips=())
 """The report of a step whose groups all had equal rewards."""
 
 
@@ -112,20 +112,19 @@ class NonFiniteGuard:
         self._in_a_row = 0
 
     def check(self, report: UpdateReport, step: int) -> None:
-        """Count one report, unless its step had nothing to learn.
+        """Count a report's updates in their order; a step with nothing to learn has none.
 
         Raises:
             DivergedError: as many updates in a row as the recipe allows were skipped.
         """
-        if report is NOTHING_LEARNED:
-            return
-        self._in_a_row = self._in_a_row + 1 if report.skipped else 0
-        if self._in_a_row >= self._most:
-            raise DivergedError(
-                f"step {step}: loss or gradient not finite in {self._in_a_row} updates in a row "
-                f"(learner.max_skipped_in_a_row={self._most}); the policy is as it was before "
-                "them. Lower learner.optimizer.lr, or look at samples.jsonl for odd ones"
-            )
+        for skipped in report.skips:
+            self._in_a_row = self._in_a_row + 1 if skipped else 0
+            if self._in_a_row >= self._most:
+                raise DivergedError(
+                    f"step {step}: loss or gradient not finite in {self._in_a_row} updates in a "
+                    f"row (learner.max_skipped_in_a_row={self._most}); none of them changed the "
+                    "policy. Lower learner.optimizer.lr, or look at samples.jsonl for odd ones"
+                )
 
 
 class GapOverBound(RuntimeError):

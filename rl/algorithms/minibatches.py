@@ -84,10 +84,7 @@ def with_old_logprobs(
 def one_report(reports: Sequence[UpdateReport]) -> UpdateReport:
     """What the updates of a step did together: means of their metrics, the number of those skipped,
     the last learning rate, and of what lies before the policy moves the first update's; of each
-    answer what was said first.
-
-    The step counts as skipped where each of its updates was.
-    """
+    answer what was said first."""
     told: dict[str, list[float]] = {}
     for report in reports:
         for name, value in report.metrics.items():
@@ -96,4 +93,5 @@ def one_report(reports: Sequence[UpdateReport]) -> UpdateReport:
     metrics |= {name: told[name][0] for name in _BEFORE if name in told}
     metrics |= {"lr": told["lr"][-1], "skipped": sum(told["skipped"])}
     answers = {i: said for report in reversed(reports) for i, said in report.answers.items()}
-    return UpdateReport(metrics, answers, all(report.skipped for report in reports))
+    skips = tuple(skipped for report in reports for skipped in report.skips)
+    return UpdateReport(metrics, answers, skips)

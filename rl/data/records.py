@@ -281,8 +281,14 @@ class UpdateReport:
     loss; grad_norm before clipping; the learning rate; updates that were skipped."""
     answers: Mapping[int, LearnerTokens]
     """Of each answer learned from, by its place in the step."""
-    skipped: bool
-    """The loss or a gradient was not finite, and the policy is as it was."""
+    skips: tuple[bool, ...]
+    """Of each update, in order: the loss or a gradient was not finite, and the policy is as it was
+    before it."""
+
+    @property
+    def skipped(self) -> bool:
+        """Whether there were updates, and each was skipped."""
+        return bool(self.skips) and all(self.skips)
 
 
 IMAGE_MARK = "<image>"

@@ -64,7 +64,7 @@ class Learner:
             for other, p in enumerate(softmax(self.table[problem])):
                 push = answer.advantage * ((other == arm) - p)
                 self.table[problem][other] += self._lr * push / len(answers)
-        return UpdateReport({"loss": 0.0}, {}, skipped=False)
+        return UpdateReport({"loss": 0.0}, {}, skips=(False,))
 
 
 def by_gold(problem: Problem, arm: int) -> Score:

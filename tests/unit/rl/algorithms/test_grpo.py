@@ -215,7 +215,7 @@ class Broken:
         self.updates += 1
         skipped = self.updates - 1 in self._broken
         loss = math.nan if skipped else 0.5
-        return UpdateReport({"loss": loss, "skipped": float(skipped)}, {}, skipped)
+        return UpdateReport({"loss": loss, "skipped": float(skipped)}, {}, (skipped,))
 
 
 def test_refused_updates_in_a_row_end_the_run_and_single_ones_are_logged(bandit: Make) -> None:

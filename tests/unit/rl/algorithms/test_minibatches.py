@@ -73,8 +73,8 @@ def test_updates_are_told_as_one_with_what_lies_before_them_from_the_first() -> 
     first = {"loss": 1.0, "logprob_gap": 0.1, "lr": 3e-6, "skipped": 0.0, "critical_entropy": 2.0}
     second = {"loss": 2.0, "logprob_gap": 0.5, "lr": 2e-6, "skipped": 1.0}
     reports = [
-        UpdateReport(first, {0: said(0.1), 1: said(0.2)}, skipped=False),
-        UpdateReport(second, {1: said(0.9), 2: said(0.3)}, skipped=True),
+        UpdateReport(first, {0: said(0.1), 1: said(0.2)}, skips=(False,)),
+        UpdateReport(second, {1: said(0.9), 2: said(0.3)}, skips=(True,)),
     ]
     one = one_report(reports)
     assert one.metrics == {
@@ -89,6 +89,7 @@ def test_updates_are_told_as_one_with_what_lies_before_them_from_the_first() -> 
         1: 0.2,
         2: 0.3,
     }
+    assert one.skips == (False, True)
     assert not one.skipped and one_report(reports[1:]).skipped
 
 

@@ -49,7 +49,7 @@ class Rank:
 
     def update(self, step: int) -> StepResult:
         self.done.append(f"learn {step}")
-        return StepResult(UpdateReport({}, {}, step in self._skipped), (), ())
+        return StepResult(UpdateReport({}, {}, (step in self._skipped,)), (), ())
 
     def held_out(self) -> Mapping[str, float]:
         return {"loss": next(self._losses), "accuracy": 0.5}

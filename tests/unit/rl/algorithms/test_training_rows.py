@@ -58,7 +58,7 @@ def spelled(ids: Sequence[int]) -> list[str]:
 def test_the_log_gets_each_answer_s_advantage_and_tokens_and_none_where_it_was_left_out() -> None:
     advantages = step_advantages(GROUPS, LossConfig(advantage="group_mean"))
     said = [LearnerTokens(np.zeros(n, np.float32), np.ones(n, np.float32)) for n in (1, 3, 1, 2, 3)]
-    report = UpdateReport({}, dict(zip((0, 2, 9, 10, 11), said, strict=True)), skipped=False)
+    report = UpdateReport({}, dict(zip((0, 2, 9, 10, 11), said, strict=True)), skips=(False,))
     logged = logged_groups(GROUPS, advantages, report, spelled, None)
     assert [group.scored for group in logged] == GROUPS
     assert [group.learned for group in logged] == [

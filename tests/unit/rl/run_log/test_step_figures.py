@@ -31,8 +31,8 @@ from rl.run_log.timing import BusyTime, StepTimer
 from tests.unit.step_samples import answer, score, scored, shares
 
 CONFIG = RewardConfig(weights={"exact": 0.9, "format": 0.1}, accuracy="exact")
-REFUSED = UpdateReport({"loss": math.nan}, {}, skipped=True)
-DONE = UpdateReport({"loss": 0.1}, {}, skipped=False)
+REFUSED = UpdateReport({"loss": math.nan}, {}, skips=(True,))
+DONE = UpdateReport({"loss": 0.1}, {}, skips=(False,))
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,14 @@ def test_refused_updates_end_the_run_only_in_a_row() -> None:
         guard.check(REFUSED, 5)
 
 
+def test_refused_updates_are_counted_one_by_one_in_the_order_of_a_step() -> None:
+    step = UpdateReport({"loss": math.nan}, {}, skips=(True, False, True, True))
+    guard = NonFiniteGuard(3)
+    guard.check(step, 0)
+    with pytest.raises(DivergedError, match=r"step 1: .* 3 updates in a row"):
+        guard.check(step, 1)
+
+
 def test_steps_whose_rewards_teach_nothing_are_warned_of_after_3_6_12_in_a_row(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -278,7 +286,7 @@ def test_a_run_ends_when_engines_and_learner_part_in_three_steps_running() -> No
     guard = GapGuard(0.1)
 
     def step(gap: float) -> None:
-        guard.check(UpdateReport(metrics={"logprob_gap": gap}, answers={}, skipped=False), 7)
+        guard.check(UpdateReport(metrics={"logprob_gap": gap}, answers={}, skips=(False,)), 7)
 
     for gap in (0.2, 0.3, 0.05, 0.2, 0.2):
         step(gap)
