@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import get_scheduler
 
-from actors.training.saved_state import load_weights_only, load_what_learns
+from actors.training.learner_state import Moments, load_weights_only, load_what_learns
 from configs.schema.learner import LearnerConfig, OptimizerConfig
 from models.inputs.packing import PackedBatch
 from models.policy.checkpoint_weights import CheckpointWeight, sent_weights
@@ -153,6 +153,8 @@ class DeepSpeedEngine:
             dist_init_required=False,
         )
         self._engine.checkpoint_engine.load = load_weights_only
+        self.moments = Moments(self._engine)
+        """AdamW's, which may wait on the host between updates."""
         for buffer in policy.buffers():  # ZeRO 3 forgets them
             buffer.data = buffer.data.to(self._engine.device)
         if hasattr(self._engine.optimizer, "check_grad_overflow"):
@@ -233,24 +235,6 @@ class DeepSpeedEngine:
         )
         self._clipped_norm = norm.item()
 
-    def offload_moments(self) -> None:
-        """Move AdamW's moments to the host, until `reload_moments`."""
-        for parameter in self.policy.parameters():
-            # Views by which DeepSpeed shows each weight its own: they would keep the whole.
-            if views := getattr(getattr(parameter, "_hp_mapping", None), "optim_fragment", None):
-                views.clear()
-        self._move_moments(torch.device("cpu"))
-
-    def reload_moments(self) -> None:
-        """Bring AdamW's moments back to the device."""
-        self._move_moments(self.device)
-
-    def _move_moments(self, device: torch.device) -> None:
-        for state in self._engine.basic_optimizer.state.values():
-            for name, tensor in state.items():
-                if isinstance(tensor, Tensor) and tensor.dim():  # the count of steps stays
-                    state[name] = tensor.to(device, copy=True)
-
     def gathered(self, parameters: Sequence[Tensor]) -> AbstractContextManager[Any]:
         """A context in which these parameters are whole on every rank. A collective at ZeRO 3."""
         if self._config.zero_stage < 3:
@@ -276,6 +260,7 @@ class DeepSpeedEngine:
             FileNotFoundError: the folder holds no state that this many ranks can read.
             RuntimeError: it lacks something that learns, or holds what the policy has not.
         """
+        self.moments.forget_place()
         path, _ = self._engine.load_checkpoint(
             str(folder), tag=_TAG, custom_load_fn=load_what_learns
         )

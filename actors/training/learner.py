@@ -168,7 +168,7 @@ class LearnerRank(NamedActor):
         """Let an engine have what the next update alone wants of the GPU, and what torch keeps of
         it for its next tensors."""
         if self._job.offload_optimizer:
-            self._engine.offload_moments()
+            self._engine.moments.offload()
         if self._job.yields_gpu:
             torch.cuda.empty_cache()
 
@@ -190,7 +190,7 @@ class LearnerRank(NamedActor):
     def update(self, share: SharedBatches, tokens: int) -> UpdateReport:
         """One step of the optimiser over this rank's micro-batches; `tokens`: of all ranks."""
         if self._job.offload_optimizer:
-            self._engine.reload_moments()
+            self._engine.moments.reload()
         speed = UpdateSpeed(self._flops, self._peak_flops, self._job.learner.ranks_per_row)
         profile, step = self._job.learner.profile, 1 + self._engine.updates
         with traced_update(profile, step, self._rank, self._job.traces):

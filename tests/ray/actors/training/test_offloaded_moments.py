@@ -24,7 +24,7 @@ def _kept_by_others(rank: LearnerRank) -> tuple[int, int]:
         for state in rank._engine._engine.basic_optimizer.state.values()
         for name in ("exp_avg", "exp_avg_sq")
     ]
-    rank._engine.offload_moments()
+    rank._engine.moments.offload()
     return len(moments), sum(not each.expired() for each in moments)
 
 
