@@ -17,6 +17,8 @@ from rl.data.records import ScoredGroup
 from rl.objectives.divergences import kl_divergence
 
 _EPS = 1e-6
+_ROUNDING = 1e-12
+"""Advantages of equal rewards up to this, as a share of the reward where it is above 1, are 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ ADVANTAGES: dict[str, AdvantageMethod] = {
 
 
 def advantage_of(name: str) -> AdvantageMethod:
-    """The entry of that name, or the user's own function.
+    """The entry of that name, or the user's own function, whose advantages of equal rewards are 0
+    where only rounding keeps them from it.
 
     Raises:
         UserError: there is no such function, or it gave something else.
@@ -100,7 +103,9 @@ def advantage_of(name: str) -> AdvantageMethod:
                 f"loss.advantage {name!r} returned {values_PG.tolist()} for rewards "
                 f"{rewards_PG.tolist()}; where there is a reward the advantage must be finite"
             )
-        return values_PG
+        # Means round, so that equal rewards need not come to 0 exactly.
+        rounding_PG = values_PG.abs() <= _ROUNDING * rewards_PG.abs().clamp(min=1.0)
+        return values_PG.masked_fill(_flat(rewards_PG, dim=1) & rounding_PG, 0.0)
 
     return own
 

@@ -38,6 +38,9 @@ def raises(tokens):
 def infinite(rewards_PG, tokens_PG):
     return rewards_PG / 0
 
+def centred(rewards_PG, tokens_PG):
+    return rewards_PG - rewards_PG.nanmean(dim=1, keepdim=True)
+
 def by_group(rewards_PG, tokens_PG):
     return rewards_PG.mean(1)
 """
@@ -82,6 +85,17 @@ def test_what_does_not_do_is_refused_before_a_run(
     config = LossConfig.model_validate({key: f"{own}:{function}"})
     with pytest.raises(UserError, match=told):
         try_objectives(config)
+
+
+def test_equal_rewards_whose_mean_rounds_teach_nothing_by_an_advantage_of_one_s_own(
+    own: str,
+) -> None:
+    config = LossConfig(advantage=f"{own}:centred")
+    groups = [[0.9] * 7, [0.1] * 7, [0.9] * 6 + [0.9 + 1e-9]]
+    rewards_PG = torch.tensor(groups, dtype=torch.float64)
+    assert (rewards_PG - rewards_PG.mean(1, keepdim=True)).any(1).tolist() == [True, True, True]
+    advantages = step_advantages([scored(each) for each in groups], config)
+    assert advantages.useful_PG.any(1).tolist() == [False, False, True]
 
 
 def test_a_function_of_one_s_own_reads_no_bounds(own: str) -> None:
