@@ -9,13 +9,13 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from configs.schema.base import StrictModel
 from configs.schema.buffer import SampleBufferConfig
-from configs.schema.data import DataConfig, PromptConfig, TrainingDataConfig
+from configs.schema.data import EvaluationConfig, PromptConfig, TrainingDataConfig
 from configs.schema.features import FeaturesConfig
 from configs.schema.learner import GRPOLearnerConfig
 from configs.schema.loss import LossConfig, ReferenceConfig
 from configs.schema.policy import PolicyConfig
 from configs.schema.reward import RewardConfig
-from configs.schema.rollout import RolloutConfig, SamplingConfig, SyncConfig
+from configs.schema.rollout import RolloutConfig, SyncConfig
 from configs.schema.run import ClusterConfig, GRPOCheckpointConfig, GRPOLogConfig, TrainingRecipe
 from configs.schema.start import StartConfig
 from configs.schema.teacher import FrozenTeacherConfig
@@ -33,21 +33,6 @@ class PreflightConfig(StrictModel):
     """Problems whose prompts and logprobs are compared between engine and learner."""
     max_logprob_gap: PositiveFloat = 0.05
     """Largest mean absolute gap of sampler and learner logprobs, nats."""
-
-
-class EvaluationConfig(StrictModel):
-    """Held-out problems, before, during and after."""
-
-    data: DataConfig | None = None
-    """Held-out problems; null: no evaluation."""
-    every: PositiveInt = 20
-    """Steps between evaluations."""
-    samples: PositiveInt = 4
-    """k of avg@k: answers sampled to each problem."""
-    sampling: SamplingConfig | None = None
-    """How tokens of held-out answers are drawn; null: as rollout says."""
-    problems: PositiveInt | None = None
-    """Use only the first so many; null: all."""
 
 
 class GRPORecipe(TrainingRecipe):
@@ -202,13 +187,14 @@ class GRPORecipe(TrainingRecipe):
     @model_validator(mode="after")
     def _profiled_step_comes(self) -> Self:
         if self.learner.profile:
-            self.learner.profile.check_comes(self.steps)
+            self.learner.profile.check_comes(self.steps * self.learner.updates_per_step)
         return self
 
     @model_validator(mode="after")
     def _flat_groups_are_filled_up_in_one_way(self) -> Self:
         if self.rollout.dynamic_sampling is None:
             return self
+        self.rollout.dynamic_sampling.check_asks(self.problems_per_step)
         if self.sample_buffer is not None:
             raise ValueError(
                 "rollout.dynamic_sampling with a sample_buffer section: new problems, or answers "
@@ -217,6 +203,11 @@ class GRPORecipe(TrainingRecipe):
             )
         if reason := self.loss.equal_rewards_teach:
             raise ValueError(f"rollout.dynamic_sampling with {reason}")
+        return self
+
+    @model_validator(mode="after")
+    def _some_length_costs_nothing(self) -> Self:
+        self.reward.check_length(self.rollout.max_new_tokens)
         return self
 
     @model_validator(mode="after")

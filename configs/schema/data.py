@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from configs.schema.base import StrictModel
+from configs.schema.rollout import SamplingConfig
 from configs.schema.run import Fraction
 
 
@@ -121,6 +122,30 @@ class TrainingDataConfig(DataConfig):
 
 _DEFAULTS = {name: field.default for name, field in TrainingDataConfig.model_fields.items()}
 _LONGEST_CYCLE = 100_000
+
+
+class EvaluationConfig(StrictModel):
+    """Held-out problems, before, during and after."""
+
+    data: DataConfig | None = None
+    """Held-out problems; null: no evaluation."""
+    every: PositiveInt = 20
+    """Steps between evaluations."""
+    samples: PositiveInt = 4
+    """k of avg@k: answers sampled to each problem."""
+    sampling: SamplingConfig | None = None
+    """How tokens of held-out answers are drawn; null: as rollout says."""
+    problems: PositiveInt | None = None
+    """Use only the first so many; null: all."""
+
+    @model_validator(mode="after")
+    def _some_are_drawn(self) -> Self:
+        if self.sampling is not None and self.data is None:
+            raise ValueError(
+                "evaluation.sampling without evaluation.data: there are no held-out problems to "
+                "answer; name some in evaluation.data, or remove sampling"
+            )
+        return self
 
 
 class ChatLimits(StrictModel):

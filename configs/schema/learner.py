@@ -73,12 +73,12 @@ class ProfileConfig(StrictModel):
     rank: NonNegativeInt = 0
     """The rank that traces."""
 
-    def check_comes(self, steps: int | None) -> None:
-        """Raise ValueError if a run of `steps` steps ends before; None: nobody knows yet."""
-        if steps is not None and self.step > steps:
+    def check_comes(self, updates: int | None) -> None:
+        """Raise ValueError if a run of so many updates ends before; None: nobody knows yet."""
+        if updates is not None and self.step > updates:
             raise ValueError(
-                f"learner.profile.step={self.step} never comes in a run of steps={steps}; set it "
-                f"to at most {steps}"
+                f"learner.profile.step={self.step} never comes in a run of {updates} updates; set "
+                f"it to at most {updates}"
             )
 
 

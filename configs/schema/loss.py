@@ -27,6 +27,8 @@ _BOUNDS: dict[str, tuple[float | None, float | None]] = {
 """Each policy loss's own clip_low and clip_high, as its paper has them."""
 _SEQUENCE_MEAN = ("gspo", "sapo")
 """Policy losses whose papers take the mean over answers."""
+_OF_POLICY_LOSS = ("policy_loss", "clip_low", "clip_high", "old_policy", "importance")
+"""What the policy loss alone reads."""
 _ADVANTAGES = (
     "group_norm",
     "group_mean",
@@ -226,6 +228,12 @@ class LossConfig(StrictModel):
         """Whether the ratio is taken against the learner before the step's first update."""
         return self.old_policy == "learner" or self.importance is not None
 
+    def _changed(self, keys: Iterable[str]) -> str:
+        """Those of the keys that are not as without a word, with their values; empty: none."""
+        plain = LossConfig()
+        values = {key: getattr(self, key) for key in keys}
+        return ", ".join(f"{k}={v}" for k, v in values.items() if v != getattr(plain, k))
+
     @model_validator(mode="after")
     def _engine_and_learner_are_corrected_once(self) -> Self:
         if self.importance is not None and self.old_policy == "sampler":
@@ -256,6 +264,13 @@ class LossConfig(StrictModel):
                 f"sapo is set, and policy_loss={name} does not read it: set policy_loss=sapo, or "
                 "remove the section"
             )
+        if name.startswith("dppo_") and self.ratio_to_learner:
+            raise ValueError(
+                f"policy_loss={name} with old_policy=learner or importance: it leaves out tokens "
+                "that are far from the sampler's probability, and against the learner's own a "
+                "step's first update would leave out none; set old_policy=sampler, and remove "
+                "importance"
+            )
         if name == "gspo" and self.aggregation != "sequence_mean":
             raise ValueError(
                 f"policy_loss=gspo with aggregation={self.aggregation}: its ratio is one number "
@@ -267,13 +282,16 @@ class LossConfig(StrictModel):
     def _a_teacher_and_rewards_do_not_get_in_each_others_way(self) -> Self:
         if self.kind == "grpo":
             return self
-        own = (self.policy_loss, self.old_policy, self.importance)
-        if not self.has_policy_loss and own != ("clip", "auto", None):
+        if not self.has_policy_loss and (own := self._changed(_OF_POLICY_LOSS)):
             raise ValueError(
-                f"policy_loss={self.policy_loss}, old_policy={self.old_policy} or importance with "
-                "kind=distill and distill.top_k="
+                f"{own} with kind=distill and distill.top_k="
                 f"{'null' if self.distill.top_k is None else self.distill.top_k}: no policy loss "
-                "enters there; remove them, or set kind=mixed"
+                "enters there; leave it out, or set kind=mixed"
+            )
+        if self.kind == "distill" and (own := self._changed(("advantage",))):
+            raise ValueError(
+                f"{own} with kind=distill: rewards do not enter there; leave it out, or set "
+                "kind=mixed"
             )
         if self.policy_loss == "gspo":
             raise ValueError(

@@ -91,7 +91,8 @@ class RewardConfig(StrictModel):
     relative_tolerance: NonNegativeFloat = 1e-4
     """`numeric`: largest gap of answer and gold as a share of the gold."""
     overlong_tokens: PositiveInt = 1024
-    """`length`: tokens before the limit over which the score falls from 1 to 0 (DAPO's cache)."""
+    """`length`: tokens before the limit over which the score falls from 1 to 0 (DAPO's cache);
+    at most rollout.max_new_tokens where it counts."""
     repetition_ngram: PositiveInt = 20
     """`repetition`: words of an n-gram."""
     judge: JudgeConfig | None = None
@@ -128,6 +129,18 @@ class RewardConfig(StrictModel):
                 "set judge.endpoint and judge.model"
             )
         return self
+
+    def check_length(self, longest: int) -> None:
+        """Raise ValueError if `length` counts, and answers of at most `longest` tokens all lose by
+        each of their tokens."""
+        if self.weights.get("length", 0) > 0 and self.overlong_tokens > longest:
+            raise ValueError(
+                f"reward.overlong_tokens={self.overlong_tokens} with rollout.max_new_tokens="
+                f"{longest} and a weight for length: its score then falls with every token from "
+                "the first, so answers of equal merit differ in reward, no group is flat, and the "
+                "policy learns to be short; set reward.overlong_tokens to a part of max_new_tokens,"
+                f" such as {max(1, longest // 4)}"
+            )
 
     @property
     def counting(self) -> tuple[str, ...]:

@@ -113,6 +113,19 @@ class DynamicSamplingConfig(StrictModel):
     """Most further problems of a step, as a multiple of problems_per_step; behind them the step
     learns from what it has."""
 
+    def extra(self, problems_per_step: int) -> int:
+        """Most further problems of a step of so many."""
+        return round(self.max_extra * problems_per_step)
+
+    def check_asks(self, problems_per_step: int) -> None:
+        """Raise ValueError if no further problem would ever be asked."""
+        if self.extra(problems_per_step) < 1:
+            raise ValueError(
+                f"rollout.dynamic_sampling.max_extra={self.max_extra:g} with problems_per_step="
+                f"{problems_per_step} comes to no further problem; set max_extra to "
+                f"{1 / problems_per_step:.2g} or more, or remove dynamic_sampling"
+            )
+
 
 class RolloutConfig(EngineConfig, SamplingConfig):
     """The engines that answer, and how."""
@@ -152,8 +165,9 @@ class RolloutConfig(EngineConfig, SamplingConfig):
             raise ValueError(
                 f"rollout.repetition_penalty={self.repetition_penalty:g}: the probability of each "
                 "token then hangs on all tokens before it, and the learner does not rebuild that, "
-                "so its ratios would be wrong; leave it at 1, and give repetition a reward below 0 "
-                "(reward.weights: repetition). evaluation.sampling may set it"
+                "so its ratios would be wrong; leave it at 1, and give the repetition reward, "
+                "which is 1 where nothing repeats, a weight (reward.weights: {repetition: 0.1}). "
+                "evaluation.sampling may set it"
             )
         if self.top_k == 1:
             raise ValueError(

@@ -43,5 +43,9 @@ def test_a_step_behind_the_last_is_refused() -> None:
         "data": {"source": "rows.parquet"},
     }
     GRPORecipe.model_validate({**recipe, "learner": {"profile": {"step": 3}}})
-    with pytest.raises(ValidationError, match=r"profile.step=4 never comes .* steps=3"):
+    with pytest.raises(ValidationError, match=r"profile.step=4 never comes .* 3 updates"):
         GRPORecipe.model_validate({**recipe, "learner": {"profile": {"step": 4}}})
+    several = {"minibatches": 4, "epochs": 2}
+    GRPORecipe.model_validate({**recipe, "learner": {**several, "profile": {"step": 24}}})
+    with pytest.raises(ValidationError, match="set it to at most 24"):
+        GRPORecipe.model_validate({**recipe, "learner": {**several, "profile": {"step": 25}}})

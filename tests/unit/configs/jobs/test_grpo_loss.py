@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from configs.jobs.grpo import GRPORecipe
 from tests.unit.step_samples import recipe
 
 
@@ -39,6 +40,19 @@ def test_only_a_reference_that_is_a_copy_on_the_learner_ranks_is_offloaded(
     away = {"reference": {**fields.get("reference", {}), "offload": True}}
     with pytest.raises(ValidationError, match=why):
         recipe(**fields | away)
+
+
+def test_length_costs_nothing_to_some_answers_where_it_counts() -> None:
+    def made(weight: float, overlong: int) -> GRPORecipe:
+        reward = {"weights": {"exact": 0.9, "length": weight}, "accuracy": "exact"}
+        return recipe(
+            reward=reward | {"overlong_tokens": overlong}, rollout={"max_new_tokens": 128}
+        )
+
+    assert made(0.1, 128).reward.overlong_tokens == 128
+    assert made(0.0, 1024).reward.weights["length"] == 0
+    with pytest.raises(ValidationError, match=r"overlong_tokens=1024 .* such as 32"):
+        made(0.1, 1024)
 
 
 def test_there_are_no_more_updates_than_groups() -> None:

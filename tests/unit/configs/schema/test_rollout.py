@@ -33,8 +33,24 @@ def test_what_a_learner_could_not_use_is_refused(rollout: dict[str, object], fau
 
 
 def test_evaluation_may_draw_as_training_may_not() -> None:
-    made = recipe(evaluation={"sampling": {"temperature": 0.6, "repetition_penalty": 1.05}})
+    drawn = {"temperature": 0.6, "repetition_penalty": 1.05}
+    made = recipe(evaluation={"data": {"source": "held_out.parquet"}, "sampling": drawn})
     assert made.evaluation.sampling == SamplingConfig(temperature=0.6, repetition_penalty=1.05)
+    with pytest.raises(ValidationError, match="there are no held-out problems to answer"):
+        recipe(evaluation={"sampling": drawn})
+
+
+def test_further_problems_that_round_to_none_are_refused() -> None:
+    recipe(problems_per_step=4, rollout={"dynamic_sampling": {"max_extra": 0.25}})
+    with pytest.raises(ValidationError, match=r"set max_extra to 0\.25 or more"):
+        recipe(problems_per_step=4, rollout={"dynamic_sampling": {"max_extra": 0.01}})
+
+
+def test_what_to_do_about_repetition_can_be_done() -> None:
+    with pytest.raises(ValidationError, match=r"reward\.weights: \{repetition: 0\.1\}"):
+        recipe(rollout={"repetition_penalty": 1.1})
+    weights = {"exact": 1.0, "repetition": 0.1}
+    assert recipe(reward={"weights": weights, "accuracy": "exact"}).reward.weights == weights
 
 
 def test_a_run_starts_with_no_more_workers_than_it_may_have() -> None:

@@ -157,6 +157,10 @@ def test_dppo_s_other_divergence_is_the_kl_of_this_token_against_all_others() ->
         ({"policy_loss": "gspo", "aggregation": "token_mean"}, "set aggregation=sequence_mean"),
         ({"policy_loss": "gspo", "kind": "mixed"}, "a teacher speaks of single tokens"),
         ({"policy_loss": "cispo", "kind": "distill"}, "no policy loss enters there"),
+        ({"advantage": "rloo", "kind": "distill"}, "advantage=rloo with kind=distill: rewards do"),
+        ({"clip_high": 0.5, "kind": "distill"}, r"clip_high=0\.5 .* no policy loss enters there"),
+        ({"policy_loss": "dppo_tv", "old_policy": "learner"}, "would leave out none"),
+        ({"policy_loss": "dppo_kl", "importance": {}}, "would leave out none"),
         ({"mask_overlong": True, "kind": "mixed"}, "set mask_overlong=false"),
         ({"kl": {"coef": 1, "place": "reward"}, "kind": "distill"}, "rewards do not enter there"),
         ({"kl": {"place": "reward", "weighted": True}}, "before there is a ratio"),
@@ -165,6 +169,13 @@ def test_dppo_s_other_divergence_is_the_kl_of_this_token_against_all_others() ->
 def test_what_contradicts_itself_is_refused(config: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         LossConfig.model_validate(config)
+
+
+def test_a_teacher_s_word_on_the_sampled_token_alone_is_clipped_as_rewards_are() -> None:
+    config = {"kind": "distill", "distill": {"top_k": 0}, "clip_high": 0.5}
+    assert LossConfig.model_validate(config).clip_high == 0.5
+    with pytest.raises(ValidationError, match="advantage=rloo with kind=distill"):
+        LossConfig.model_validate(config | {"advantage": "rloo"})
 
 
 def test_each_policy_loss_has_its_paper_s_bounds_and_mean() -> None:
