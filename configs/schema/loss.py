@@ -164,8 +164,8 @@ class LossConfig(StrictModel):
     sapo: SAPOConfig = SAPOConfig()
     aggregation: Aggregation = Field(default_factory=_own_aggregation)
     """The loss is a mean over all tokens of an update (DAPO), over answers of their tokens' mean
-    (GRPO), over groups of their tokens' mean, or the sum divided by answers times
-    rollout.max_new_tokens (constant, Dr. GRPO). Default: gspo, sapo sequence_mean, others
+    (GRPO), over groups of their tokens' mean, or the sum divided by the answers asked for, flat
+    groups' too, times rollout.max_new_tokens (constant, Dr. GRPO). Default: gspo, sapo sequence_mean, others
     token_mean."""
     old_policy: Literal["auto", "sampler", "learner"] = "auto"
     """Whose probabilities the ratio is taken against: sampler: as the engine reported them;

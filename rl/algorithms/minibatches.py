@@ -22,6 +22,8 @@ class UpdatePlan:
     aggregation: Aggregation
     longest: int
     """Most tokens of an answer."""
+    asked: int
+    """Answers that a step asks for, those that will teach nothing too."""
     minibatches: int = 1
     epochs: int = 1
     keeps_old: bool = False
@@ -34,6 +36,7 @@ class UpdatePlan:
         return cls(
             aggregation=loss.aggregation,
             longest=recipe.rollout.max_new_tokens,
+            asked=recipe.problems_per_step * recipe.rollout.group_size,
             minibatches=learner.minibatches,
             epochs=learner.epochs,
             keeps_old=loss.ratio_to_learner,
@@ -56,7 +59,9 @@ class UpdatePlan:
 
     def _weighted(self, rows: Sequence[TrainingRow]) -> list[TrainingRow]:
         lengths = [[len(answer.token_ids) for answer in row.answers] for row in rows]
-        weights = token_weights(lengths, self.aggregation, self.longest)
+        # Flat groups are no rows; they count in the updates that would have had them.
+        constant = self.asked * self.longest / self.minibatches
+        weights = token_weights(lengths, self.aggregation, constant)
         return [
             replace(
                 row,

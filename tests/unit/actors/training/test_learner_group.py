@@ -21,7 +21,7 @@ def test_ranks_that_share_rows_get_the_same_ones_and_other_ranks_others(size: in
             [None] * 4,
             loop,
             refs=as_they_are,
-            plan=UpdatePlan("token_mean", 8),
+            plan=UpdatePlan("token_mean", 8, asked=2),
             learner=GRPOLearnerConfig(ranks=4, sequence_parallel_size=size),
             transport="gloo",
         )

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl.algorithms.minibatches import UpdatePlan, one_report, with_old_logprobs
-from rl.algorithms.rows import TrainingAnswer, TrainingRow
+from rl.algorithms.rows import TrainingAnswer, TrainingRow, count_tokens
 from rl.data.records import LearnerTokens, Problem, UpdateReport
 from tests.unit.step_samples import recipe
 
@@ -20,7 +20,7 @@ ROWS = [row(0, 1, 3), row(10, 4), row(20, 2, 2), row(30, 8), row(40, 1)]
 
 
 def plan(**changes: object) -> UpdatePlan:
-    return UpdatePlan(**{"aggregation": "sequence_mean", "longest": 9} | changes)
+    return UpdatePlan(**{"aggregation": "sequence_mean", "longest": 9, "asked": 16} | changes)
 
 
 def names(rows: list[TrainingRow]) -> list[str]:
@@ -33,6 +33,15 @@ def test_whole_groups_are_dealt_to_updates_in_turn() -> None:
     # Of its own update: 12 tokens, 2 answers; 12 / (2 * tokens of the answer).
     weights = [[answer.weight for answer in row.answers] for row in batches[1]]
     assert weights == [pytest.approx([12 / 8]), pytest.approx([12 / 16])]
+
+
+def test_a_constant_divides_by_answers_of_groups_that_teach_nothing_too() -> None:
+    # 16 answers of at most 9 tokens were asked for, 8 of them for each of two updates.
+    for rows in (ROWS, ROWS[:3], ROWS[:1]):
+        for batch in plan(aggregation="constant", minibatches=2).split(rows):
+            tokens = count_tokens(batch)
+            weights = {answer.weight for row in batch for answer in row.answers}
+            assert {weight / tokens for weight in weights} == {pytest.approx(1 / (8 * 9))}
 
 
 @settings(deadline=None)
@@ -96,9 +105,10 @@ def test_updates_are_told_as_one_with_what_lies_before_them_from_the_first() -> 
 def test_the_plan_is_the_recipe_s() -> None:
     made = UpdatePlan.of(
         recipe(
+            problems_per_step=6,
             learner={"minibatches": 4, "epochs": 2},
             loss={"policy_loss": "gspo", "old_policy": "learner"},
-            rollout={"max_new_tokens": 77},
+            rollout={"max_new_tokens": 77, "group_size": 5},
         )
     )
-    assert made == UpdatePlan("sequence_mean", 77, minibatches=4, epochs=2, keeps_old=True)
+    assert made == UpdatePlan("sequence_mean", 77, 30, minibatches=4, epochs=2, keeps_old=True)
