@@ -19,13 +19,16 @@ Aggregation = Literal["token_mean", "sequence_mean", "group_mean", "constant"]
 _BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "clip": (0.2, 0.2),
     "gspo": (3e-4, 4e-4),
+    "rloo": (0.2, 0.2),
     "cispo": (None, 4.0),
     "sapo": (None, None),
     "dppo_tv": (0.15, 0.15),
     "dppo_kl": (0.05, 0.05),
 }
 """Each policy loss's own clip_low and clip_high, as its paper has them."""
-_SEQUENCE_MEAN = ("gspo", "sapo")
+_OF_ANSWERS = ("gspo", "rloo")
+"""Policy losses with one ratio for a whole answer."""
+_SEQUENCE_MEAN = (*_OF_ANSWERS, "sapo")
 """Policy losses whose papers take the mean over answers."""
 _OF_POLICY_LOSS = ("policy_loss", "clip_low", "clip_high", "old_policy", "importance")
 """What the policy loss alone reads."""
@@ -150,23 +153,24 @@ class LossConfig(StrictModel):
     """grpo: the policy loss on rewards; distill: the divergence from a teacher, on all answers;
     mixed: the sum of both."""
     policy_loss: Annotated[str, _known_or_own(_BOUNDS)] = "clip"
-    """clip: PPO's clipped ratio (GRPO, DAPO); gspo: one ratio an answer; cispo: bounded weights on
-    log pi; sapo: a smooth gate; dppo_tv, dppo_kl: tokens are left out by total variation or KL;
-    module:function or file.py:function: your own (docs/algorithms.md)."""
+    """clip: PPO's clipped ratio (GRPO, DAPO); gspo, rloo: one ratio an answer, by mean or sum of
+    its tokens' log-ratios; cispo: bounded weights on log pi; sapo: a smooth gate; dppo_tv, dppo_kl:
+    tokens are left out by total variation or KL; module:function or file.py:function: your own
+    (docs/algorithms.md)."""
     clip_low: PositiveFloat | None = _own_bound(0)
     """How far below 1 the ratio may lie; dppo: how far apart new and old may be, for bad answers.
-    Default: clip 0.2 (R1V3's too), gspo 0.0003, cispo null, which is none, dppo_tv 0.15, dppo_kl
-    0.05."""
+    Default: clip 0.2 (R1V3's too), rloo 0.2, gspo 0.0003, cispo null, which is none, dppo_tv 0.15,
+    dppo_kl 0.05."""
     clip_high: PositiveFloat | None = _own_bound(1)
     """How far above 1 the ratio may lie; dppo: how far apart, for good answers. Default: clip 0.2
-    (R1V3's too; DAPO: 0.28), gspo 0.0004, cispo 4 (weights of at most 5, ScaleRL,
+    (R1V3's too; DAPO: 0.28), rloo 0.2, gspo 0.0004, cispo 4 (weights of at most 5, ScaleRL,
     arXiv:2510.13786), dppo_tv 0.15, dppo_kl 0.05."""
     sapo: SAPOConfig = SAPOConfig()
     aggregation: Aggregation = Field(default_factory=_own_aggregation)
     """The loss is a mean over all tokens of an update (DAPO), over answers of their tokens' mean
     (GRPO), over groups of their tokens' mean, or the sum divided by the answers asked for, flat
-    groups' too, times rollout.max_new_tokens (constant, Dr. GRPO). Default: gspo, sapo sequence_mean, others
-    token_mean."""
+    groups' too, times rollout.max_new_tokens (constant, Dr. GRPO). Default: gspo, rloo, sapo
+    sequence_mean, others token_mean."""
     old_policy: Literal["auto", "sampler", "learner"] = "auto"
     """Whose probabilities the ratio is taken against: sampler: as the engine reported them;
     learner: the learner's own before the step's first update, for which answers are read once more
@@ -271,9 +275,9 @@ class LossConfig(StrictModel):
                 "step's first update would leave out none; set old_policy=sampler, and remove "
                 "importance"
             )
-        if name == "gspo" and self.aggregation != "sequence_mean":
+        if name in _OF_ANSWERS and self.aggregation != "sequence_mean":
             raise ValueError(
-                f"policy_loss=gspo with aggregation={self.aggregation}: its ratio is one number "
+                f"policy_loss={name} with aggregation={self.aggregation}: its ratio is one number "
                 "for a whole answer, and so is its loss; set aggregation=sequence_mean"
             )
         return self
@@ -293,10 +297,10 @@ class LossConfig(StrictModel):
                 f"{own} with kind=distill: rewards do not enter there; leave it out, or set "
                 "kind=mixed"
             )
-        if self.policy_loss == "gspo":
+        if self.policy_loss in _OF_ANSWERS:
             raise ValueError(
-                f"policy_loss=gspo with kind={self.kind}: a teacher speaks of single tokens, and "
-                "gspo knows answers only; set policy_loss=clip"
+                f"policy_loss={self.policy_loss} with kind={self.kind}: a teacher speaks of single "
+                "tokens, and that loss knows answers only; set policy_loss=clip"
             )
         if self.mask_overlong:
             raise ValueError(

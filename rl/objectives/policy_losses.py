@@ -61,6 +61,13 @@ def gspo(tokens: AnswerTokens, config: LossConfig) -> tuple[Tensor, Tensor]:
     return _clipped(ratios_N, tokens.advantages, config)
 
 
+def rloo(tokens: AnswerTokens, config: LossConfig) -> tuple[Tensor, Tensor]:
+    """The clipped loss with the ratio of whole answers, exp(sum over its tokens of log rho), since
+    an answer is one action: RLOO (arXiv:2402.14740, sec. 3.2), clipped as TRL does."""
+    ratios_N = torch.exp(tokens.sums(tokens.logprobs - tokens.old_logprobs))
+    return _clipped(ratios_N, tokens.advantages, config)
+
+
 def cispo(tokens: AnswerTokens, config: LossConfig) -> tuple[Tensor, Tensor]:
     """-sg(clip(rho, 1 - clip_low, 1 + clip_high)) A log pi: a bounded weight, and each token keeps
     its gradient. CISPO (MiniMax-M1, arXiv:2506.13585, equations 4 and 5). True where bounded."""
@@ -97,6 +104,7 @@ def dppo_kl(tokens: AnswerTokens, config: LossConfig) -> tuple[Tensor, Tensor]:
 POLICY_LOSSES: dict[str, PolicyLoss] = {
     "clip": clipped,
     "gspo": gspo,
+    "rloo": rloo,
     "cispo": cispo,
     "sapo": sapo,
     "dppo_tv": dppo_tv,

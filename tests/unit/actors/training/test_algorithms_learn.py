@@ -28,7 +28,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "SAPO": {"policy_loss": "sapo"},
     "DPPO, total variation": {"policy_loss": "dppo_tv"},
     "DPPO, KL": {"policy_loss": "dppo_kl"},
-    "RLOO": {"advantage": "rloo", "kl": KL_IN_REWARD},
+    "RLOO": {"policy_loss": "rloo", "advantage": "rloo", "kl": KL_IN_REWARD},
     "REINFORCE++": {"advantage": "reinforce_plus_plus", "kl": KL_IN_REWARD},
     "with a baseline": {"advantage": "reinforce_plus_plus_baseline"},
     "TIS": {"importance": {}},
@@ -85,7 +85,8 @@ def step(made: GRPORecipe, logits_PV: Tensor, groups: list[ScoredGroup]) -> None
 def test_every_algorithm_learns_in_several_updates_a_step(name: str) -> None:
     loss = ALGORITHMS[name] | ({"kl": {"coef": 0.01}} if "kl" not in ALGORITHMS[name] else {})
     learner = {"minibatches": 2, "epochs": 2}
-    made = recipe(loss=loss, learner=learner, rollout={"max_new_tokens": 2})
+    rollout = {"max_new_tokens": 2, "group_size": GROUP}
+    made = recipe(loss=loss, learner=learner, rollout=rollout, problems_per_step=PROBLEMS)
     chance = torch.Generator().manual_seed(5)
     logits_PV = torch.zeros(PROBLEMS, TOKENS, requires_grad=True)
     for _ in range(STEPS):

@@ -99,6 +99,16 @@ def test_gspo_has_one_ratio_an_answer_the_geometric_mean_of_its_tokens() -> None
     assert bounded == [False, True, False, True]
 
 
+def test_rloo_has_one_ratio_an_answer_the_product_over_its_tokens() -> None:
+    # Answer 7: 2 * 0.5 = 1; answer 3: 1.1 * 1.1 = 1.21, held at 1.2.
+    tokens = tokens_of([2.0, 1.1, 0.5, 1.1], [2.0, 2.0, 2.0, 2.0], [7, 3, 7, 3])
+    loss, gradient, bounded = loss_of(LossConfig(policy_loss="rloo"), tokens)
+    assert loss == pytest.approx([-2.0, -2.4, -2.0, -2.4])
+    # d(sum of two equal losses) / d(one logprob) = 2 * r A; their mean over two tokens has r A.
+    assert gradient == pytest.approx([-4.0, 0.0, -4.0, 0.0])
+    assert bounded == [False, True, False, True]
+
+
 def test_cispo_bounds_the_weight_and_keeps_every_gradient() -> None:
     config = {"policy_loss": "cispo", "clip_high": 0.5}
     # -min(rho, 1.5) A log pi, with log pi = -0.7 + log rho; its gradient is -min(rho, 1.5) A.
@@ -155,6 +165,8 @@ def test_dppo_s_other_divergence_is_the_kl_of_this_token_against_all_others() ->
         ({"policy_loss": "clip", "clip_low": None}, "needs that bound; its own is 0.2"),
         ({"sapo": {"positive": 2.0}}, "policy_loss=clip does not read it"),
         ({"policy_loss": "gspo", "aggregation": "token_mean"}, "set aggregation=sequence_mean"),
+        ({"policy_loss": "rloo", "aggregation": "token_mean"}, "set aggregation=sequence_mean"),
+        ({"policy_loss": "rloo", "kind": "mixed"}, "a teacher speaks of single tokens"),
         ({"policy_loss": "gspo", "kind": "mixed"}, "a teacher speaks of single tokens"),
         ({"policy_loss": "cispo", "kind": "distill"}, "no policy loss enters there"),
         ({"advantage": "rloo", "kind": "distill"}, "advantage=rloo with kind=distill: rewards do"),
@@ -182,6 +194,7 @@ def test_each_policy_loss_has_its_paper_s_bounds_and_mean() -> None:
     made = {name: LossConfig(policy_loss=name) for name in POLICY_LOSSES}
     assert (made["gspo"].clip_low, made["gspo"].clip_high) == (3e-4, 4e-4)
     assert (made["dppo_kl"].clip_low, made["sapo"].clip_high) == (0.05, None)
+    assert (made["rloo"].clip_low, made["rloo"].clip_high) == (0.2, 0.2)
     means = {name: config.aggregation for name, config in made.items()}
-    assert means.pop("gspo") == means.pop("sapo") == "sequence_mean"
+    assert {means.pop(name) for name in ("gspo", "rloo", "sapo")} == {"sequence_mean"}
     assert set(means.values()) == {"token_mean"}
