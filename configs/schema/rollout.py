@@ -113,13 +113,9 @@ class DynamicSamplingConfig(StrictModel):
     """Most further problems of a step, as a multiple of problems_per_step; behind them the step
     learns from what it has."""
 
-    def extra(self, problems_per_step: int) -> int:
-        """Most further problems of a step of so many."""
-        return round(self.max_extra * problems_per_step)
-
     def check_asks(self, problems_per_step: int) -> None:
         """Raise ValueError if no further problem would ever be asked."""
-        if self.extra(problems_per_step) < 1:
+        if round(self.max_extra * problems_per_step) < 1:
             raise ValueError(
                 f"rollout.dynamic_sampling.max_extra={self.max_extra:g} with problems_per_step="
                 f"{problems_per_step} comes to no further problem; set max_extra to "

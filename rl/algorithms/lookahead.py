@@ -100,15 +100,15 @@ class StepRollouts:
             self.metrics = {"dropped_groups": float(self._first_answered.dropped)}
         config = self._recipe.rollout.dynamic_sampling
         if config is not None:
-            groups = self._filled_up(groups, config.extra(self._recipe.problems_per_step))
+            groups = self._filled_up(groups, config.max_extra)
         check_staleness(groups, oldest=self._step - self._recipe.max_staleness)
         self._problems.done(right_shares(groups, self._recipe.reward))
         self._step += 1
         return groups
 
-    def _filled_up(self, groups: Sequence[ScoredGroup], extra: int) -> list[ScoredGroup]:
+    def _filled_up(self, groups: Sequence[ScoredGroup], max_extra: float) -> list[ScoredGroup]:
         wanted = self._recipe.problems_per_step
-        most = wanted + extra
+        most = wanted + round(max_extra * wanted)
         all_groups, rounds = list(groups), 1
         while True:
             # As the update does, of all groups: an advantage may go by the others', too.
