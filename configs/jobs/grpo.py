@@ -12,8 +12,8 @@ from configs.schema.buffer import SampleBufferConfig
 from configs.schema.data import EvaluationConfig, PromptConfig, TrainingDataConfig
 from configs.schema.features import FeaturesConfig
 from configs.schema.learner import GRPOLearnerConfig
-from configs.schema.loss import LossConfig, ReferenceConfig
-from configs.schema.policy import PolicyConfig
+from configs.schema.loss import LossConfig
+from configs.schema.policy import PolicyConfig, ReferenceConfig
 from configs.schema.reward import RewardConfig
 from configs.schema.rollout import RolloutConfig, SyncConfig
 from configs.schema.run import ClusterConfig, GRPOCheckpointConfig, GRPOLogConfig, TrainingRecipe

@@ -7,7 +7,6 @@ from pydantic import (
     AfterValidator,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     model_validator,
 )
@@ -114,22 +113,6 @@ class ImportanceConfig(StrictModel):
         if self.low >= self.high:
             raise ValueError(f"low={self.low:g} is not below high={self.high:g}")
         return self
-
-
-class ReferenceConfig(StrictModel):
-    """The frozen start policy, which is there where loss.kl.coef is not 0."""
-
-    place: Literal["auto", "actor", "learner"] = "auto"
-    """actor: a process with one device, which reads groups while others are being written; learner:
-    the learner ranks, as a copy that ZeRO 3 shards over them, or as their own weights with the
-    adapters off where nothing else learns. auto: learner in that last case, actor otherwise, and
-    where loss.kl.place=reward."""
-    offload: bool = False
-    """The copy on the learner ranks lies in host memory, and a layer at a time comes to the GPU
-    when it is read."""
-    restarts: NonNegativeInt = 3
-    """Times that a dead actor is started again before the run ends; what a lost node took along is
-    not counted."""
 
 
 def _bounds_of(policy_loss: str) -> tuple[float | None, float | None]:

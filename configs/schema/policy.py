@@ -1,8 +1,8 @@
-"""The policy's section of a recipe: which model, and what of it learns."""
+"""Recipe sections: the policy, which model and what of it learns, and the frozen reference."""
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from configs.schema.base import StrictModel
 
@@ -60,3 +60,19 @@ class PolicyConfig(ModelConfig):
                 "language to train, or set lora to null"
             )
         return self
+
+
+class ReferenceConfig(StrictModel):
+    """The frozen start policy, which is there where loss.kl.coef is not 0."""
+
+    place: Literal["auto", "actor", "learner"] = "auto"
+    """actor: a process with one device, which reads groups while others are being written; learner:
+    the learner ranks, as a copy that ZeRO 3 shards over them, or as their own weights with the
+    adapters off where nothing else learns. auto: learner in that last case, actor otherwise, and
+    where loss.kl.place=reward."""
+    offload: bool = False
+    """The copy on the learner ranks lies in host memory, and a layer at a time comes to the GPU
+    when it is read."""
+    restarts: NonNegativeInt = 3
+    """Times that a dead actor is started again before the run ends; what a lost node took along is
+    not counted."""
