@@ -17,19 +17,26 @@ class LongestFirst:
     """
 
     def __init__(self) -> None:
-        self._lengths: dict[str, float] = {}
-        """Mean tokens of the answers to each problem, by its id, when it was asked last."""
+        self._lengths: dict[int, float] = {}
+        """Mean tokens of the answers to each problem when it was asked last."""
 
     def note(self, group: Group) -> None:
         """Remember how long these answers were."""
-        self._lengths[group.problem.id] = fmean(len(answer.token_ids) for answer in group.answers)
+        lengths = [len(answer.token_ids) for answer in group.answers]
+        self._lengths[_key(group.problem)] = fmean(lengths)
 
     def places(self, problems: Sequence[Problem]) -> list[int]:
         """Places of the problems in the order in which to begin them: by the length that their
         answers had the last time, and the mean of all problems where there was none."""
         known = self._lengths
         usual = fmean(known.values()) if known else 0.0
-        return sorted(range(len(problems)), key=lambda i: -known.get(problems[i].id, usual))
+        return sorted(range(len(problems)), key=lambda i: -known.get(_key(problems[i]), usual))
+
+
+def _key(problem: Problem) -> int:
+    """Training and held-out problems may bear the same ids. Of all problems that were ever asked a
+    number is kept, and no image."""
+    return hash((problem.id, problem.question, problem.context, problem.images))
 
 
 def requests_told_apart(

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from actors.cluster.driver_loop import DriverLoop
+from actors.rollout.requests import LongestFirst, _key
 from actors.rollout.rollouts import Rollouts
 from rl.data.records import Group, Problem, SamplingRequest
 from tests.unit.step_samples import answer, score
@@ -65,10 +66,20 @@ def test_the_longest_of_the_last_time_are_begun_first_and_unknown_ones_in_the_mi
         lambda: rollouts.submit(problems("axbcd"), REQUEST).result(),
         lambda: [each.result()[0] for each in rollouts.begin(problems("axbcd"), REQUEST)],
     ):
-        rollouts._longest_first._lengths.pop("x", None)
+        rollouts._longest_first._lengths.pop(_key(problems("x")[0]), None)
         pool.seeds.clear()
         groups = again()
         assert list(pool.seeds) == ["b", "d", "x", "c", "a"]
         assert [group.group.problem.id for group in groups] == list("axbcd")
         assert {name: pool.seeds[name] for name in "abcd"} == drawn
         assert [g for g in groups if g.group.problem.id != "x"] == first
+
+
+def test_a_held_out_problem_says_nothing_of_a_training_problem_of_the_same_id() -> None:
+    first, second = problems("ab")
+    order = LongestFirst()
+    order.note(Group(first, (1,), (answer(8),)))
+    order.note(Group(second, (1,), (answer(40),)))
+    for held_out in (replace(second, question="!"), replace(second, images=(b"another",))):
+        order.note(Group(held_out, (1,), (answer(1),)))
+    assert order.places([first, second]) == [1, 0]
