@@ -3,8 +3,9 @@
     python benchmarks/compare.py runs/bench [--baselines benchmarks/baselines] [--tolerance 0.2]
 
 Compared are ratios of ways that ran in the same minutes, which mean the same on any machine of the
-kind; the higher, the better. Ends with 1 where one fell by more than the tolerance, or is missing.
-A result without a baseline is shown beside its goals alone.
+kind; the higher, the better. Ends with 1 where one fell by more than the tolerance, or where the
+fresh result of a benchmark lacks it. Benchmarks that were not run are named, and are no fault. A
+result without a baseline is shown beside its goals alone.
 """
 
 import argparse
@@ -40,7 +41,7 @@ class Compared:
 
 
 def compared(fresh: Path, baselines: Path) -> Iterator[Compared]:
-    """Every ratio of the fresh results, and of their baselines."""
+    """Every ratio of the fresh results, and of the baselines of the benchmarks that were run."""
     for path in sorted(fresh.glob("*.json")):
         now = json.loads(path.read_text("utf-8"))
         committed = baselines / path.name
@@ -48,6 +49,12 @@ def compared(fresh: Path, baselines: Path) -> Iterator[Compared]:
         for name in dict.fromkeys([*before["ratios"], *now["ratios"]]):
             values = (before["ratios"].get(name), now["ratios"].get(name))
             yield Compared(path.stem, name, *values, now["goals"].get(name))
+
+
+def not_run(fresh: Path, baselines: Path) -> list[str]:
+    """The benchmarks that have a baseline and no fresh result."""
+    run = {path.stem for path in fresh.glob("*.json")}
+    return sorted({path.stem for path in baselines.glob("*.json")} - run)
 
 
 def main() -> None:
@@ -65,6 +72,8 @@ def main() -> None:
         said = "fell" if line.fell(chosen.tolerance) else ""
         table.add_row(line.benchmark, line.name, *shown, said)
     Console().print(table)
+    if missing := not_run(chosen.fresh, chosen.baselines):
+        Console().print(f"not run, so not compared: {', '.join(missing)}")
     sys.exit(any(line.fell(chosen.tolerance) for line in lines))
 
 
