@@ -136,6 +136,9 @@ def pack(batch: MicroBatch, pad_id: int, pixels: Pixels | None = None) -> Packed
     """Lay a micro-batch of answers out on the CPU; one without rows becomes filler.
 
     `pixels`: vision inputs of the rows' images, in order.
+
+    Raises:
+        ValueError: some answers have logprobs of a kind that others lack.
     """
     answers = [answer for row in batch for answer in row.answers]
     return _packed(
@@ -143,9 +146,10 @@ def pack(batch: MicroBatch, pad_id: int, pixels: Pixels | None = None) -> Packed
         pad_id,
         advantages=_joined([(answer.advantage,) * len(answer.token_ids) for answer in answers]),
         loss_weights=_joined([(answer.weight,) * len(answer.token_ids) for answer in answers]),
-        sampler_logprobs=_joined([answer.sampler_logprobs for answer in answers]),
-        old_logprobs=_joined([answer.old_logprobs for answer in answers]),
-        reference_logprobs=_joined([answer.reference_logprobs for answer in answers]),
+        **{
+            name: _joined([getattr(answer, name) for answer in answers], name)
+            for name in ("sampler_logprobs", "old_logprobs", "reference_logprobs")
+        },
         experts=_experts(batch),
         pixels=pixels or {},
         **_taught([answer.teacher for answer in answers]),
@@ -260,9 +264,14 @@ def _taught(teachers: Sequence[TeacherTokens | None]) -> dict[str, Tensor]:
     }
 
 
-def _joined(parts: Sequence[Sequence[float] | None]) -> Tensor | None:
-    """float32 [N], the parts behind one another; None without any, or where one is missing."""
+def _joined(parts: Sequence[Sequence[float] | None], name: str = "") -> Tensor | None:
+    """float32 [N], the parts behind one another; None where there are none of them."""
     known = [part for part in parts if part is not None]
-    if not known or len(known) < len(parts):
+    if not known:
         return None
+    if len(known) < len(parts):
+        raise ValueError(
+            f"{len(parts) - len(known)} of {len(parts)} answers of a micro-batch have no {name}, "
+            "and the loss of the others needs them: give them to all answers, or to none"
+        )
     return torch.tensor(list(chain.from_iterable(known)), dtype=torch.float32)

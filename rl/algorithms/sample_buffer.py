@@ -76,10 +76,22 @@ class SampleBuffer:
                 writer.write(_line(kept))
 
     def restore(
-        self, path: Path, problems_of: Callable[[Collection[str]], Mapping[str, Problem]]
+        self,
+        path: Path,
+        problems_of: Callable[[Collection[str]], Mapping[str, Problem]],
+        *,
+        with_reference: bool = True,
     ) -> None:
-        """Read what `save` wrote; `problems_of`: the problems of some ids, by them."""
+        """Read what `save` wrote.
+
+        Args:
+            problems_of: the problems of some ids, by them.
+            with_reference: keep what a reference said of the answers, as new ones have it.
+        """
         lines = list(read_lines(path))
+        if not with_reference:
+            for line in lines:
+                line["reference_logprobs"] = None
         problems = problems_of({line["problem"] for line in lines})
         self._kept.clear()
         self._kept.extend(_kept(line, problems[line["problem"]]) for line in lines)

@@ -20,6 +20,7 @@ from rl.storage.fingerprint import save_fingerprint
 _ORDER = "it decides which rows a step learns from, and some would come twice and others never"
 _STATE = "the checkpoint's learner state is of the old value"
 _SCHEDULE = "the learning rate's schedule counts updates"
+_KEPT = "answers that are kept hold what the old one said of them, or nothing"
 _START = "the policy at the start is the reference, and brings the processor"
 
 _APPLIED: str | None = None
@@ -32,7 +33,7 @@ RESUME_RULES: dict[str, str | None] = {
     **dict.fromkeys(("learner.minibatches", "learner.epochs"), _SCHEDULE),
     **dict.fromkeys(("policy.path", "start"), _START),
     **dict.fromkeys(("policy.trust_remote_code", "policy.vision_attention"), _APPLIED),
-    "reference.place": "answers that are kept hold what the old one said of them, or nothing",
+    "reference.place": _KEPT,
     "sample_buffer": "the checkpoint holds the answers that the old one kept",
     **dict.fromkeys(
         (
@@ -71,7 +72,11 @@ class Progress:
             asked = newest.step * recipe.problems_per_step
             problems.cursor.restore(newest.folder / _CURSOR, before=asked)
             if made.buffer is not None:
-                made.buffer.restore(newest.folder / _BUFFER, problems.with_ids)
+                made.buffer.restore(
+                    newest.folder / _BUFFER,
+                    problems.with_ids,
+                    with_reference=recipe.reference_in == "actor",
+                )
         return made
 
     def save(self, folder: Path) -> None:
@@ -110,8 +115,10 @@ def changes_to_apply(saved: Path, recipe: BaseModel) -> list[Change]:
     """
     applied: list[Change] = []
     refused: dict[str, list[str]] = {}
-    for change in _changes(saved, recipe):
-        reason = resume_rule(change.key)
+    changes = _changes(saved, recipe)
+    rules = _rules_of_kept_answers(recipe, changes)
+    for change in changes:
+        reason = rules.get(change.key) or resume_rule(change.key)
         if reason is None:
             applied.append(change)
         else:
@@ -124,6 +131,27 @@ def changes_to_apply(saved: Path, recipe: BaseModel) -> list[Change]:
             f"beside that file: policy.path={saved.parent / 'policy'}"
         )
     return applied
+
+
+_KL = "loss.kl."
+
+
+def _rules_of_kept_answers(recipe: BaseModel, changes: Sequence[Change]) -> dict[str, str]:
+    """Why changed keys are refused, by name, since with them a reference begins to read each answer
+    when it is scored, and never read those in the sample buffer."""
+    if not isinstance(recipe, GRPORecipe) or recipe.sample_buffer is None:
+        return {}
+    before = {
+        change.key: change.before
+        for change in changes
+        if change.key in (f"{_KL}coef", f"{_KL}place")
+    }
+    kl = recipe.loss.kl.model_copy(update={k.removeprefix(_KL): v for k, v in before.items()})
+    loss = recipe.loss.model_copy(update={"kl": kl})
+    read_before = recipe.model_copy(update={"loss": loss}).reference_in == "actor"
+    if read_before or recipe.reference_in != "actor":
+        return {}
+    return dict.fromkeys(before, _KEPT)
 
 
 def resume_rule(key: str) -> str | None:

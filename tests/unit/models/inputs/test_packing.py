@@ -1,6 +1,7 @@
 """Micro-batches as tensors, by hand."""
 
 import numpy as np
+import pytest
 import torch
 
 from models.inputs.packing import pack
@@ -69,6 +70,14 @@ def test_reference_logprobs_come_along_and_targets_need_no_sampler() -> None:
     supervised = pack((TrainingRow(PROBLEM, (1,), (taught,)),), pad_id=0)
     assert supervised.sampler_logprobs is None
     assert supervised.weights.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["sampler_logprobs", "old_logprobs", "reference_logprobs"])
+def test_logprobs_that_only_some_answers_have_are_refused(name: str) -> None:
+    known = TrainingAnswer(0, (3, 4), 1.0, **{name: (-1.5, -2.5)})
+    rows = (TrainingRow(PROBLEM, (1,), (known, TrainingAnswer(1, (5,), 1.0))),)
+    with pytest.raises(ValueError, match=f"1 of 2 answers of a micro-batch have no {name}"):
+        pack(rows, pad_id=0)
 
 
 def test_a_batch_without_rows_is_one_token_that_counts_for_nothing() -> None:

@@ -91,6 +91,22 @@ def test_a_resumed_run_draws_what_one_that_never_stopped_draws(tmp_path: Path) -
         assert again.mix(step, [], asked=3) == whole.mix(step, [], asked=3)
 
 
+def test_what_a_reference_said_is_dropped_where_none_reads_new_answers(tmp_path: Path) -> None:
+    (plain,) = row("a", (1.0,)).answers
+    read = replace(plain, reference_logprobs=plain.sampler_logprobs)
+    made, again = buffer(), buffer()
+    made.mix(0, [TrainingRow(Problem("a", "?", ("1",)), (7, 8), (read,))], asked=1)
+    made.save(tmp_path / "buffer.jsonl")
+    for kept in (True, False):
+        again.restore(
+            tmp_path / "buffer.jsonl",
+            lambda ids: {name: Problem(name, "?", ("1",)) for name in ids},
+            with_reference=kept,
+        )
+        (found,) = again.mix(1, [], asked=1)[0].answers
+        assert found.reference_logprobs == (read.reference_logprobs if kept else None)
+
+
 def test_answers_keep_the_experts_of_their_tokens_through_a_resume(tmp_path: Path) -> None:
     """As bytes: an answer of thousands of tokens has millions of them."""
     chosen = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)

@@ -125,6 +125,46 @@ def test_what_the_learners_state_depends_on_may_not_change(
     assert told in str(caught.value)
 
 
+LANGUAGE_LORA = {"path": "some/model", "train": ["language"], "lora": {"rank": 4}}
+"""The reference is the learner without adapters, but where rewards need it."""
+
+
+@pytest.mark.parametrize(
+    ("policy", "before", "now", "fault"),
+    [
+        ({}, {"coef": 0.0}, {"coef": 0.1}, r"loss\.kl\.coef was 0\.0, now 0\.1 \(answers that"),
+        ({}, {"coef": 0.1}, {"coef": 0.2}, None),
+        ({}, {"coef": 0.1}, {"coef": 0.0}, None),
+        (LANGUAGE_LORA, {"coef": 0.0}, {"coef": 0.1}, None),
+        (
+            LANGUAGE_LORA,
+            {"coef": 0.1},
+            {"coef": 0.1, "place": "reward"},
+            r"loss\.kl\.place was loss, now reward \(answers that",
+        ),
+    ],
+)
+def test_kept_answers_need_what_a_reference_would_have_said_of_them(
+    policy: dict[str, Any],
+    before: dict[str, Any],
+    now: dict[str, Any],
+    fault: str | None,
+    tmp_path: Path,
+) -> None:
+    def plan(kl: dict[str, Any], buffer: dict[str, Any] | None) -> GRPORecipe:
+        own = {"policy": policy} if policy else {}
+        return recipe(**own, loss={"kl": kl}, sample_buffer=buffer)
+
+    kept = save_recipe(plan(before, {}), tmp_path)
+    if fault is None:
+        changes_to_apply(kept, plan(now, {}))
+    else:
+        with pytest.raises(CannotResume, match=fault):
+            changes_to_apply(kept, plan(now, {}))
+    none_kept = save_recipe(plan(before, None), tmp_path)
+    changes_to_apply(none_kept, plan(now, None))
+
+
 def keys_of(schema: type[BaseModel], section: str = "") -> Iterator[tuple[str, bool]]:
     """Every key by its dotted name, and whether it can change as one: a value, or a section that
     may be null."""
