@@ -1,9 +1,12 @@
 """The reference policy on the learner's ranks, where no GPU has to hold it whole."""
 
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from actors.training.deepspeed_engine import (
     DeepSpeedEngine,
@@ -13,21 +16,51 @@ from actors.training.deepspeed_engine import (
 )
 from configs.schema.learner import LearnerConfig
 from models.inputs.packing import PackedBatch
-from models.policy.lora import adapters_off
+from models.policy.lora import adapters_off, is_adapter
 from models.policy.policy import Policy
 
 
 class BaseReference:
-    """The learner's own weights without its adapters: the start policy, where they alone learn."""
+    """The learner's own weights with what learns as it began: adapters off, a projector's own."""
 
     def __init__(self, engine: DeepSpeedEngine) -> None:
+        """`engine`: holds the start policy still. A collective at ZeRO 3."""
         self._engine = engine
+        named = engine.policy.model.named_parameters()
+        learns = [p for name, p in named if p.requires_grad and not is_adapter(name)]
+        with engine.gathered(learns):
+            self._start = {own: own.detach().clone() for own in learns}
 
     @torch.no_grad()
     def __call__(self, batch: PackedBatch) -> Tensor:
         """float32 [N] logprobs of the batch's answers' tokens in nats. A collective at ZeRO 3."""
-        with adapters_off(self._engine.policy.model):
+        with adapters_off(self._engine.policy.model), self._as_begun():
             return self._engine.forward(batch.to(self._engine.device))[0]
+
+    @contextmanager
+    def _as_begun(self) -> Generator[None]:
+        """For a while what learns has its first values. What the optimizer adds to stays."""
+        now = self._exchanged(self._start)
+        try:
+            yield
+        finally:
+            self._exchanged(now)
+
+    def _exchanged(self, values: Mapping[Parameter, Tensor]) -> dict[Parameter, Tensor]:
+        """Write values into parameters; what these had, whole on every rank."""
+        had: dict[Parameter, Tensor] = {}
+        with _written(list(values)):
+            for parameter, value in values.items():
+                had[parameter] = parameter.detach().clone()
+                parameter.copy_(value)
+        return had
+
+
+def _written(parameters: list[Parameter]) -> AbstractContextManager[Any]:
+    """A context in which they are whole, behind which what every rank wrote into them stays."""
+    if not any(hasattr(parameter, "ds_tensor") for parameter in parameters):
+        return nullcontext()
+    return import_deepspeed().zero.GatheredParameters(parameters, modifier_rank=0)
 
 
 class ShardedReference:

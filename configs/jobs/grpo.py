@@ -72,16 +72,16 @@ class GRPORecipe(TrainingRecipe):
 
     @property
     def reference_in(self) -> Literal["actor", "base", "shards"] | None:
-        """Where the reference is, resolved: an actor, the learner without its adapters, or a copy
-        sharded over the learner's ranks; None: nobody asks for it."""
+        """Where the reference is, resolved: an actor, the learner with what learns as it began, or
+        a copy sharded over the learner's ranks; None: nobody asks for it."""
         if self.loss.kl.coef == 0:
             return None
-        adapters_alone = self.policy.lora is not None and self.policy.train == ("language",)
+        small = self.policy.small_part_learns
         if self.reference.place == "actor" or (
-            self.reference.place == "auto" and (self.loss.kl.in_reward or not adapters_alone)
+            self.reference.place == "auto" and (self.loss.kl.in_reward or not small)
         ):
             return "actor"
-        return "base" if adapters_alone else "shards"
+        return "base" if small else "shards"
 
     @property
     def engines_sleep(self) -> bool:
@@ -109,12 +109,12 @@ class GRPORecipe(TrainingRecipe):
         if self.reference.offload and self.reference_in != "shards":
             where = {
                 "actor": "it has a GPU of its own",
-                "base": "it is the learner's own weights without adapters",
+                "base": "it is the learner's own weights, with what learns as it began",
                 None: "loss.kl.coef=0 starts none",
             }[self.reference_in]
             raise ValueError(
                 f"reference.offload=true with reference.place={self.reference.place}: {where}; set "
-                "reference.place=learner, where more than adapters learn, or offload to false"
+                "reference.place=learner, where tower or language model learn, or offload to false"
             )
         return self
 

@@ -52,6 +52,12 @@ class PolicyConfig(ModelConfig):
     lora: LoraConfig | None = None
     """Let `language` learn by adapters, merged for engines and exports; null: all its weights."""
 
+    @property
+    def small_part_learns(self) -> bool:
+        """Whether only a projector or adapters learn, of which a copy is cheap."""
+        whole = {"vision"} if self.lora is not None else {"vision", "language"}
+        return not whole & set(self.train)
+
     @model_validator(mode="after")
     def _adapters_learn(self) -> Self:
         if self.lora is not None and "language" not in self.train:
@@ -67,9 +73,9 @@ class ReferenceConfig(StrictModel):
 
     place: Literal["auto", "actor", "learner"] = "auto"
     """actor: a process with one device, which reads groups while others are being written; learner:
-    the learner ranks, as a copy that ZeRO 3 shards over them, or as their own weights with the
-    adapters off where nothing else learns. auto: learner in that last case, actor otherwise, and
-    where loss.kl.place=reward."""
+    the learner ranks, as their own weights with what learns as it began where only projector or
+    adapters learn, else as a copy that ZeRO 3 shards over them. auto: learner in the former case,
+    actor otherwise, and where loss.kl.place=reward."""
     offload: bool = False
     """The copy on the learner ranks lies in host memory, and a layer at a time comes to the GPU
     when it is read."""

@@ -123,7 +123,7 @@ def test_the_largest_picture_leaves_room_for_the_question(name: str) -> None:
         # 38B whole on one GPU.
         (
             "r1v_38b/grpo",
-            {"loss.kl.coef": 0.1, "learner.ranks": 31},
+            {"loss.kl.coef": 0.1, "learner.ranks": 31, "reference.place": "actor"},
             "a reference needs about 88 GiB",
             {"reference.place"},
         ),
@@ -137,7 +137,7 @@ def test_the_largest_picture_leaves_room_for_the_question(name: str) -> None:
         # A reference of its own reads whole rows on one GPU, whose ranks share them.
         (
             "r1v_38b/grpo_long",
-            {"loss.kl.coef": 0.1, "learner.ranks": 28},
+            {"loss.kl.coef": 0.1, "learner.ranks": 28, "reference.place": "actor"},
             "a reference needs about 123 GiB",
             {"reference.place"},
         ),

@@ -113,6 +113,7 @@ def _with_reference(plan: GRPORecipe, folder: Path, rows: list[TrainingRow]) -> 
 
 
 LORA = {"train": ["language"], "lora": {"rank": 4}}
+PROJECTOR = {"train": ["projector"]}
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,8 @@ LORA = {"train": ["language"], "lora": {"rank": 4}}
         ({}, {"zero_stage": 3, "ranks": 2, "max_tokens_per_microbatch": SMALL}, "offloaded"),
         (LORA, {"zero_stage": 2}, "base"),
         (LORA, {"zero_stage": 3, "ranks": 2, "max_tokens_per_microbatch": SMALL}, "base"),
+        (PROJECTOR, {"zero_stage": 3, "ranks": 2, "max_tokens_per_microbatch": SMALL}, "base"),
+        (LORA | {"train": ["projector", "language"]}, {"zero_stage": 2, "ranks": 2}, "base"),
     ],
 )
 def test_a_reference_on_the_learners_ranks_says_what_one_beside_them_says(
@@ -139,9 +142,8 @@ def test_a_reference_on_the_learners_ranks_says_what_one_beside_them_says(
     for where in ("actor", "learner"):
         own = {"offload": place == "offloaded"} if where == "learner" else {}
         plan = GRPORecipe.model_validate(fields | {"reference": {"place": where} | own})
-        assert plan.reference_in == (
-            "actor" if where == "actor" else ("shards" if place == "offloaded" else place)
-        )
+        own_place = "shards" if place == "offloaded" else place
+        assert plan.reference_in == ("actor" if where == "actor" else own_place)
         told = _with_reference(plan, vlm_folder, plain.rows) if where == "actor" else plain.rows
         group = hosts.group(plan, vlm_folder)
         first, second = group.update(told).metrics, group.update(told).metrics

@@ -13,6 +13,9 @@ def test_a_reference_beside_the_learner_reads_what_a_reward_needs() -> None:
     adapters = {"path": "some/model", "train": ["language"], "lora": {"rank": 4}}
     penalty = {"coef": 0.1, "place": "reward"}
     assert recipe(policy=adapters, loss={"kl": {"coef": 0.1}}).reference_in == "base"
+    for parts, where in ((["projector"], "base"), (["projector", "vision"], "actor")):
+        policy = {"path": "some/model", "train": parts}
+        assert recipe(policy=policy, loss={"kl": {"coef": 0.1}}).reference_in == where
     assert recipe(policy=adapters, loss={"kl": penalty}).reference_in == "actor"
     with pytest.raises(ValidationError, match=r"set reference\.place=actor"):
         recipe(loss={"kl": penalty}, reference={"place": "learner"})
@@ -28,7 +31,7 @@ def test_a_reference_beside_the_learner_reads_what_a_reward_needs() -> None:
                 "policy": {"path": "some/model", "train": ["language"], "lora": {"rank": 4}},
                 "loss": {"kl": {"coef": 0.1}},
             },
-            "weights without adapters",
+            "with what learns as it began",
         ),
     ],
 )
