@@ -1,6 +1,7 @@
 """The loop on the real engine and learner: by turns it is the plain synchronous loop, bit for bit;
 ahead of the learner each problem is learned from once, also across a resume."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from rl.algorithms.best_policy import BestPolicy
 from rl.algorithms.grpo import train
 from rl.algorithms.interfaces import GRPOParts, Pending
 from rl.data.order import FileOrder
-from rl.data.records import ScoredGroup
+from rl.data.records import Problem, SamplingRequest, ScoredGroup
 from rl.data.training_problems import ProblemCursor
 from rl.run_log.writer import RunLog
 from rl.storage.jsonl import read_lines
@@ -227,9 +228,26 @@ def test_a_resume_one_step_ahead_asks_and_learns_what_is_left_once(
 
 
 def test_where_stragglers_are_dropped_no_answer_is_older_than_the_recipe_allows(
-    start: Callable[[GRPORecipe, Path], Run], vlm_folder: Path, tmp_path: Path
+    start: Callable[[GRPORecipe, Path], Run],
+    system: System,
+    vlm_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     own = plan(vlm_folder, "drop", staleness=1, stragglers="drop")
-    run = start(own, tmp_path / "drop").go()
+    run = start(own, tmp_path / "drop")
+    answered, asked = system.rollouts._measured, Counter[str]()
+
+    async def never_at_first(problem: Problem, request: SamplingRequest) -> ScoredGroup:
+        asked[problem.id] += 1
+        if problem.id == QUESTIONS[0].id and asked[problem.id] == 1:
+            await asyncio.Event().wait()
+        return await answered(problem, request)
+
+    monkeypatch.setattr(system.rollouts, "_measured", never_at_first)
+    run.go()
     assert run.learned() == Counter({problem.id: 1 for problem in QUESTIONS})
     assert all(line["max_staleness"] <= 1 for line in run.metrics())
+    dropped = sum(line["dropped_groups"] for line in run.metrics())
+    assert dropped == asked.total() - len(QUESTIONS)
+    assert asked[QUESTIONS[0].id] == 2
