@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 from transformers import get_scheduler
 
-from actors.training.learner_state import Moments, load_weights_only, load_what_learns
+from actors.training.learner_state import (
+    Moments,
+    let_go,
+    load_weights_only,
+    load_what_learns,
+    reclaim,
+)
 from configs.schema.learner import LearnerConfig, OptimizerConfig
 from models.inputs.packing import PackedBatch
 from models.policy.checkpoint_weights import CheckpointWeight, sent_weights
@@ -131,24 +137,22 @@ class DeepSpeedEngine:
     def __init__(self, policy: Policy, config: LearnerConfig, dtype: str, total_steps: int) -> None:
         """Needs an initialised process group. `policy` may lie on the host: it is moved to the
         device. `total_steps`: what the schedule spans."""
-        deepspeed = import_deepspeed()
         self._config = config
         optimizer = _optimizer(policy, config.optimizer)
-        scheduler = get_scheduler(
+        self._scheduler: Any = get_scheduler(
             config.optimizer.schedule,
             optimizer,
             num_warmup_steps=math.ceil(config.optimizer.warmup_ratio * total_steps),
             num_training_steps=total_steps,
         )
-        self._scheduler: Any = scheduler
         self._weight_decays = [group["weight_decay"] for group in optimizer.param_groups]
         settings = deepspeed_config(config, dtype)
         if config.zero_stage == 3:
             shard(policy, settings, dtype)
-        self._engine, *_ = deepspeed.initialize(
+        self._engine, *_ = import_deepspeed().initialize(
             model=policy,
             optimizer=optimizer,
-            lr_scheduler=scheduler,
+            lr_scheduler=self._scheduler,
             config=settings,
             dist_init_required=False,
         )
@@ -246,8 +250,10 @@ class DeepSpeedEngine:
         return sent_weights(self.policy.model)
 
     def close(self) -> None:
-        """Let go of everything, so that another engine may come."""
-        self._engine.destroy()
+        """Let go of everything, so that another engine may come; nothing works from then on."""
+        let_go(self._engine)
+        vars(self).clear()
+        reclaim()
 
     def save(self, folder: Path) -> None:
         """Write every rank's shards of what learns; the rest is the start policy's."""
