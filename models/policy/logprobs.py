@@ -85,8 +85,9 @@ class OutputLayer:
         with torch.no_grad():
             # p log p -> 0 where p = 0, which a banned token's -inf would turn into NaN.
             entropy_N = -(logprobs_NV.exp() * logprobs_NV.clamp_min(-1e4)).sum(-1)
-        chosen_N = logprobs_NV.gather(1, targets_N[:, None])[:, 0]
-        return chosen_N, entropy_N, logprobs_NV.gather(1, others_NK)
+        # One gather: of two, one that no loss reads would keep [chunk, vocabulary] of each chunk.
+        picked = logprobs_NV.gather(1, torch.cat([targets_N[:, None], others_NK], 1))
+        return picked[:, 0], entropy_N, picked[:, 1:]
 
     def _log_softmax(self, hidden_NH: Tensor, targets_N: Tensor) -> Tensor:
         """float32 [N, V] nats."""

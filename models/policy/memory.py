@@ -27,6 +27,8 @@ _LIVE_PARAMETERS = 10**9
 """Weights that ZeRO 3 holds gathered at a time (DeepSpeed's default)."""
 _BUCKET = 5 * 10**8
 """Elements of DeepSpeed's communication buffer (its default)."""
+_SUB_GROUP = 10**9
+"""Weights that ZeRO 3 steps at a time (DeepSpeed's default)."""
 _CACHED_BYTES: dict[str, tuple[float, int]] = {
     **dict.fromkeys(("float16", "bfloat16"), (2.0, 0)),
     **dict.fromkeys(("fp8", "fp8_e4m3", "fp8_e5m2", "fp8_inc"), (1.0, 0)),
@@ -45,22 +47,28 @@ class LearnerMemory:
     weights: float
     gradients: float
     optimizer: float
+    bucket: float
+    """Of gradients on their way, where it stays."""
     buffers: float
-    """Gathered weights and communication."""
+    """Gathered weights, and communication that comes and goes."""
     activations: float
     """Of the language model on a full micro-batch, and of the tower on its images."""
     logits: float
-    """Of a chunk of positions, with their softmax and its gradient."""
+    """Of a chunk of positions."""
+    step: float
+    """What the optimizer's step takes beside gradients and state, once activations are gone."""
     host_optimizer: float = 0.0
     """On the host: the optimizer's state, where it is kept there."""
+    host_gradients: float = 0.0
+    """Then their sums, with the copies that travel."""
     host_weights: float = 0.0
     """And so the weights."""
 
     @property
     def total(self) -> float:
-        """All that lies on the GPU."""
-        state = self.weights + self.gradients + self.optimizer + self.buffers
-        return state + self.activations + self.logits
+        """All that lies on the GPU, in the fuller of backward pass and optimizer's step."""
+        state = self.weights + self.gradients + self.optimizer + self.bucket
+        return state + max(self.buffers + self.activations + self.logits, self.step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,16 +173,20 @@ class MemoryEstimator:
             return elements / (config.ranks if stage >= from_stage else 1) / _GIB
 
         optimizer = _OPTIMIZER_BYTES * over_ranks(self.learning, 1)
+        gradients = (_SUM_BYTES if stage else size) * over_ranks(self.learning, 2)
         weights, away = size * over_ranks(total, 3), config.offloads_weights
         return LearnerMemory(
             weights=0.0 if away else weights,
-            gradients=(_SUM_BYTES if stage else size) * over_ranks(self.learning, 2),
+            gradients=0.0 if config.offload else gradients,
             optimizer=0.0 if config.offload else optimizer,
+            bucket=self._buckets(config) if stage == 3 else 0.0,
             buffers=self.gathered(config) if stage == 3 else self._buckets(config),
             activations=self._activations(config)
             + self._tower_activations(config, image_tokens, "vision" in self._policy.train),
-            logits=3 * config.logprob_chunk * self.text.vocab_size * 4 / _GIB,
+            logits=self.logits(config),
+            step=0.0 if config.offload else self._step(config),
             host_optimizer=optimizer if config.offload else 0.0,
+            host_gradients=self._host_gradients(config) if config.offload else 0.0,
             host_weights=weights if away else 0.0,
         )
 
@@ -184,10 +196,27 @@ class MemoryEstimator:
         return self._bytes * min(most, sum(self.sizes.values())) / _GIB
 
     def _buckets(self, config: LearnerConfig) -> float:
-        """GiB of gradients on their way: a second bucket fills while the first one travels."""
-        count = 2 if config.zero_optimization.get("overlap_comm") else 1
-        most = count * _setting(config, "reduce_bucket_size", _BUCKET)
-        return self._bytes * min(most, self.learning) / _GIB
+        """GiB of gradients on their way, whole from ZeRO 2 on; but for ZeRO 3 a second bucket fills
+        while the first one travels."""
+        stage, most = config.zero_stage, _setting(config, "reduce_bucket_size", _BUCKET)
+        if stage < 3 and config.zero_optimization.get("overlap_comm"):
+            most *= 2
+        return self._bytes * (most if stage > 1 else min(most, self.learning)) / _GIB
+
+    def _step(self, config: LearnerConfig) -> float:
+        """GiB of an optimizer's step: AdamW's square root of the second moment, or before it a
+        weight's gradient in float64 for its norm; ZeRO 3: of a part, and its gradient flat."""
+        share = self.learning / (config.ranks if config.zero_stage else 1)
+        if config.zero_stage == 3:
+            part = min(share, _setting(config, "sub_group_size", _SUB_GROUP))
+            return 2 * _SUM_BYTES * part / _GIB
+        return max(_SUM_BYTES * share, 8 * min(share, self.largest / self._bytes)) / _GIB
+
+    def _host_gradients(self, config: LearnerConfig) -> float:
+        """GiB of a rank's sums: ZeRO 3 has them as they come and as they are stepped by; ZeRO 2 in
+        float32, and in the policy's precision both them and the weights that were stepped."""
+        each = 2 * _SUM_BYTES if config.zero_stage == 3 else _SUM_BYTES + 2 * self._bytes
+        return each * self.learning / config.ranks / _GIB
 
     def reading(self, config: LearnerConfig, image_tokens: int = 0) -> float:
         """GiB that a frozen policy takes beside its weights to read a micro-batch: one layer."""
@@ -227,10 +256,18 @@ class MemoryEstimator:
     ) -> float:
         """GiB that layers keep for the backward pass: each its input and one all of its own, or,
         without checkpointing, each all of its own."""
-        # Of one layer: normed twice, q, k, v, attended, summed twice; gate, up and their product.
-        layer = tokens * (8 * hidden + 3 * wide) * self._bytes
-        kept = layers * tokens * hidden * self._bytes + layer if checkpointing else layers * layer
-        return kept / _GIB
+        # Of one that is read: normed twice, q, k, v, attended, summed twice; gate, up, product.
+        each = tokens * self._bytes / _GIB
+        if not layers:
+            return each * (8 * hidden + 3 * wide)
+        # Of one that learns, measured: kept with float32 copies of norms; then gradients as well.
+        kept, passed = each * (12 * hidden + 4 * wide), each * 2 * wide
+        return (each * layers * hidden + kept if checkpointing else layers * kept) + passed
+
+    def logits(self, config: LearnerConfig) -> float:
+        """GiB of a chunk of positions, measured: of each token of the vocabulary its logprob and
+        three numbers of the entropy or the gradient, all float32."""
+        return 4 * 4 * config.logprob_chunk * self.text.vocab_size / _GIB
 
     def engine(self, config: EngineConfig, longest: int) -> EngineMemory:
         """What one GPU of an engine holds; `longest`: tokens of prompt and answer.

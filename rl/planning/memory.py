@@ -20,7 +20,7 @@ CUDA_GIB = 4.0
 _GIB = 2**30
 _PROCESS_GIB = 3.0
 """Of a host: a process with torch and CUDA in it."""
-_KEPT_AT_REST = ("weights", "reference", "gradients", "optimizer")
+_KEPT_AT_REST = ("weights", "reference", "gradients", "optimizer", "bucket")
 _IMAGE_CACHE_GIB = 4.0
 """vLLM's cache of processed images, of each engine (its default, mm_processor_cache_gb)."""
 _VERIFIER_GIB = 0.3
@@ -147,11 +147,15 @@ def _learner(recipe: GRPORecipe | SupervisedRecipe, shape: MemoryEstimator) -> O
         "gradients": held.gradients,
         "optimizer": held.optimizer - waits,
         **({"moments": waits} if waits else {}),
+        **({"bucket": held.bucket} if held.bucket else {}),
         # A copy's weights come before the learner's, and go.
         "gathered": max(held.buffers, shape.gathered(recipe.learner) if copied else 0.0),
         "activations": held.activations,
         "logits": held.logits,
     }
+    beyond = held.step - sum(parts[name] for name in ("gathered", "activations", "logits"))
+    if beyond > 0:  # activations are gone by then
+        parts["optimizer's step"] = beyond
     if recipe.features.keep != "off" and recipe.learner.zero_stage == 3:
         frozen = {"vision", "projector"}.difference(recipe.policy.train)
         left_out = sum(size for part, size in shape.sizes.items() if part in frozen)
@@ -250,8 +254,8 @@ def _frozen(recipe: GRPORecipe, shape: MemoryEstimator) -> list[OnGPU]:
 
 
 def _read_by(recipe: GRPORecipe, model: MemoryEstimator) -> dict[str, float]:
-    logits = 2 * recipe.learner.logprob_chunk * model.text.vocab_size * 4 / _GIB
     reading = model.reading(recipe.learner, recipe.learner.max_tokens_per_microbatch)
+    logits = model.logits(recipe.learner)
     return {"weights": model.whole, "activations": reading, "logits": logits}
 
 
@@ -267,6 +271,7 @@ def _learner_host(
         "processes": _PROCESS_GIB,
         "weights": held.host_weights,
         "optimizer": held.host_optimizer + _moments(recipe, held.optimizer),
+        "gradients": held.host_gradients,
         "reference": _reference_shard(recipe, shape)[1],
         "images": _READY_BATCHES * pixels * _PIXEL_BYTES / _GIB,
     }

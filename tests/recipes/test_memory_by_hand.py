@@ -13,6 +13,9 @@ def test_memory_by_hand() -> None:
     assert learner.weights * 2**30 == pytest.approx(2 * billions * 1e9, rel=1e-6)
     assert learner.gradients * 2**30 == pytest.approx(4 * billions * 1e9 / 2, rel=1e-6)
     assert learner.optimizer * 2**30 == pytest.approx(12 * billions * 1e9 / 2, rel=1e-6)
+    # AdamW's square root, float32 over both; ZeRO 2's bucket whole, bfloat16.
+    assert learner.step * 2**30 == pytest.approx(4 * billions * 1e9 / 2, rel=1e-6)
+    assert (learner.bucket, learner.buffers * 2**30) == (0, 2 * 5e8)
     engine = skeleton("deepseek_r1_distill_qwen_1_5b_text").engine(recipe.rollout, 9216)
     # Keys and values of 28 layers, 2 heads of 128, bfloat16.
     assert engine.answer_cache * 2**30 == 2 * 28 * 2 * 128 * 2 * 9216

@@ -1,10 +1,13 @@
 """Logprobs of tokens, by hand, whatever the chunk."""
 
 import math
+import weakref
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.schema.rollout import WHOLE, DistributionConfig
 from models.policy.logprobs import OutputLayer
@@ -91,3 +94,43 @@ def test_half_precision_heads_are_read_in_full_precision() -> None:
     head, hidden = nn.Linear(8, 9).bfloat16(), torch.randn(2, 8).bfloat16()
     values, entropy, _ = OutputLayer(head, NONE, WHOLE, 2).logprobs(hidden, torch.tensor([1, 2]))
     assert (values.dtype, entropy.dtype) == (torch.float32, torch.float32)
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_the_backward_pass_keeps_nothing_of_the_chunks_behind_it(others: int) -> None:
+    # Also where a loss leaves some outputs alone, which are held until it ends.
+    head = torch.nn.Linear(4, 50, bias=False)
+    hidden_NH = torch.randn(12, 4, requires_grad=True)
+    others_NK = torch.zeros(12, others, dtype=torch.int64)
+    peaks: list[int] = []
+    for positions in (3, 12):  # one chunk, and four
+        layer = OutputLayer(head, NONE, DistributionConfig(), chunk=3)
+        part = slice(positions)
+        held = layer.logprobs(
+            hidden_NH[part], torch.ones(positions, dtype=torch.int64), others_NK[part]
+        )
+        with _Live() as live:
+            held[0].sum().backward()
+        peaks.append(live.most)
+    assert 0 < peaks[0] == peaks[1]
+
+
+class _Live(TorchDispatchMode):
+    """The most tensors of [chunk, vocabulary] that there are at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 0
+        self._there: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in (made,) if isinstance(made, Tensor) else ():
+            if tensor.numel() == 3 * 50:
+                storage = tensor.untyped_storage()
+                self._note(storage._cdata, storage)
+        self.most = max(self.most, len(self._there))
+        return made
+
+    def _note(self, key: int, storage: Any) -> None:
+        self._there.setdefault(key, weakref.ref(storage, lambda _: self._there.pop(key)))

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from configs.jobs.sft import SFTRecipe
+from models.policy.memory import LearnerMemory
 from rl.planning.memory import CUDA_GIB, Memory, estimator, memory_of
 from tests.unit.step_samples import short_recipe as recipe
 
@@ -52,6 +53,63 @@ def test_an_optimizer_that_is_offloaded_is_on_the_host_and_not_on_the_gpu(folder
         0.0,
         optimizer,
     )
+
+
+@pytest.mark.parametrize(
+    ("stage", "dtype", "each"),
+    [
+        (2, "bfloat16", 8),  # float32 sums; sums and stepped weights in bfloat16
+        (2, "float32", 12),
+        (3, "bfloat16", 8),  # float32 as they come, and as they are stepped by
+        (3, "float32", 8),
+    ],
+)
+def test_gradients_of_an_offloaded_optimizer_are_on_the_host(
+    folder: str, stage: int, dtype: str, each: int
+) -> None:
+    policy = {"path": folder, "dtype": dtype}
+    learner = {"zero_stage": stage, "ranks": 2, "offload": True}
+    held = memory(folder, policy=policy, learner=learner)
+    assert held.gpus[0].parts["gradients"] == 0.0
+    learning = held.learning * 1e9
+    assert held.hosts["learner"]["gradients"] * 2**30 == pytest.approx(each * learning / 2)
+    assert held.hosts["learner"]["optimizer"] * 2**30 == pytest.approx(12 * learning / 2)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_an_optimizer_s_step_takes_a_square_root_and_zero_3_its_gradients_once_more(
+    folder: str, stage: int
+) -> None:
+    shape = estimator(recipe(policy={"path": folder}).policy)
+    assert shape is not None
+    largest = max(p.numel() for p in shape._model.parameters())
+
+    def step(**changes: Any) -> float:
+        """Bytes."""
+        learner = recipe(learner={"zero_stage": stage, **changes}).learner
+        return shape.learner(learner).step * 2**30
+
+    for ranks in (1, 4):
+        share = shape.learning / ranks
+        wanted = 8 * share if stage == 3 else max(4 * share, 8 * min(largest, share))
+        assert step(ranks=ranks) == pytest.approx(wanted)
+    if stage == 3:
+        assert step(zero_optimization={"sub_group_size": 1000}) == pytest.approx(8000)
+
+
+def test_the_fuller_of_backward_pass_and_step_counts() -> None:
+    state = {"weights": 1.0, "gradients": 2.0, "optimizer": 3.0, "bucket": 4.0}
+    passing = {"buffers": 5.0, "activations": 6.0, "logits": 7.0}
+    assert LearnerMemory(**state, **passing, step=8.0).total == 10 + 18
+    assert LearnerMemory(**state, **passing, step=20.0).total == 10 + 20
+
+
+def test_zero_3_keeps_its_bucket_whole_while_nothing_is_learned(folder: str) -> None:
+    policy = {"path": folder, "train": ["projector"]}
+    held = memory(folder, policy=policy, learner={"zero_stage": 3}).gpus[0]
+    assert held.parts["bucket"] * 2**30 == 2 * 5 * 10**8  # in bfloat16
+    kept = ("weights", "gradients", "optimizer", "bucket")
+    assert held.at_rest == pytest.approx(CUDA_GIB + sum(held.parts[name] for name in kept))
 
 
 def test_weights_that_are_offloaded_are_on_the_host_and_not_on_the_gpu(folder: str) -> None:
@@ -103,8 +161,23 @@ def test_a_frozen_tower_keeps_one_layer_and_one_that_learns_the_input_of_each(
         for of in (frozen, shape)
     )
     tower = shape._model.config.vision_config
-    each = 100 * 4 * tower.hidden_size * 2 / 2**30  # of 4 patches a token, in bfloat16
-    assert without - with_images == pytest.approx(tower.num_hidden_layers * each)
+    each = 100 * 4 * 2 / 2**30  # of 4 patches a token, in bfloat16
+    hidden, wide = tower.hidden_size, tower.intermediate_size
+    # And of one layer what its gradients need: 12 and 6 in place of 8 and 3.
+    inputs, beside = tower.num_hidden_layers * hidden, 4 * hidden + 3 * wide
+    assert without - with_images == pytest.approx(each * (inputs + beside))
+
+
+def test_what_layers_and_logits_take_by_hand(folder: str) -> None:
+    shape = estimator(recipe(policy={"path": folder}).policy)
+    assert shape is not None
+    # Bytes of 10 tokens in bfloat16, hidden size 8, wide 32: (12 x 8 + 6 x 32) x 20 at work.
+    assert shape._kept(10, 3, 8, 32, checkpointing=True) * 2**30 == 5760 + 3 * 160
+    # And without recomputation (12 x 8 + 4 x 32) x 20 of each, and 2 x 32 x 20 at work.
+    assert shape._kept(10, 3, 8, 32, checkpointing=False) * 2**30 == 3 * 4480 + 1280
+    assert shape._kept(10, 0, 8, 32, checkpointing=True) * 2**30 == (8 * 8 + 3 * 32) * 20
+    learner = recipe(learner={"logprob_chunk": 7}).learner
+    assert shape.logits(learner) * 2**30 == 16 * 7 * shape.text.vocab_size
 
 
 @pytest.mark.parametrize("supervised", [False, True])
