@@ -38,7 +38,19 @@ _FOR_EMBEDDINGS = {
 """Arguments of engines that are given embeddings of images."""
 
 _BATCHED_TOKENS = 8192
-"""Tokens that an engine reads in one pass, at least a whole sequence."""
+"""Tokens that an engine reads in one pass; at least a whole sequence where none is read in pieces.
+An image with more is read all the same, as vLLM's budget for images grows with the largest."""
+
+
+def batched_tokens(rollout: EngineConfig, longest: int, pieces: bool) -> int:
+    """Tokens that an engine reads in one pass, for which it keeps memory free.
+
+    `longest`: of a prompt and its answer; `pieces`: whether a prompt may be read in several passes,
+    unless the recipe says so itself.
+    """
+    pieces = rollout.engine_args.get("enable_chunked_prefill", pieces)
+    own = max(_BATCHED_TOKENS, rollout.max_num_seqs if pieces else longest)
+    return rollout.engine_args.get("max_num_batched_tokens", own)
 
 
 def engine_args(
@@ -62,6 +74,9 @@ def engine_args(
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     longest = prompt.max_tokens + rollout.max_new_tokens
+    # A seeded request whose prompt is read in two pieces kills a CPU engine: vLLM turns its
+    # random numbers back, which a CPU generator cannot.
+    pieces = torch.cuda.is_available()
     own: dict[str, Any] = dict(
         model=str(folder),
         dtype=engine_dtype(policy, rollout),
@@ -73,10 +88,8 @@ def engine_args(
         max_num_seqs=rollout.max_num_seqs,
         max_model_len=longest,
         enforce_eager=rollout.enforce_eager,
-        # A seeded request whose prompt is read in two pieces kills a CPU engine: vLLM turns its
-        # random numbers back, which a CPU generator cannot.
-        enable_chunked_prefill=torch.cuda.is_available(),
-        max_num_batched_tokens=max(_BATCHED_TOKENS, longest),
+        enable_chunked_prefill=pieces,
+        max_num_batched_tokens=batched_tokens(rollout, longest, pieces),
         # Of the distribution that was drawn from, which the learner rebuilds: at the sampling
         # temperature, without banned tokens, and without those that top_p, top_k and min_p cut.
         logprobs_mode="processed_logprobs",
