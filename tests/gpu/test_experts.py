@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from actors.cluster.ray_session import ray_session
 from tests.families import FAMILIES
 from tests.ray.actors.rollout.served import check_tokens_go_where_the_engine_sent_them
 from tests.ray.system import System, learned_from, mean_gap, problem, recipe, running_system
@@ -23,12 +22,6 @@ pytestmark = [
 TEXTS = [problem(number, images=0) for number in range(4)]
 GAP = {"float32": 1e-3, "bfloat16": 0.02}
 """Most nats between sampler and learner on average."""
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with ray_session():
-        yield
 
 
 @pytest.fixture(

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from actors.cluster.ray_session import ray_session
 from actors.training.learner import LearnerRank
 from actors.weight_transfer import rendezvous
 from actors.weight_transfer.rendezvous import Rendezvous
@@ -83,12 +82,6 @@ def test_an_engine_and_a_learner_share_a_gpu(
 
 
 ASKED = [problem(1), problem(2)]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with ray_session():
-        yield
 
 
 @pytest.fixture(

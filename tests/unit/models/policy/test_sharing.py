@@ -19,6 +19,7 @@ from models.policy.policy import Policy
 from rl.algorithms.rows import TrainingAnswer, TrainingRow
 from rl.data.records import Problem
 from tests.families import FAMILIES
+from tests.unit.models.learned import learned
 
 ANSWERS = ((40, 41, 42, 43, 44), (45, 46), (47, 48, 49))
 
@@ -32,16 +33,8 @@ def problem(has_vision: bool) -> Problem:
 
 def run(policy: Policy, encoder: InputEncoder, rows: list[TrainingRow]) -> tuple[Tensor, Tensor]:
     """Logprobs of all answers behind one another, and the gradient of their weighted sum."""
-    policy.zero_grad()
-    found: list[Tensor] = []
-    for row in rows:
-        batch = pack((row,), encoder.pad_id, encoder.pixels([row.problem]))
-        logprobs_N, *_ = policy(batch)
-        assert batch.advantages is not None
-        (logprobs_N * batch.advantages).sum().backward()
-        found.append(logprobs_N.detach())
-    gradients = [p.grad.flatten() for p in policy.parameters() if p.grad is not None]
-    return torch.cat(found), torch.cat(gradients)
+    packed = [pack((row,), encoder.pad_id, encoder.pixels([row.problem])) for row in rows]
+    return learned(policy, packed)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from transformers import Qwen3MoeConfig
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock
 
@@ -21,6 +20,7 @@ from rl.algorithms.rows import TrainingAnswer, TrainingRow, split_row
 from rl.data.records import Problem
 from tests.families import FAMILIES
 from tests.own_choices import own_choices, with_choices
+from tests.unit.models.learned import learned
 from tests.unit.step_samples import png
 
 ANSWERS = ((40, 41, 42, 43, 44), (45, 46), (47, 48, 49))
@@ -49,19 +49,6 @@ def policy_of(made: Any) -> Policy:
 def packed(made: Any, row: TrainingRow) -> PackedBatch:
     encoder = made[1]
     return pack((row,), encoder.pad_id, encoder.pixels([row.problem]))
-
-
-def learned(policy: Policy, batches: list[PackedBatch]) -> tuple[Tensor, Tensor]:
-    """Logprobs of all answers, and the gradient of their weighted sum, of all weights."""
-    policy.zero_grad()
-    found: list[Tensor] = []
-    for batch in batches:
-        logprobs_N, *_ = policy(batch)
-        assert batch.advantages is not None
-        (logprobs_N * batch.advantages).sum().backward()
-        found.append(logprobs_N.detach())
-    gradients = [p.grad.flatten() for p in policy.parameters() if p.grad is not None]
-    return torch.cat(found), torch.cat(gradients)
 
 
 def others(row: TrainingRow, experts: int = 4) -> TrainingRow:
